@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+/// Version of the library; the ABI-relevant part is the inline namespace `v0`.
+#define SHARDMESH_VERSION_MAJOR 0
+#define SHARDMESH_VERSION_MINOR 1
+#define SHARDMESH_VERSION_PATCH 0
+#define SHARDMESH_VERSION_STRING "0.1.0"
+
+/// Marks a function for host and device. Empty unless a CUDA compiler reads the header; never
+/// changes the definition of a class.
+#if defined(__CUDACC__)
+#define SHARDMESH_HD __host__ __device__
+#else
+#define SHARDMESH_HD
+#endif
+
+/// Gives a class default visibility, so that an exception can be caught across shared objects.
+#define SHARDMESH_EXPORT __attribute__((visibility("default")))

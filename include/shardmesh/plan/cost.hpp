@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/plan/plan.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// What a plan costs, over all ranks; bytes unless said.
+struct PlanCost {
+  index_t exchanges = 0;     ///< collective steps
+  index_t messages = 0;      ///< pairs of ranks that talk, summed over the steps
+  index_t moved = 0;         ///< bytes that cross between ranks
+  index_t most_sent = 0;     ///< by one rank
+  index_t most_received = 0; ///< by one rank
+  index_t most_staging = 0;  ///< temporary bytes on one rank, at once
+  index_t local = 0;         ///< bytes copied within ranks
+
+  [[nodiscard]] friend constexpr bool operator==(PlanCost const&, PlanCost const&) = default;
+};
+
+/// Adds up a plan for elements of `element_bytes`.
+/// @complexity O(ranks squared): meant for explaining and testing, not for the hot path.
+[[nodiscard]] constexpr PlanCost cost_of(Plan const& plan, std::size_t element_bytes) {
+  auto const bytes = static_cast<index_t>(element_bytes);
+  index_t const ranks = std::max(plan.from().ranks(), plan.to().ranks());
+  PlanCost cost;
+  std::vector<index_t> sent(static_cast<std::size_t>(ranks), 0);
+  std::vector<index_t> received(static_cast<std::size_t>(ranks), 0);
+  for (std::size_t step = 0; step < plan.steps(); ++step) {
+    for (index_t rank = 0; rank < ranks; ++rank) {
+      RankStep const part = plan.rank_step(step, static_cast<int>(rank));
+      int last_peer = -1;
+      for (Transfer const& one : part.sends) {
+        index_t const size = one.box.volume() * bytes;
+        cost.messages += one.peer == last_peer ? 0 : 1;
+        last_peer = one.peer;
+        cost.moved += size;
+        sent[static_cast<std::size_t>(rank)] += size;
+        received[static_cast<std::size_t>(one.peer)] += size;
+      }
+      for (Transfer const& one : part.locals) {
+        cost.local += one.box.volume() * bytes;
+      }
+      cost.most_staging = std::max(cost.most_staging, part.staging * bytes);
+    }
+    ++cost.exchanges;
+  }
+  cost.most_sent = *std::max_element(sent.begin(), sent.end());
+  cost.most_received = *std::max_element(received.begin(), received.end());
+  return cost;
+}
+
+/// A plan in words: its stages, what each rank sends to whom, and the cost. For people.
+[[nodiscard]] inline std::string explain(Plan const& plan, DType dtype) {
+  std::string text;
+  for (std::size_t step = 0; step < plan.steps(); ++step) {
+    Layout const& from = plan.stages[step];
+    Layout const& to = plan.stages[step + 1];
+    text += "exchange " + std::to_string(step + 1) + ": " + to_string(from) + " -> " +
+            to_string(to.placements()) + " on mesh " + to_string(to.mesh()) + "\n";
+    for (index_t rank = 0; rank < std::max(from.ranks(), to.ranks()); ++rank) {
+      RankStep const part = plan.rank_step(step, static_cast<int>(rank));
+      for (Transfer const& one : part.locals) {
+        text += "  rank " + std::to_string(rank) + " keeps " + to_string(one.box) + "\n";
+      }
+      for (Transfer const& one : part.sends) {
+        text += "  rank " + std::to_string(rank) + " -> rank " + std::to_string(one.peer) + " " +
+                to_string(one.box) + (one.slot < 0 ? "" : " (a term)") + "\n";
+      }
+      for (Reduction const& one : part.reductions) {
+        text += "  rank " + std::to_string(rank) + " reduces " + to_string(one.box) + " by " +
+                std::string(to_string(part.op)) + " over " + std::to_string(one.terms) + "\n";
+      }
+    }
+  }
+  PlanCost const cost = cost_of(plan, size_of(dtype));
+  return text + "moved " + std::to_string(cost.moved) + " bytes in " +
+         std::to_string(cost.messages) + " messages, at most " +
+         std::to_string(cost.most_received) + " into one rank; staging " +
+         std::to_string(cost.most_staging) + " bytes\n";
+}
+
+}  // namespace shardmesh::inline v0

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/memory/buffer.hpp>
+#include <shardmesh/tensor/detail/job.hpp>
+
+namespace shardmesh::inline v0::detail {
+
+/// A transfer together with the job that it belongs to.
+struct PackedTransfer {
+  std::size_t job = 0;
+  Transfer const* transfer = nullptr;
+};
+
+/// The transfers of an exchange with one peer, in the order that both sides keep.
+struct PeerTraffic {
+  std::vector<PackedTransfer> transfers;
+  std::size_t bytes = 0;
+};
+
+/// Groups the transfers of all jobs by peer.
+[[nodiscard]] inline std::vector<PeerTraffic> by_peer(std::span<ExchangeJob const> jobs,
+                                                      std::vector<Transfer> RankStep::*side,
+                                                      int ranks) {
+  std::vector<PeerTraffic> traffic(static_cast<std::size_t>(ranks));
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    for (Transfer const& one : jobs[j].step->*side) {
+      PeerTraffic& peer = traffic[static_cast<std::size_t>(one.peer)];
+      peer.transfers.push_back({j, &one});
+      peer.bytes += static_cast<std::size_t>(one.box.volume()) * size_of(jobs[j].dtype);
+    }
+  }
+  return traffic;
+}
+
+/// An exchange between ranks that do not see each other's memory: one contiguous message for each
+/// pair of ranks, packed and unpacked by strided copies. A message of one contiguous box is sent
+/// and received in place.
+template <MemorySpace Space, class Comm>
+void exchange_packed(Comm const& comm,
+                     std::span<ExchangeJob const> jobs,
+                     std::vector<Buffer<Space>>& staging,
+                     typename Space::Stream stream) {
+  auto const sends = by_peer(jobs, &RankStep::sends, comm.size());
+  auto const receives = by_peer(jobs, &RankStep::receives, comm.size());
+  std::vector<Buffer<Space>> packs;
+  std::vector<Message> outgoing;
+  std::vector<Message> incoming;
+
+  for (int peer = 0; peer < comm.size(); ++peer) {
+    PeerTraffic const& traffic = sends[static_cast<std::size_t>(peer)];
+    if (traffic.bytes == 0) {
+      continue;
+    }
+    Transfer const& first = *traffic.transfers.front().transfer;
+    ExchangeJob const& job = jobs[traffic.transfers.front().job];
+    if (traffic.transfers.size() == 1 && is_contiguous(first.box.extent, first.source)) {
+      auto const* data = static_cast<std::byte const*>(job.source) +
+                         byte_offset(first.source, size_of(job.dtype));
+      outgoing.push_back({peer, const_cast<std::byte*>(data), traffic.bytes});
+      continue;
+    }
+    auto* data = static_cast<std::byte*>(packs.emplace_back(traffic.bytes, stream).data());
+    outgoing.push_back({peer, data, traffic.bytes});
+    for (PackedTransfer const& one : traffic.transfers) {
+      std::size_t const bytes = size_of(jobs[one.job].dtype);
+      Shape const& extent = one.transfer->box.extent;
+      Space::copy(copy_between(jobs[one.job].source, one.transfer->source, data, packed(extent),
+                               extent, bytes),
+                  stream);
+      data += static_cast<std::size_t>(volume(extent)) * bytes;
+    }
+  }
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    copy_locals<Space>(jobs[j], staging[j].data(), stream);
+  }
+
+  std::vector<std::size_t> unpack;  // positions in `incoming` that arrive in a pack buffer
+  for (int peer = 0; peer < comm.size(); ++peer) {
+    PeerTraffic const& traffic = receives[static_cast<std::size_t>(peer)];
+    if (traffic.bytes == 0) {
+      continue;
+    }
+    Transfer const& first = *traffic.transfers.front().transfer;
+    std::size_t const j = traffic.transfers.front().job;
+    std::size_t const bytes = size_of(jobs[j].dtype);
+    if (traffic.transfers.size() == 1 && first.slot >= 0) {
+      auto* slot = static_cast<std::byte*>(staging[j].data());
+      incoming.push_back(
+          {peer, slot + static_cast<std::size_t>(first.slot) * bytes, traffic.bytes});
+    } else if (traffic.transfers.size() == 1 && is_contiguous(first.box.extent, first.target)) {
+      auto* target = static_cast<std::byte*>(jobs[j].target);
+      incoming.push_back({peer, target + byte_offset(first.target, bytes), traffic.bytes});
+    } else {
+      unpack.push_back(incoming.size());
+      incoming.push_back({peer, packs.emplace_back(traffic.bytes, stream).data(), traffic.bytes});
+    }
+  }
+
+  comm.template exchange<Space>(outgoing, incoming, stream);
+
+  for (std::size_t position : unpack) {
+    Message const& message = incoming[position];
+    auto const* data = static_cast<std::byte const*>(message.data);
+    for (PackedTransfer const& one : receives[static_cast<std::size_t>(message.peer)].transfers) {
+      std::size_t const bytes = size_of(jobs[one.job].dtype);
+      Transfer arrived = *one.transfer;
+      arrived.source = packed(arrived.box.extent);
+      Space::copy(copy_of(arrived, data, jobs[one.job].target, staging[one.job].data(), bytes),
+                  stream);
+      data += static_cast<std::size_t>(arrived.box.volume()) * bytes;
+    }
+  }
+}
+
+}  // namespace shardmesh::inline v0::detail

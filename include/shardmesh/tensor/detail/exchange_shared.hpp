@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/memory/buffer.hpp>
+#include <shardmesh/tensor/detail/job.hpp>
+
+namespace shardmesh::inline v0::detail {
+
+/// The addresses that a rank opens to its peers for one exchange.
+struct SharedEntry {
+  void* target = nullptr;
+  void* staging = nullptr;
+};
+
+/// An exchange between ranks that share an address space: each owner pushes its boxes straight into
+/// place. Device work is ordered by events; the host only meets the other hosts.
+template <MemorySpace Space, class Comm>
+void exchange_shared(Comm const& comm,
+                     std::span<ExchangeJob const> jobs,
+                     std::vector<Buffer<Space>>& staging,
+                     std::string_view what,
+                     typename Space::Stream stream) {
+  using Event = typename Space::Event;
+  Event ready = Space::make_event();
+  Event done = Space::make_event();
+  Space::record(ready, stream);
+
+  check_agreement(comm, "shardmesh::redistribute", what);
+  std::vector<std::byte> mine(2 * sizeof(Event*) + jobs.size() * sizeof(SharedEntry));
+  Event* const events[2] = {&ready, &done};
+  std::memcpy(mine.data(), events, sizeof(events));
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    SharedEntry const entry{jobs[j].target, staging[j].data()};
+    std::memcpy(mine.data() + sizeof(events) + j * sizeof(entry), &entry, sizeof(entry));
+  }
+  auto const all = comm.all_gather(mine);
+  auto const event_of = [&all](int peer, std::size_t which) {
+    Event* event = nullptr;
+    std::memcpy(&event, all[static_cast<std::size_t>(peer)].data() + which * sizeof(event),
+                sizeof(event));
+    return event;
+  };
+
+  std::vector<bool> waited(all.size(), false);
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    copy_locals<Space>(jobs[j], staging[j].data(), stream);
+    for (Transfer const& one : jobs[j].step->sends) {
+      auto const peer = static_cast<std::size_t>(one.peer);
+      if (!waited[peer]) {
+        Space::wait(stream, *event_of(one.peer, 0));
+        waited[peer] = true;
+      }
+      SharedEntry theirs;
+      std::memcpy(&theirs, all[peer].data() + sizeof(events) + j * sizeof(theirs), sizeof(theirs));
+      Space::copy(copy_of(one, jobs[j].source, theirs.target, theirs.staging,
+                          size_of(jobs[j].dtype)),
+                  stream);
+    }
+  }
+  Space::record(done, stream);
+  comm.barrier();
+  std::vector<bool> received(all.size(), false);
+  for (ExchangeJob const& job : jobs) {
+    for (Transfer const& one : job.step->receives) {
+      if (!received[static_cast<std::size_t>(one.peer)]) {
+        Space::wait(stream, *event_of(one.peer, 1));
+        received[static_cast<std::size_t>(one.peer)] = true;
+      }
+    }
+  }
+  if constexpr (Space::kind == MemoryKind::cuda) {
+    comm.barrier();  // nobody may drop its events before the others have waited on them
+  }
+}
+
+}  // namespace shardmesh::inline v0::detail

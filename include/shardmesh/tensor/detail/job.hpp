@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/memory/copy.hpp>
+#include <shardmesh/memory/space.hpp>
+#include <shardmesh/plan/transfer.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// One tensor in an exchange: what this rank does, and its local memory before and after.
+struct ExchangeJob {
+  RankStep const* step = nullptr;
+  DType dtype = DType::float32;
+  void const* source = nullptr;
+  void* target = nullptr;
+};
+
+namespace detail {
+
+/// Strides in bytes of a row-major tensor.
+[[nodiscard]] inline Shape byte_strides(Shape const& shape, std::size_t element_bytes) {
+  Shape strides = row_major_strides(shape);
+  for (index_t& stride : strides) {
+    stride *= static_cast<index_t>(element_bytes);
+  }
+  return strides;
+}
+
+/// Byte offset of a place in its tensor.
+[[nodiscard]] inline std::size_t byte_offset(LocalPlace const& place, std::size_t element_bytes) {
+  Shape const strides = row_major_strides(place.shape);
+  index_t offset = 0;
+  for (std::size_t d = 0; d < strides.size(); ++d) {
+    offset += place.offset[d] * strides[d];
+  }
+  return static_cast<std::size_t>(offset) * element_bytes;
+}
+
+/// Do the elements of a box lie one behind the other in its tensor?
+[[nodiscard]] inline bool is_contiguous(Shape const& extent, LocalPlace const& place) {
+  bool whole = true;  // are all dimensions further in taken whole?
+  for (std::size_t d = extent.size(); d-- > 0;) {
+    if (!whole && extent[d] != 1) {
+      return false;
+    }
+    whole = whole && extent[d] == place.shape[d];
+  }
+  return true;
+}
+
+/// A contiguous box as a place.
+[[nodiscard]] inline LocalPlace packed(Shape const& extent) {
+  return {Shape(extent.size(), 0), extent};
+}
+
+/// The copy of a box between a place in `source` and a place in `target`.
+[[nodiscard]] inline StridedCopy copy_between(void const* source,
+                                              LocalPlace const& from,
+                                              void* target,
+                                              LocalPlace const& to,
+                                              Shape const& extent,
+                                              std::size_t element_bytes) {
+  StridedCopy copy{};
+  copy.source = static_cast<std::byte const*>(source) + byte_offset(from, element_bytes);
+  copy.destination = static_cast<std::byte*>(target) + byte_offset(to, element_bytes);
+  copy.extent = extent;
+  copy.source_strides = byte_strides(from.shape, element_bytes);
+  copy.destination_strides = byte_strides(to.shape, element_bytes);
+  copy.element_bytes = element_bytes;
+  return copy;
+}
+
+/// The copy of one transfer from a source tensor into a target tensor or its staging area.
+[[nodiscard]] inline StridedCopy copy_of(Transfer const& one,
+                                         void const* source,
+                                         void* target,
+                                         void* staging,
+                                         std::size_t element_bytes) {
+  if (one.slot < 0) {
+    return copy_between(source, one.source, target, one.target, one.box.extent, element_bytes);
+  }
+  auto* slot = static_cast<std::byte*>(staging) + static_cast<std::size_t>(one.slot) * element_bytes;
+  return copy_between(source, one.source, slot, packed(one.box.extent), one.box.extent,
+                      element_bytes);
+}
+
+/// Copies what stays on this rank.
+template <MemorySpace Space>
+void copy_locals(ExchangeJob const& job, void* staging, typename Space::Stream stream) {
+  for (Transfer const& one : job.step->locals) {
+    Space::copy(copy_of(one, job.source, job.target, staging, size_of(job.dtype)), stream);
+  }
+}
+
+/// Adds the collected terms, in ascending rank order, and puts the results into their places.
+template <MemorySpace Space>
+void reduce_terms(ExchangeJob const& job, std::byte* staging, typename Space::Stream stream) {
+  std::size_t const bytes = size_of(job.dtype);
+  std::vector<void const*> terms;
+  for (Reduction const& one : job.step->reductions) {
+    index_t const count = one.box.volume();
+    std::byte* const first = staging + static_cast<std::size_t>(one.slot) * bytes;
+    terms.clear();
+    for (index_t term = 0; term < one.terms; ++term) {
+      terms.push_back(first + static_cast<std::size_t>(term * count) * bytes);
+    }
+    bool const straight = is_contiguous(one.box.extent, one.target);
+    void* const result =
+        straight ? static_cast<std::byte*>(job.target) + byte_offset(one.target, bytes) : first;
+    Space::reduce(job.dtype, job.step->op, result, terms, count, stream);
+    if (!straight) {
+      Space::copy(copy_between(first, packed(one.box.extent), job.target, one.target,
+                               one.box.extent, bytes),
+                  stream);
+    }
+  }
+}
+
+}  // namespace detail
+
+}  // namespace shardmesh::inline v0

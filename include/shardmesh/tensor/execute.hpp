@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/memory/buffer.hpp>
+#include <shardmesh/plan/transfer.hpp>
+#include <shardmesh/tensor/detail/exchange_packed.hpp>
+#include <shardmesh/tensor/detail/exchange_shared.hpp>
+#include <shardmesh/tensor/detail/job.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// Runs one exchange: this rank's step of each job, all jobs as one fused exchange.
+///
+/// Where ranks share an address space (`threads`), the owner of a box copies it straight into its
+/// place in the receiver's tensor, strided on both sides, without packing. Elsewhere each pair of
+/// ranks exchanges one message. Terms of a reduction are collected and added in ascending rank
+/// order, so results are equal bit for bit on every rank, in every run and on every engine.
+///
+/// @param what   describes the operation; ranks of a shared address space that bring another
+///               description get a MismatchError instead of a wrong result.
+/// @param stream all device work is ordered on it; the host does not wait for the device.
+/// @collective over `comm`.
+template <MemorySpace Space, Communicator Comm>
+void execute(Comm const& comm,
+             std::span<ExchangeJob const> jobs,
+             std::string_view what,
+             typename Space::Stream stream = {}) {
+  static_assert(Comm::template moves<Space>,
+                "shardmesh::execute: this communicator cannot move tensors of this memory space; "
+                "NCCL moves CudaMemory, sockets and MPI move HostMemory, threads move both");
+  std::vector<Buffer<Space>> staging;
+  staging.reserve(jobs.size());
+  for (ExchangeJob const& job : jobs) {
+    staging.emplace_back(static_cast<std::size_t>(job.step->staging) * size_of(job.dtype), stream);
+  }
+  if constexpr (Comm::shared_address_space) {
+    detail::exchange_shared<Space>(comm, jobs, staging, what, stream);
+  } else {
+    detail::exchange_packed<Space>(comm, jobs, staging, stream);
+  }
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    detail::reduce_terms<Space>(jobs[j], static_cast<std::byte*>(staging[j].data()), stream);
+  }
+}
+
+}  // namespace shardmesh::inline v0

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <shardmesh/plan/plan.hpp>
+#include <shardmesh/tensor/dist_tensor.hpp>
+#include <shardmesh/tensor/execute.hpp>
+
+namespace shardmesh::inline v0 {
+
+namespace detail {
+
+/// Can every conversion from P to Q be made? Decided by the compiler where both are static.
+template <class P, class Q>
+consteval bool static_conversion_is_legal() {
+  if constexpr (StaticPlacements<P> && StaticPlacements<Q>) {
+    return P::rank != Q::rank || conversion_is_legal(P::list(), Q::list());
+  } else {
+    return true;
+  }
+}
+
+template <class P, class Q>
+consteval bool static_ranks_fit() {
+  if constexpr (StaticPlacements<P> && StaticPlacements<Q>) {
+    return P::rank == Q::rank;
+  } else {
+    return true;
+  }
+}
+
+/// Runs all exchanges of a plan for one tensor; returns the last target.
+template <class T, class Space, class Comm>
+[[nodiscard]] Tensor<T, Space> run(Plan const& plan,
+                                   Comm const& comm,
+                                   Tensor<T, Space> tensor,
+                                   typename Space::Stream stream) {
+  for (std::size_t step = 0; step < plan.steps(); ++step) {
+    RankStep const part = plan.rank_step(step, comm.rank());
+    Shape const shape = comm.rank() < plan.stages[step + 1].ranks() ? part.target_shape : Shape{0};
+    Tensor<T, Space> target(shape, stream);
+    std::array<ExchangeJob, 1> const jobs{
+        ExchangeJob{&part, dtype_of<T>, tensor.data(), target.data()}};
+    execute<Space>(comm, jobs,
+                   std::string(to_string(dtype_of<T>)) + " " + to_string(plan.stages[step]) +
+                       " -> " + to_string(plan.stages[step + 1]),
+                   stream);
+    tensor = target;
+  }
+  return tensor;
+}
+
+}  // namespace detail
+
+/// Moves a tensor to other placements on its mesh.
+///
+/// Each rank keeps what it has and gets the rest straight from the ranks named by
+/// `make_plan(source.layout(), ...)`; partial values are reduced in ascending rank order.
+///
+/// @param target one placement per mesh dimension, static or not.
+/// @param stream all device work is ordered on it; the call does not wait for the device.
+/// @returns a tensor with the target placements, the same global shape and the same values. It
+///          shares its elements with `source` only if nothing has to move.
+/// @throws InvalidArgument for a partial target that the source does not have, or placements that
+///         do not fit the shape; nothing is communicated then.
+/// @collective over source.mesh().
+template <AnyDistTensor Source, PlacementTuple Q>
+[[nodiscard]] auto redistribute(Source const& source,
+                                Q const& target,
+                                typename Source::Stream stream = {}) {
+  using T = typename Source::value_type;
+  using Space = typename Source::memory_space;
+  using P = typename Source::placements_type;
+  static_assert(detail::static_ranks_fit<P, Q>(),
+                "shardmesh::redistribute: source and target must have one placement for each mesh "
+                "dimension");
+  static_assert(detail::static_conversion_is_legal<P, Q>(),
+                "shardmesh::redistribute: a Partial target placement is legal only where the "
+                "source has the same one; reduce to Shard or Replicate instead");
+  Layout const layout(source.shape(), source.mesh().shape(), to_list(target));
+  using Result = DistTensor<T, typename Source::mesh_type, Q, Space>;
+  Plan const plan = make_plan(source.layout(), layout);
+  if (!source.mesh().is_member() || layout == source.layout()) {
+    return Result(source.mesh(), layout, source.to_local());
+  }
+  return Result(source.mesh(), layout,
+                detail::run(plan, source.mesh().comm(), source.to_local(), stream));
+}
+
+/// The whole tensor on every rank of its mesh.
+/// @collective over source.mesh().
+template <AnyDistTensor Source>
+[[nodiscard]] Tensor<typename Source::value_type, typename Source::memory_space> full_tensor(
+    Source const& source,
+    typename Source::Stream stream = {}) {
+  PlacementList const replicated(source.mesh().shape().size(), Placement{});
+  return redistribute(source, replicated, stream).to_local();
+}
+
+/// The whole tensor on the first rank of its mesh only; the others get shape (0) and allocate
+/// nothing.
+/// @throws InvalidArgument if the tensor is partial: reduce it first.
+/// @collective over source.mesh().
+template <AnyDistTensor Source>
+[[nodiscard]] Tensor<typename Source::value_type, typename Source::memory_space> gather_to_first(
+    Source const& source,
+    typename Source::Stream stream = {}) {
+  if (!source.mesh().is_member()) {
+    return {};
+  }
+  Layout const first(source.shape(), Shape{1}, PlacementList{Replicate{}});
+  return detail::run(make_plan(source.layout(), first), source.mesh().comm(), source.to_local(),
+                     stream);
+}
+
+}  // namespace shardmesh::inline v0

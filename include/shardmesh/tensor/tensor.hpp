@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/shape.hpp>
+#include <shardmesh/memory/buffer.hpp>
+#include <shardmesh/memory/host.hpp>
+#include <shardmesh/memory/copy.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// A dense, row-major tensor in one memory space. A handle: copies share the elements, `clone()`
+/// makes new ones. Memory space is part of the type, so a host loop over device memory does not
+/// compile.
+template <Element T, MemorySpace Space = HostMemory>
+class Tensor {
+ public:
+  using value_type = T;
+  using memory_space = Space;
+  using Stream = typename Space::Stream;
+
+  /// No elements: shape (0).
+  Tensor() : Tensor(Shape{0}) {}
+
+  /// Uninitialised elements.
+  /// @param stream the allocation is ordered on it.
+  explicit Tensor(Shape const& shape, Stream stream = {})
+      : shape_(shape),
+        buffer_(std::make_shared<Buffer<Space>>(static_cast<std::size_t>(volume(shape)) * sizeof(T),
+                                                stream)) {}
+
+  /// All elements zero.
+  [[nodiscard]] static Tensor zeros(Shape const& shape, Stream stream = {}) {
+    Tensor tensor(shape, stream);
+    Space::fill_zero(tensor.data(), tensor.bytes(), stream);
+    return tensor;
+  }
+
+  /// Elements copied from host memory, row-major.
+  /// @throws ShapeError if `values` does not hold volume(shape) elements.
+  [[nodiscard]] static Tensor from(Shape const& shape,
+                                   std::span<T const> values,
+                                   Stream stream = {}) {
+    if (static_cast<index_t>(values.size()) != volume(shape)) {
+      throw ShapeError("shardmesh::Tensor::from: shape " + to_string(shape) + " needs " +
+                       std::to_string(volume(shape)) + " values, got " +
+                       std::to_string(values.size()));
+    }
+    Tensor tensor(shape, stream);
+    copy_bytes<Space, HostMemory>(tensor.data(), values.data(), tensor.bytes(), stream);
+    stream.synchronize();
+    return tensor;
+  }
+
+  [[nodiscard]] Shape const& shape() const noexcept { return shape_; }
+  [[nodiscard]] index_t size() const { return volume(shape_); }
+  [[nodiscard]] std::size_t bytes() const { return buffer_->size(); }
+  [[nodiscard]] T* data() const noexcept { return static_cast<T*>(buffer_->data()); }
+  [[nodiscard]] static constexpr DType dtype() noexcept { return dtype_of<T>; }
+
+  /// The elements, row-major; memory that the host can read only.
+  [[nodiscard]] std::span<T> span() const
+    requires Space::host_accessible
+  {
+    return {data(), static_cast<std::size_t>(size())};
+  }
+
+  /// A new tensor with the same elements, in this memory space or another.
+  /// @param stream the copy is ordered on it; synchronise it before the host reads the result.
+  template <MemorySpace Target = Space>
+  [[nodiscard]] Tensor<T, Target> clone(CopyStream<Target, Space> stream = {}) const {
+    Tensor<T, Target> copy(shape_, stream_of<Target>(stream));
+    copy_bytes<Target, Space>(copy.data(), data(), bytes(), stream);
+    return copy;
+  }
+
+  /// Keeps the elements alive for as long as the returned pointer lives.
+  [[nodiscard]] std::shared_ptr<void> storage() const noexcept { return buffer_; }
+
+ private:
+  Shape shape_;
+  std::shared_ptr<Buffer<Space>> buffer_;
+};
+
+/// A copy in host memory, complete when the call returns.
+template <Element T, MemorySpace Space>
+[[nodiscard]] Tensor<T, HostMemory> to_host(Tensor<T, Space> const& tensor) {
+  CopyStream<HostMemory, Space> stream{};
+  auto copy = tensor.template clone<HostMemory>(stream);
+  stream.synchronize();
+  return copy;
+}
+
+}  // namespace shardmesh::inline v0
