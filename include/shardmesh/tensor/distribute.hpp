@@ -45,25 +45,6 @@ template <class T, class Space>
   return false;
 }
 
-/// Throws the same error on every rank if any rank reports one; the lowest such rank is named.
-template <class Comm>
-void throw_together(Comm const& comm, std::string const& what) {
-  std::vector<std::byte> mine(what.size());
-  for (std::size_t i = 0; i < what.size(); ++i) {
-    mine[i] = static_cast<std::byte>(what[i]);
-  }
-  auto const all = comm.all_gather(mine);
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    if (!all[rank].empty()) {
-      std::string text;
-      for (std::byte one : all[rank]) {
-        text.push_back(static_cast<char>(one));
-      }
-      throw ShapeError(text + " [rank " + std::to_string(rank) + " of " +
-                       std::to_string(all.size()) + "]");
-    }
-  }
-}
 
 }  // namespace detail
 
@@ -97,7 +78,7 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
     problem = "shardmesh::distribute: the tensor has shape " + to_string(full.shape()) +
               ", the shape given is " + to_string(shape) + "; they must be equal";
   }
-  detail::throw_together(mesh.comm(), problem);
+  throw_together<ShapeError>(mesh.comm(), problem);
   if (from == DataSource::own) {
     return {mesh, layout, detail::cut_local(full, layout, mesh.coordinate(), stream)};
   }
@@ -168,7 +149,7 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
               ", but the chunk rule gives this rank " + to_string(expected) + " of " +
               to_string(layout) + "; pass the global shape if it is not the sum of the parts";
   }
-  detail::throw_together(mesh.comm(), problem);
+  throw_together<ShapeError>(mesh.comm(), problem);
   return {mesh, layout, local};
 }
 

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/core/error.hpp>
+
+namespace shardmesh::inline v0::detail {
+
+/// What all ranks of a `launch(threads{...})` share: who failed, who has left.
+class ThreadsJob {
+ public:
+  ThreadsJob(int ranks, std::chrono::milliseconds timeout)
+      : timeout_(timeout), left_(static_cast<std::size_t>(ranks), false) {}
+
+  [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
+  [[nodiscard]] std::exception_ptr error() const noexcept { return error_; }
+
+  /// One lock for the whole job: ranks are few, and what is done under it is short.
+  std::mutex mutex;
+  std::condition_variable changed;
+
+  /// Keeps the first failure and wakes every rank that waits.
+  void fail(int rank, std::string what, std::exception_ptr error) {
+    std::lock_guard const lock(mutex);
+    if (!error_) {
+      error_ = std::move(error);
+      failed_rank_ = rank;
+      what_ = std::move(what);
+    }
+    changed.notify_all();
+  }
+
+  /// The body of a rank has returned.
+  void leave(int rank) {
+    std::lock_guard const lock(mutex);
+    left_[static_cast<std::size_t>(rank)] = true;
+    changed.notify_all();
+  }
+
+  /// @pre the lock is held.
+  void throw_if_failed(std::string_view operation) const {
+    if (error_) {
+      throw RankFailed(failed_rank_, "shardmesh::" + std::string(operation) + ": rank " +
+                                         std::to_string(failed_rank_) + " failed: " + what_);
+    }
+  }
+  [[nodiscard]] bool failed() const noexcept { return static_cast<bool>(error_); }
+  [[nodiscard]] bool has_left(int rank) const { return left_[static_cast<std::size_t>(rank)]; }
+
+ private:
+  std::chrono::milliseconds timeout_;
+  std::vector<bool> left_;
+  std::exception_ptr error_;
+  int failed_rank_ = -1;
+  std::string what_;
+};
+
+/// A group of ranks in one process: a meeting point, and slots for what ranks show each other.
+class ThreadGroup {
+ public:
+  using Bytes = std::vector<std::byte>;
+
+  ThreadGroup(std::shared_ptr<ThreadsJob> job, std::vector<int> world_ranks)
+      : job_(std::move(job)),
+        world_(std::move(world_ranks)),
+        operations_(world_.size()),
+        arrived_(world_.size(), false),
+        slots_{std::vector<Bytes>(world_.size()), std::vector<Bytes>(world_.size())} {}
+
+  [[nodiscard]] int size() const noexcept { return static_cast<int>(world_.size()); }
+  [[nodiscard]] std::vector<int> const& world_ranks() const noexcept { return world_; }
+
+  /// Waits for all ranks of the group.
+  /// @throws RankFailed if a rank of the job fails, CommError if one has left, MismatchError if the
+  ///         ranks meet for different operations, TimeoutError naming those that do not come.
+  void meet(int rank, std::string_view operation) {
+    std::unique_lock lock(job_->mutex);
+    job_->throw_if_failed(operation);
+    auto const me = static_cast<std::size_t>(rank);
+    operations_[me] = operation;
+    arrived_[me] = true;
+    if (++count_ == world_.size()) {
+      compare_operations();
+      count_ = 0;
+      arrived_.assign(world_.size(), false);
+      ++generation_;
+      job_->changed.notify_all();
+    } else {
+      wait(lock, operation);
+    }
+    if (!mismatch_.empty()) {
+      throw MismatchError(mismatch_);
+    }
+  }
+
+  /// Shows bytes to all ranks and returns everybody's. Two sets of slots take turns: a set is written
+  /// again only after the next meeting, by when all have read it.
+  [[nodiscard]] std::vector<Bytes> all_gather(int rank, std::span<std::byte const> mine, int turn) {
+    auto& slots = slots_[static_cast<std::size_t>(turn % 2)];
+    slots[static_cast<std::size_t>(rank)].assign(mine.begin(), mine.end());
+    meet(rank, "all_gather");
+    return slots;
+  }
+
+  /// The sub-group of one color of one split; whoever comes first makes it, the last forgets it.
+  [[nodiscard]] std::shared_ptr<ThreadGroup> child(int split,
+                                                   int color,
+                                                   std::vector<int> const& members) {
+    std::lock_guard const lock(job_->mutex);
+    auto& [group, fetched] = children_[{split, color}];
+    if (!group) {
+      std::vector<int> world;
+      for (int member : members) {
+        world.push_back(world_[static_cast<std::size_t>(member)]);
+      }
+      group = std::make_shared<ThreadGroup>(job_, std::move(world));
+    }
+    std::shared_ptr<ThreadGroup> const result = group;
+    if (++fetched == members.size()) {
+      children_.erase({split, color});
+    }
+    return result;
+  }
+
+ private:
+  void wait(std::unique_lock<std::mutex>& lock, std::string_view operation) {
+    unsigned long const mine = generation_;
+    auto const deadline = std::chrono::steady_clock::now() + job_->timeout();
+    auto const woken = [&] { return generation_ != mine || job_->failed() || !absent(true).empty(); };
+    bool const in_time = job_->changed.wait_until(lock, deadline, woken);
+    if (generation_ != mine) {
+      return;
+    }
+    job_->throw_if_failed(operation);
+    std::string const where = "shardmesh::" + std::string(operation) + ": ";
+    if (in_time) {
+      throw CommError(where + "rank " + absent(true) +
+                      " has left without taking part; every rank must make the same calls");
+    }
+    throw TimeoutError(where + "rank " + absent(false) + " did not arrive within " +
+                       std::to_string(job_->timeout().count()) +
+                       " ms; look at what it waits for, or raise the timeout of the launch");
+  }
+
+  /// Ranks that have not arrived, as text: all of them, or those that never will.
+  [[nodiscard]] std::string absent(bool only_left) const {
+    std::string text;
+    for (std::size_t i = 0; i < world_.size(); ++i) {
+      if (!arrived_[i] && (!only_left || job_->has_left(world_[i]))) {
+        text += (text.empty() ? "" : ", ") + std::to_string(world_[i]);
+      }
+    }
+    return text;
+  }
+
+  void compare_operations() {
+    for (std::size_t i = 1; i < operations_.size(); ++i) {
+      if (operations_[i] != operations_[0]) {
+        mismatch_ = "shardmesh: ranks made different calls: rank " + std::to_string(world_[0]) +
+                    " is in " + operations_[0] + ", rank " + std::to_string(world_[i]) +
+                    " is in " + operations_[i] + "; every rank must make the same calls";
+        return;
+      }
+    }
+  }
+
+  std::shared_ptr<ThreadsJob> job_;
+  std::vector<int> world_;
+  std::vector<std::string> operations_;
+  std::vector<bool> arrived_;
+  std::size_t count_ = 0;
+  unsigned long generation_ = 0;
+  std::string mismatch_;
+  std::vector<Bytes> slots_[2];
+  std::map<std::pair<int, int>, std::pair<std::shared_ptr<ThreadGroup>, std::size_t>> children_;
+};
+
+}  // namespace shardmesh::inline v0::detail

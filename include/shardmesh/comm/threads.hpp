@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/thread_group.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// Ranks as threads of one process: the embedded default. Needs no launcher, no MPI and no GPU.
+struct threads {
+  int ranks = 1;
+  /// How long a rank waits for the others before it gives up.
+  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+};
+
+/// A group of ranks that are threads of one process.
+class ThreadsCommunicator {
+ public:
+  static constexpr bool shared_address_space = true;
+  template <class Space>
+  static constexpr bool moves = true;
+
+  ThreadsCommunicator() = default;
+  ThreadsCommunicator(std::shared_ptr<detail::ThreadGroup> group, int rank)
+      : group_(std::move(group)), turn_(std::make_shared<Turn>()), rank_(rank) {}
+
+  [[nodiscard]] explicit operator bool() const noexcept { return group_ != nullptr; }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] int size() const noexcept { return group_ ? group_->size() : 0; }
+  [[nodiscard]] std::vector<int> world_ranks() const { return group_->world_ranks(); }
+
+  void barrier() const { group_->meet(rank_, "barrier"); }
+
+  [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
+      std::span<std::byte const> mine) const {
+    return group_->all_gather(rank_, mine, turn_->gathers++);
+  }
+
+  [[nodiscard]] ThreadsCommunicator split(int color, int key) const {
+    struct Wish {
+      int color;
+      int key;
+    };
+    auto const wishes = all_gather_value(*this, Wish{color, key});
+    int const number = turn_->splits++;
+    if (color < 0) {
+      return {};
+    }
+    std::vector<int> members;
+    for (int rank = 0; rank < size(); ++rank) {
+      if (wishes[static_cast<std::size_t>(rank)].color == color) {
+        members.push_back(rank);
+      }
+    }
+    std::stable_sort(members.begin(), members.end(), [&wishes](int a, int b) {
+      return wishes[static_cast<std::size_t>(a)].key < wishes[static_cast<std::size_t>(b)].key;
+    });
+    auto const at = std::find(members.begin(), members.end(), rank_) - members.begin();
+    return {group_->child(number, color, members), static_cast<int>(at)};
+  }
+
+  /// Messages go straight from the sender's memory into the receiver's.
+  /// @throws MismatchError if a message has no counterpart of its size.
+  template <class Space>
+  void exchange(std::span<Message const> sends,
+                std::span<Message> receives,
+                typename Space::Stream stream = {}) const {
+    stream.synchronize();
+    auto const all = all_gather(std::as_bytes(std::span<Message const>(sends)));
+    std::vector<std::size_t> next(static_cast<std::size_t>(size()), 0);
+    for (Message const& wanted : receives) {
+      auto const& theirs = all[static_cast<std::size_t>(wanted.peer)];
+      std::size_t& position = next[static_cast<std::size_t>(wanted.peer)];
+      Message offer{-1, nullptr, 0};
+      while (offer.peer != rank_ && position < theirs.size()) {
+        std::memcpy(&offer, theirs.data() + position, sizeof(offer));
+        position += sizeof(offer);
+      }
+      if (offer.peer != rank_ || offer.bytes != wanted.bytes) {
+        throw MismatchError("shardmesh::exchange: rank " + std::to_string(rank_) + " expects " +
+                            std::to_string(wanted.bytes) + " bytes from rank " +
+                            std::to_string(wanted.peer) + ", which sends " +
+                            (offer.peer == rank_ ? std::to_string(offer.bytes) + " bytes"
+                                                 : std::string("nothing")));
+      }
+      StridedCopy copy{offer.data, wanted.data, Shape{static_cast<index_t>(wanted.bytes)},
+                       Shape{1},   Shape{1},    1};
+      Space::copy(copy, stream);
+    }
+    stream.synchronize();
+    barrier();
+  }
+
+ private:
+  struct Turn {
+    int gathers = 0;
+    int splits = 0;
+  };
+
+  std::shared_ptr<detail::ThreadGroup> group_;
+  std::shared_ptr<Turn> turn_;
+  int rank_ = 0;
+};
+
+static_assert(Communicator<ThreadsCommunicator>);
+
+namespace detail {
+
+/// Runs `body(rank, communicator)` on every rank and rethrows the first failure.
+template <class Body>
+void run_threads(threads const& options, Body&& body) {
+  if (options.ranks < 1) {
+    throw InvalidArgument("shardmesh::launch: threads{" + std::to_string(options.ranks) +
+                          "} starts no rank; give at least 1");
+  }
+  auto const job = std::make_shared<ThreadsJob>(options.ranks, options.timeout);
+  std::vector<int> world;
+  for (int rank = 0; rank < options.ranks; ++rank) {
+    world.push_back(rank);
+  }
+  auto const group = std::make_shared<ThreadGroup>(job, std::move(world));
+  {
+    std::vector<std::jthread> ranks;
+    for (int rank = 0; rank < options.ranks; ++rank) {
+      ranks.emplace_back([&body, &job, &group, rank] {
+        try {
+          ThreadsCommunicator communicator(group, rank);
+          body(rank, communicator);
+          job->leave(rank);
+        } catch (std::exception const& error) {
+          job->fail(rank, error.what(), std::current_exception());
+        } catch (...) {
+          job->fail(rank, "an exception that is no std::exception", std::current_exception());
+        }
+      });
+    }
+  }
+  if (job->error()) {
+    std::rethrow_exception(job->error());
+  }
+}
+
+}  // namespace detail
+
+/// Runs `body(communicator)` on every rank, each a thread of this process, and waits for all.
+/// A rank that throws wakes the others, which get RankFailed at their next or pending call.
+/// @throws what the first failing rank threw.
+template <class Body>
+void launch(threads const& options, Body&& body) {
+  detail::run_threads(options,
+                      [&body](int, ThreadsCommunicator& communicator) { body(communicator); });
+}
+
+}  // namespace shardmesh::inline v0

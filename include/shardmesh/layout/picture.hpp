@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include <shardmesh/layout/layout.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// How `picture` draws.
+struct PictureStyle {
+  bool color = false;           ///< ANSI background colours, one for each set of owners
+  index_t most_blocks = 32;     ///< along one dimension; a layout with more is listed by rank
+  index_t lines_per_block = 2;  ///< height of the longest block
+};
+
+namespace detail {
+
+/// The points of dimension `d` at which ownership can change, with 0 and the extent.
+[[nodiscard]] inline std::vector<index_t> boundaries(Layout const& layout, std::size_t d) {
+  std::vector<index_t> points{0, layout.shape()[d]};
+  for (index_t rank = 0; rank < layout.ranks(); ++rank) {
+    for (Piece const& piece : layout.pieces(unravel(rank, layout.mesh()))) {
+      points.push_back(piece.box.offset[d]);
+      points.push_back(piece.box.offset[d] + piece.box.extent[d]);
+    }
+  }
+  std::sort(points.begin(), points.end());
+  points.erase(std::unique(points.begin(), points.end()), points.end());
+  return points;
+}
+
+[[nodiscard]] inline std::string range_text(index_t lo, index_t hi) {
+  return std::to_string(lo) + ":" + std::to_string(hi);
+}
+
+[[nodiscard]] inline std::string owners_text(std::vector<index_t> const& owners) {
+  std::string text = owners.size() == 1 ? "rank" : "ranks";
+  for (index_t owner : owners) {
+    text += " " + std::to_string(owner);
+  }
+  return text;
+}
+
+[[nodiscard]] inline std::string centred(std::string const& text, std::size_t width) {
+  std::size_t const left = (width - std::min(width, text.size())) / 2;
+  std::string line(left, ' ');
+  line += text;
+  line.resize(std::max(width, line.size()), ' ');
+  return line;
+}
+
+/// Draws a grid of blocks: one row of blocks for each range of the first dimension drawn, one
+/// column for each range of the second.
+class BlockPicture {
+ public:
+  BlockPicture(Layout const& layout, std::size_t row_dim, std::size_t column_dim, PictureStyle style)
+      : layout_(layout),
+        row_dim_(row_dim),
+        column_dim_(column_dim),
+        style_(style),
+        rows_(boundaries(layout, row_dim)),
+        columns_(row_dim == column_dim ? std::vector<index_t>{0, 1}
+                                       : boundaries(layout, column_dim)) {}
+
+  [[nodiscard]] bool fits() const {
+    auto const most = static_cast<std::size_t>(style_.most_blocks);
+    return rows_.size() >= 2 && columns_.size() >= 2 && rows_.size() <= most + 1 &&
+           columns_.size() <= most + 1;
+  }
+
+  [[nodiscard]] std::string draw() const {
+    std::size_t width = 8;
+    index_t longest = 1;
+    for (std::size_t r = 0; r + 1 < rows_.size(); ++r) {
+      longest = std::max(longest, rows_[r + 1] - rows_[r]);
+      for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
+        width = std::max(width, owners_text(owners(r, c)).size() + 2);
+      }
+    }
+    std::size_t margin = 0;
+    for (std::size_t r = 0; r + 1 < rows_.size(); ++r) {
+      margin = std::max(margin, range_text(rows_[r], rows_[r + 1]).size() + 1);
+    }
+    std::string rule(margin, ' ');
+    for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
+      rule += "+" + std::string(width, '-');
+    }
+    rule += "+\n";
+
+    std::string text;
+    if (row_dim_ != column_dim_) {
+      text += std::string(margin, ' ');
+      for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
+        text += " " + centred(range_text(columns_[c], columns_[c + 1]), width);
+      }
+      text += "\n";
+    }
+    text += rule;
+    for (std::size_t r = 0; r + 1 < rows_.size(); ++r) {
+      index_t const lines =
+          std::max<index_t>(1, (rows_[r + 1] - rows_[r]) * style_.lines_per_block / longest);
+      for (index_t line = 0; line < lines; ++line) {
+        std::string const label =
+            line == (lines - 1) / 2 ? range_text(rows_[r], rows_[r + 1]) : std::string();
+        text += label + std::string(margin - label.size(), ' ');
+        for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
+          auto const holders = owners(r, c);
+          std::string const cell =
+              centred(line == (lines - 1) / 2 ? owners_text(holders) : std::string(), width);
+          text += "|" + (style_.color ? painted(cell, holders.front()) : cell);
+        }
+        text += "|\n";
+      }
+      text += rule;
+    }
+    return text;
+  }
+
+ private:
+  [[nodiscard]] std::vector<index_t> owners(std::size_t r, std::size_t c) const {
+    Box box = Box::whole(layout_.shape());
+    box.offset[row_dim_] = rows_[r];
+    box.extent[row_dim_] = rows_[r + 1] - rows_[r];
+    if (row_dim_ != column_dim_) {
+      box.offset[column_dim_] = columns_[c];
+      box.extent[column_dim_] = columns_[c + 1] - columns_[c];
+    }
+    return layout_.owners(box);
+  }
+
+  [[nodiscard]] static std::string painted(std::string const& cell, index_t owner) {
+    static constexpr int colors[] = {153, 223, 157, 217, 189, 229, 159, 225};
+    return "\x1b[30;48;5;" + std::to_string(colors[owner % 8]) + "m" + cell + "\x1b[0m";
+  }
+
+  Layout const& layout_;
+  std::size_t row_dim_;
+  std::size_t column_dim_;
+  PictureStyle style_;
+  std::vector<index_t> rows_;
+  std::vector<index_t> columns_;
+};
+
+/// One line a rank: its coordinate and the pieces it holds.
+[[nodiscard]] inline std::string list_by_rank(Layout const& layout) {
+  std::string text;
+  for (index_t rank = 0; rank < layout.ranks(); ++rank) {
+    Coordinate const coordinate = unravel(rank, layout.mesh());
+    text += "rank " + std::to_string(rank) + " at " + to_string(coordinate) + ": " +
+            to_string(layout.local_shape(coordinate));
+    for (Piece const& piece : layout.pieces(coordinate)) {
+      text += " " + to_string(piece.box);
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+}  // namespace detail
+
+/// A picture of who holds what: a grid of blocks with their owners for tensors that are cut along at
+/// most two dimensions, one line a rank otherwise. Rows run down, columns to the right; "0:4" are
+/// indices 0 to 3.
+[[nodiscard]] inline std::string picture(Layout const& layout, PictureStyle style = {}) {
+  std::string text = to_string(layout) + "\n";
+  std::vector<std::size_t> cut;
+  for (Cut const& one : layout.order()) {
+    auto const d = static_cast<std::size_t>(one.tensor_dim);
+    if (cut.empty() || cut.back() != d) {
+      cut.push_back(d);
+    }
+  }
+  for (std::size_t d = 0; d < layout.shape().size() && cut.size() < 2; ++d) {
+    if (std::find(cut.begin(), cut.end(), d) == cut.end()) {
+      cut.push_back(d);
+    }
+  }
+  std::sort(cut.begin(), cut.end());
+  if (cut.empty() || cut.size() > 2 || volume(layout.shape()) == 0) {
+    return text + detail::list_by_rank(layout);
+  }
+  detail::BlockPicture const blocks(layout, cut.front(), cut.back(), style);
+  if (!blocks.fits()) {
+    return text + detail::list_by_rank(layout);
+  }
+  if (layout.shape().size() > 2) {
+    text += "dimensions " + std::to_string(cut.front()) + " (down) and " +
+            std::to_string(cut.back()) + " (right); the others are whole\n";
+  }
+  return text + blocks.draw();
+}
+
+}  // namespace shardmesh::inline v0

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <span>
+
+#include <shardmesh/memory/host_reduce.hpp>
+#include <shardmesh/memory/space.hpp>
+#include <shardmesh/memory/strided_copy.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// Ordinary host memory, aligned to 64 bytes. Work is done when a call returns.
+struct HostMemory {
+  static constexpr MemoryKind kind = MemoryKind::host;
+  static constexpr bool host_accessible = true;
+  static constexpr std::size_t alignment = 64;
+  using Stream = HostStream;
+  using Event = HostEvent;
+
+  /// @returns nullptr for 0 bytes.
+  /// @throws std::bad_alloc
+  [[nodiscard]] static void* allocate(std::size_t bytes, Stream = {}) {
+    return bytes == 0 ? nullptr : ::operator new(bytes, std::align_val_t{alignment});
+  }
+  static void deallocate(void* pointer, std::size_t bytes, Stream = {}) noexcept {
+    if (pointer != nullptr) {
+      ::operator delete(pointer, bytes, std::align_val_t{alignment});
+    }
+  }
+
+  static void copy(StridedCopy const& strided, Stream = {}) {
+    CollapsedCopy const rows = collapse(strided);
+    if (rows.row_bytes > 0) {
+      for_each_outer(rows, rows.extent.size(), [&rows](std::byte const* from, std::byte* to) {
+        std::memcpy(to, from, rows.row_bytes);
+      });
+    }
+  }
+
+  static void fill_zero(void* pointer, std::size_t bytes, Stream = {}) {
+    if (bytes > 0) {
+      std::memset(pointer, 0, bytes);
+    }
+  }
+
+  /// @throws InvalidArgument, UnsupportedError as `host_reduce`.
+  static void reduce(DType dtype,
+                     ReduceOp op,
+                     void* destination,
+                     std::span<void const* const> sources,
+                     index_t count,
+                     Stream = {}) {
+    host_reduce(dtype, op, destination, sources, count);
+  }
+
+  [[nodiscard]] static Event make_event() noexcept { return {}; }
+  static void record(Event&, Stream) noexcept {}
+  static void wait(Stream, Event const&) noexcept {}
+};
+
+static_assert(MemorySpace<HostMemory>);
+
+}  // namespace shardmesh::inline v0

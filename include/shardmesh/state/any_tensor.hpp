@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/layout/layout.hpp>
+#include <shardmesh/memory/copy.hpp>
+#include <shardmesh/memory/host.hpp>
+#include <shardmesh/mesh/mesh_description.hpp>
+#include <shardmesh/tensor/dist_tensor.hpp>
+#include <shardmesh/tensor/redistribute.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// A tensor of any element type, placements and memory space: what a state dict holds. A handle
+/// that shares its elements with the `Tensor` or `DistTensor` it was made of.
+class AnyTensor {
+ public:
+  /// A plain tensor: whole on this rank, nobody else's business.
+  template <Element T, MemorySpace Space>
+  AnyTensor(Tensor<T, Space> const& tensor)
+      : dtype_(dtype_of<T>),
+        layout_(tensor.shape(), Shape{1}, PlacementList{Replicate{}}),
+        coordinate_{0},
+        member_(true),
+        local_shape_(tensor.shape()),
+        memory_(Space::kind),
+        data_(tensor.data()),
+        ops_(&plain_operations<T, Space>),
+        handle_(std::make_shared<Tensor<T, Space>>(tensor)) {}
+
+  /// A distributed tensor.
+  template <Element T, class Mesh, PlacementTuple P, MemorySpace Space>
+  AnyTensor(DistTensor<T, Mesh, P, Space> const& tensor)
+      : dtype_(dtype_of<T>),
+        layout_(tensor.layout()),
+        mesh_(tensor.mesh().description()),
+        distributed_(true),
+        member_(tensor.mesh().is_member()),
+        local_shape_(tensor.to_local().shape()),
+        memory_(Space::kind),
+        data_(tensor.to_local().data()),
+        ops_(&dist_operations<T, Mesh, P, Space>),
+        handle_(std::make_shared<DistTensor<T, Mesh, P, Space>>(tensor)) {
+    if (member_) {
+      coordinate_ = tensor.mesh().coordinate();
+    }
+  }
+
+  [[nodiscard]] DType dtype() const noexcept { return dtype_; }
+  /// Global shape.
+  [[nodiscard]] Shape const& shape() const noexcept { return layout_.shape(); }
+  [[nodiscard]] Shape const& local_shape() const noexcept { return local_shape_; }
+  [[nodiscard]] Layout const& layout() const noexcept { return layout_; }
+  /// Is it a `DistTensor`?
+  [[nodiscard]] bool is_distributed() const noexcept { return distributed_; }
+  /// Is the calling rank part of its mesh? Always true for plain tensors.
+  [[nodiscard]] bool is_member() const noexcept { return member_; }
+  /// Is the calling rank the first of its mesh (or the tensor plain)?
+  [[nodiscard]] bool is_first() const {
+    return member_ && ravel(coordinate_, layout_.mesh()) == 0;
+  }
+  /// The mesh of a distributed tensor; empty for a plain one.
+  [[nodiscard]] MeshDescription const& mesh() const noexcept { return mesh_; }
+  [[nodiscard]] MemoryKind memory() const noexcept { return memory_; }
+  [[nodiscard]] void* data() const noexcept { return data_; }
+  /// Bytes of the local part.
+  [[nodiscard]] std::size_t bytes() const {
+    return static_cast<std::size_t>(volume(local_shape_)) * size_of(dtype_);
+  }
+
+  /// The pieces of the global tensor that this rank holds; none outside the mesh.
+  [[nodiscard]] std::vector<Piece> pieces() const {
+    return member_ ? layout_.pieces(coordinate_) : std::vector<Piece>{};
+  }
+
+  /// The `Tensor` or `DistTensor` that this was made of, if it is an `X`; else nullptr.
+  template <class X>
+  [[nodiscard]] X const* get() const noexcept {
+    return ops_ == operations_of<X>() ? static_cast<X const*>(handle_.get()) : nullptr;
+  }
+
+  /// Copies a box between local memory and host memory; complete when the call returns. One side of
+  /// `copy` lies in this tensor's memory, the other in the host's.
+  void copy_box(StridedCopy const& copy) const { ops_->copy(copy); }
+
+  /// The local elements, row-major, in host memory.
+  [[nodiscard]] std::vector<std::byte> local_bytes() const {
+    std::vector<std::byte> bytes_of_local(bytes());
+    ops_->copy({data_, bytes_of_local.data(), Shape{static_cast<index_t>(bytes())}, Shape{1},
+                Shape{1}, 1});
+    return bytes_of_local;
+  }
+
+  /// Replaces the local elements by those of host memory.
+  /// @pre bytes_of_local.size() == bytes().
+  void assign(std::vector<std::byte> const& bytes_of_local) const {
+    ops_->copy({bytes_of_local.data(), data_, Shape{static_cast<index_t>(bytes())}, Shape{1},
+                Shape{1}, 1});
+  }
+
+  /// The same tensor with its local part copied to host memory; all else is unchanged.
+  [[nodiscard]] AnyTensor offloaded() const { return ops_->offload(handle_.get()); }
+
+  /// The whole tensor in host memory on the first rank of its mesh, shape (0) on the others. A
+  /// plain tensor is only copied.
+  /// @collective over the mesh of a distributed tensor.
+  [[nodiscard]] AnyTensor gathered() const { return ops_->gather(handle_.get()); }
+
+ private:
+  struct Operations {
+    void (*copy)(StridedCopy const&);
+    AnyTensor (*offload)(void const*);
+    AnyTensor (*gather)(void const*);
+  };
+
+  template <class Space>
+  static void copy_now(StridedCopy const& copy) {
+    typename Space::Stream const stream{};
+    Space::copy(copy, stream);
+    stream.synchronize();
+  }
+
+  template <class T, class Space>
+  static AnyTensor offload_plain(void const* handle) {
+    return to_host(*static_cast<Tensor<T, Space> const*>(handle));
+  }
+
+  template <class X>
+  static AnyTensor offload_dist(void const* handle) {
+    auto const& tensor = *static_cast<X const*>(handle);
+    CopyStream<HostMemory, typename X::memory_space> const stream{};
+    auto copy = tensor.template to<HostMemory>(stream);
+    stream.synchronize();
+    return copy;
+  }
+
+  template <class X>
+  static AnyTensor gather_dist(void const* handle) {
+    return to_host(gather_to_first(*static_cast<X const*>(handle)));
+  }
+
+  template <class T, class Space>
+  static constexpr Operations plain_operations{&copy_now<Space>, &offload_plain<T, Space>,
+                                               &offload_plain<T, Space>};
+  template <class T, class Mesh, class P, class Space>
+  static constexpr Operations dist_operations{&copy_now<Space>,
+                                              &offload_dist<DistTensor<T, Mesh, P, Space>>,
+                                              &gather_dist<DistTensor<T, Mesh, P, Space>>};
+
+  template <class X>
+  struct Select;
+  template <class T, class Space>
+  struct Select<Tensor<T, Space>> {
+    static constexpr Operations const* value = &plain_operations<T, Space>;
+  };
+  template <class T, class Mesh, class P, class Space>
+  struct Select<DistTensor<T, Mesh, P, Space>> {
+    static constexpr Operations const* value = &dist_operations<T, Mesh, P, Space>;
+  };
+  template <class X>
+  [[nodiscard]] static constexpr Operations const* operations_of() {
+    return Select<X>::value;
+  }
+
+  DType dtype_;
+  Layout layout_;
+  MeshDescription mesh_;
+  Coordinate coordinate_;
+  bool distributed_ = false;
+  bool member_ = false;
+  Shape local_shape_;
+  MemoryKind memory_;
+  void* data_;
+  Operations const* ops_;
+  std::shared_ptr<void> handle_;
+};
+
+/// In what two tensors differ (shape, dtype, placements, mesh, memory space, then local values, bit
+/// by bit), in words; empty if in nothing.
+[[nodiscard]] inline std::string difference(AnyTensor const& a, AnyTensor const& b) {
+  if (!(a.shape() == b.shape())) {
+    return "shape " + to_string(a.shape()) + " against " + to_string(b.shape());
+  }
+  if (a.dtype() != b.dtype()) {
+    return "dtype " + std::string(to_string(a.dtype())) + " against " +
+           std::string(to_string(b.dtype()));
+  }
+  if (a.is_distributed() != b.is_distributed() || !(a.layout() == b.layout())) {
+    return "layout " + to_string(a.layout()) + " against " + to_string(b.layout());
+  }
+  if (!(a.mesh() == b.mesh())) {
+    return to_string(a.mesh()) + " against " + to_string(b.mesh());
+  }
+  if (a.memory() != b.memory()) {
+    return std::string(to_string(a.memory())) + " memory against " +
+           std::string(to_string(b.memory()));
+  }
+  std::vector<std::byte> const left = a.local_bytes();
+  std::vector<std::byte> const right = b.local_bytes();
+  for (std::size_t i = 0; i < left.size(); ++i) {
+    if (left[i] != right[i]) {
+      auto const element = static_cast<index_t>(i / size_of(a.dtype()));
+      return "values, first at local index " + to_string(unravel(element, a.local_shape()));
+    }
+  }
+  return {};
+}
+
+}  // namespace shardmesh::inline v0

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <shardmesh/core/value.hpp>
+#include <shardmesh/state/any_tensor.hpp>
+#include <shardmesh/state/visit.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// One step of the path to a value: a key of a mapping, or an index of a list.
+using PathElement = std::variant<std::string, index_t>;
+
+/// A value of a state dict with its path. `key` is the path joined with dots, PyTorch's flat key.
+struct StateEntry {
+  std::string key;
+  std::vector<PathElement> path;
+  std::variant<AnyTensor, Value> value;
+
+  [[nodiscard]] bool is_tensor() const noexcept { return value.index() == 0; }
+  /// @pre is_tensor().
+  [[nodiscard]] AnyTensor const& tensor() const { return std::get<AnyTensor>(value); }
+  /// @pre !is_tensor().
+  [[nodiscard]] Value const& plain() const { return std::get<Value>(value); }
+};
+
+/// Named tensors and plain values, nested as PyTorch nests them, in the order of insertion. Tensors
+/// are handles: loading into a state dict writes the tensors that it was made of.
+class StateDict {
+ public:
+  StateDict() = default;
+
+  /// A nested dict: `StateDict{{"model", state_dict(net)}, {"optim", adam.state_dict()}}`.
+  StateDict(std::initializer_list<std::pair<std::string, StateDict>> parts) {
+    for (auto const& [name, part] : parts) {
+      for (StateEntry const& entry : part) {
+        std::vector<PathElement> path{name};
+        path.insert(path.end(), entry.path.begin(), entry.path.end());
+        insert(std::move(path), entry.value);
+      }
+    }
+  }
+
+  /// @throws KeyError if two paths give the same key.
+  void insert(std::vector<PathElement> path, std::variant<AnyTensor, Value> value) {
+    std::string key;
+    for (PathElement const& element : path) {
+      key += (key.empty() ? "" : ".") +
+             (element.index() == 0 ? std::get<0>(element) : std::to_string(std::get<1>(element)));
+    }
+    if (!index_.emplace(key, entries_.size()).second) {
+      throw KeyError("shardmesh::StateDict: two values have the key \"" + key +
+                     "\"; names must differ after joining with dots");
+    }
+    entries_.push_back({std::move(key), std::move(path), std::move(value)});
+  }
+  void insert(std::string name, std::variant<AnyTensor, Value> value) {
+    insert(std::vector<PathElement>{std::move(name)}, std::move(value));
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+  using const_iterator = std::vector<StateEntry>::const_iterator;
+  [[nodiscard]] const_iterator begin() const noexcept { return entries_.begin(); }
+  [[nodiscard]] const_iterator end() const noexcept { return entries_.end(); }
+  [[nodiscard]] bool contains(std::string const& key) const { return index_.count(key) > 0; }
+
+  /// @throws KeyError if there is no such key.
+  [[nodiscard]] StateEntry const& at(std::string const& key) const {
+    auto const found = index_.find(key);
+    if (found == index_.end()) {
+      throw KeyError("shardmesh::StateDict: no value has the key \"" + key + "\" (" +
+                     std::to_string(size()) + " keys" +
+                     (empty() ? "" : ", the first is \"" + entries_.front().key + "\"") + ")");
+    }
+    return entries_[found->second];
+  }
+
+  /// Replaces a plain value.
+  /// @throws KeyError if there is no such key, or it holds a tensor.
+  void set(std::string const& key, Value value) {
+    if (at(key).is_tensor()) {
+      throw KeyError("shardmesh::StateDict::set: \"" + key +
+                     "\" holds a tensor; assign to the tensor instead");
+    }
+    entries_[index_.find(key)->second].value = std::move(value);
+  }
+
+ private:
+  std::vector<StateEntry> entries_;
+  std::unordered_map<std::string, std::size_t> index_;
+};
+
+namespace detail {
+
+template <class T>
+[[nodiscard]] std::variant<AnyTensor, Value> state_value(T const& leaf) {
+  if constexpr (AnyDistTensor<T> || AnyPlainTensor<T>) {
+    return AnyTensor(leaf);
+  } else if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::string>) {
+    return Value(leaf);
+  } else if constexpr (std::is_integral_v<T>) {
+    return Value(static_cast<std::int64_t>(leaf));
+  } else {
+    return Value(static_cast<double>(leaf));
+  }
+}
+
+}  // namespace detail
+
+/// The state of a model: every leaf under its name. No communication; tensors are shared with the
+/// model.
+template <class Model>
+[[nodiscard]] StateDict state_dict(Model& model) {
+  StateDict dict;
+  for_each_leaf(model, [&dict](std::string const& name, auto& leaf) {
+    dict.insert(name, detail::state_value(leaf));
+  });
+  return dict;
+}
+
+/// The same state with every local part copied to host memory. Nothing but where the bytes live
+/// changes; no communication.
+[[nodiscard]] inline StateDict offloaded(StateDict const& dict) {
+  StateDict result;
+  for (StateEntry const& entry : dict) {
+    result.insert(entry.path, entry.is_tensor()
+                                  ? std::variant<AnyTensor, Value>(entry.tensor().offloaded())
+                                  : entry.value);
+  }
+  return result;
+}
+
+/// The whole state in host memory: on the first rank of each tensor's mesh every tensor in full, on
+/// the other ranks an empty dict. Plain tensors and values are rank 0's own.
+/// @collective over the meshes of the distributed tensors, which must stand in the same order on all
+///             ranks; plain entries may differ between ranks and never enter a collective.
+[[nodiscard]] inline StateDict full_state_dict(StateDict const& dict) {
+  StateDict result;
+  bool first = true;
+  for (StateEntry const& entry : dict) {
+    if (entry.is_tensor() && entry.tensor().is_distributed()) {
+      AnyTensor const whole = entry.tensor().gathered();
+      first = first && entry.tensor().is_first();
+      result.insert(entry.path, whole);
+    } else {
+      result.insert(entry.path, entry.is_tensor()
+                                    ? std::variant<AnyTensor, Value>(entry.tensor().offloaded())
+                                    : entry.value);
+    }
+  }
+  return first ? result : StateDict{};
+}
+
+/// In what two state dicts differ, in words; empty if in nothing. Keys must stand in the same order.
+[[nodiscard]] inline std::string difference(StateDict const& a, StateDict const& b) {
+  if (a.size() != b.size()) {
+    return std::to_string(a.size()) + " keys against " + std::to_string(b.size());
+  }
+  auto other = b.begin();
+  for (StateEntry const& entry : a) {
+    if (entry.key != other->key || entry.path != other->path) {
+      return "key \"" + entry.key + "\" against \"" + other->key + "\"";
+    }
+    if (entry.is_tensor() != other->is_tensor()) {
+      return "\"" + entry.key + "\": a tensor against a plain value";
+    }
+    std::string const what =
+        entry.is_tensor() ? difference(entry.tensor(), other->tensor())
+                          : (entry.plain() == other->plain() ? "" : "plain values differ");
+    if (!what.empty()) {
+      return "\"" + entry.key + "\": " + what;
+    }
+    ++other;
+  }
+  return {};
+}
+
+}  // namespace shardmesh::inline v0

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/tensor/dist_tensor.hpp>
+
+namespace shardmesh::inline v0 {
+
+namespace detail {
+
+/// Stands in for any visitor where a concept must ask whether a type can be visited.
+struct ProbeVisitor {
+  template <class T>
+  void operator()(std::string_view, T&&) const {}
+};
+
+template <class T>
+concept HasVisitMember = requires(T& value, ProbeVisitor& visitor) { value.visit(visitor); };
+
+template <class T>
+concept HasVisitFunction = requires(T& value, ProbeVisitor& visitor) { visit(value, visitor); };
+
+template <class T>
+struct IsVector : std::false_type {};
+template <class T, class Allocator>
+struct IsVector<std::vector<T, Allocator>> : std::true_type {};
+
+template <class T>
+struct IsOptional : std::false_type {};
+template <class T>
+struct IsOptional<std::optional<T>> : std::true_type {};
+
+template <class T>
+struct IsOwner : std::false_type {};
+template <class T, class Deleter>
+struct IsOwner<std::unique_ptr<T, Deleter>> : std::true_type {};
+template <class T>
+struct IsOwner<std::shared_ptr<T>> : std::true_type {};
+
+}  // namespace detail
+
+/// A user's struct that opted in: it has a member `template <class V> void visit(V&& v)`, or a
+/// function `visit(x, v)` found by its namespace, that calls `v("name", member)` for each member.
+template <class T>
+concept Visitable = detail::HasVisitMember<std::remove_reference_t<T>> ||
+                    detail::HasVisitFunction<std::remove_reference_t<T>>;
+
+/// A leaf of a model: a tensor, or a plain number or string.
+template <class T>
+concept StateLeaf = AnyDistTensor<T> || AnyPlainTensor<T> || std::integral<std::remove_cvref_t<T>> ||
+                    std::floating_point<std::remove_cvref_t<T>> ||
+                    std::same_as<std::remove_cvref_t<T>, std::string>;
+
+/// Calls `visitor(name, member)` for each member of a visitable value.
+template <Visitable T, class Visitor>
+void visit_members(T& value, Visitor& visitor) {
+  if constexpr (detail::HasVisitMember<T>) {
+    value.visit(visitor);
+  } else {
+    visit(value, visitor);
+  }
+}
+
+namespace detail {
+
+/// Descends through structs, vectors, optionals and owning pointers; names are joined with dots.
+template <class F>
+class LeafWalker {
+ public:
+  LeafWalker(std::string prefix, F& f) : prefix_(std::move(prefix)), f_(&f) {}
+
+  template <class T>
+  void operator()(std::string_view name, T& value) const {
+    walk(prefix_.empty() ? std::string(name) : prefix_ + "." + std::string(name), value);
+  }
+
+ private:
+  template <class T>
+  void walk(std::string const& path, T& value) const {
+    using Plain = std::remove_cv_t<T>;
+    if constexpr (StateLeaf<Plain>) {
+      (*f_)(path, value);
+    } else if constexpr (IsVector<Plain>::value) {
+      for (std::size_t i = 0; i < value.size(); ++i) {
+        walk(path + "." + std::to_string(i), value[i]);
+      }
+    } else if constexpr (IsOptional<Plain>::value || IsOwner<Plain>::value) {
+      if (value) {
+        walk(path, *value);
+      }
+    } else {
+      static_assert(Visitable<T>,
+                    "shardmesh::for_each_leaf: this member is neither a tensor, a number, a "
+                    "string, a vector, an optional or owning pointer of such, nor a struct with a "
+                    "visit(); add `template <class V> void visit(V&& v) { v(\"name\", name); }`");
+      LeafWalker inner(path, *f_);
+      visit_members(value, inner);
+    }
+  }
+
+  std::string prefix_;
+  F* f_;
+};
+
+}  // namespace detail
+
+/// Calls `f(name, leaf)` for every leaf of a model, in the order in which its structs name their
+/// members; names of nested members are joined with dots ("net1.0.weight"), elements of a vector
+/// are numbered, empty optionals and pointers are passed over.
+template <class Model, class F>
+void for_each_leaf(Model& model, F&& f) {
+  static_assert(Visitable<Model>,
+                "shardmesh::for_each_leaf: the model has no visit(); add `template <class V> void "
+                "visit(V&& v) { v(\"name\", name); }` to the struct");
+  detail::LeafWalker<std::remove_reference_t<F>> walker("", f);
+  visit_members(model, walker);
+}
+
+}  // namespace shardmesh::inline v0
