@@ -3,10 +3,8 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <initializer_list>
 #include <string>
-#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <variant>
@@ -17,9 +15,6 @@
 #include <shardmesh/state/visit.hpp>
 
 namespace shardmesh::inline v0 {
-
-/// One step of the path to a value: a key of a mapping, or an index of a list.
-using PathElement = std::variant<std::string, index_t>;
 
 /// A value of a state dict with its path. `key` is the path joined with dots, PyTorch's flat key.
 struct StateEntry {
@@ -107,12 +102,8 @@ template <class T>
 [[nodiscard]] std::variant<AnyTensor, Value> state_value(T const& leaf) {
   if constexpr (AnyDistTensor<T> || AnyPlainTensor<T>) {
     return AnyTensor(leaf);
-  } else if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::string>) {
-    return Value(leaf);
-  } else if constexpr (std::is_integral_v<T>) {
-    return Value(static_cast<std::int64_t>(leaf));
   } else {
-    return Value(static_cast<double>(leaf));
+    return Value(leaf);
   }
 }
 
