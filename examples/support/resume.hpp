@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+// The main job, the same on every engine and in every memory space: resume a hybrid-sharded model
+// from a checkpoint, train on, save, resume on another mesh, and compare the full state bit by bit.
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/layout/picture.hpp>
+#include <shardmesh/mesh/device_mesh.hpp>
+#include <shardmesh/optim/adam.hpp>
+#include <shardmesh/state/state_dict.hpp>
+#include <shardmesh/tensor/distribute.hpp>
+
+#include "dense_math.hpp"
+#include "models.hpp"
+
+namespace resume {
+
+namespace sm = shardmesh;
+
+struct Options {
+  std::string checkpoint;  ///< directory written by PyTorch
+  std::string out;         ///< directory for our own checkpoints
+  int steps = 20;          ///< training steps on each mesh
+  bool terminal = false;   ///< colours, and a progress line that is drawn over
+};
+
+/// One line of the summary.
+struct Phase {
+  std::string mesh;
+  int ranks = 0;
+  std::string from;
+  std::size_t tensors = 0;
+  std::size_t bytes = 0;
+  std::string compared;
+  float first_loss = 0;
+  float last_loss = 0;
+  double tensors_per_second = 0;
+};
+
+constexpr std::size_t batch = 4;
+
+/// A batch of the task: the target of each row is its reversed sine. The same for a step and a rank
+/// on every engine.
+inline void make_batch(int step, int rank, models::Matrix& x, models::Matrix& target) {
+  std::mt19937 random(static_cast<unsigned>(1000 * step + rank));
+  x.assign(batch * 8, 0);
+  target.assign(batch * 8, 0);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    x[i] = static_cast<float>(random() % 1000) / 1000.0F;
+  }
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    target[i] = std::sin(x[i / 8 * 8 + (7 - i % 8)]);
+  }
+}
+
+/// A sharded model with its optimizer on one mesh. P: the placements of every parameter.
+template <class Space, class Mesh, class P>
+class Trainer {
+ public:
+  using Parameter = sm::DistTensor<float, Mesh, P, Space>;
+
+  Trainer(Mesh mesh, P placements)
+      : mesh_(std::move(mesh)),
+        model_(models::dense([&](sm::Shape const& shape) {
+          return make_parameter(shape, placements);
+        })),
+        adam_(model_) {}
+
+  [[nodiscard]] sm::StateDict state() {
+    return {{"model", sm::state_dict(model_)}, {"optim", adam_.state_dict()}};
+  }
+
+  /// Loads model and optimizer, resharding to this mesh.
+  template <class Comm>
+  void load(Comm const& world, std::string const& directory) {
+    sm::StateDict dict = state();
+    sm::load(world, directory, dict);
+    adam_.load_options(dict, "optim.param_groups.0.");
+  }
+
+  /// One step: gather the parameters, run forward and backward on this rank's batch, average the
+  /// gradients over all ranks straight into the shards, update the shards. Returns the mean loss.
+  float step(int number) {
+    auto const whole = gather();
+    models::Matrix x;
+    models::Matrix target;
+    make_batch(number, mesh_.comm().rank(), x, target);
+    auto const result = models::dense_loss(whole, x, target, batch);
+    std::vector<Parameter> gradients;
+    auto const& parameters = adam_.parameters();
+    sm::PlacementList const partial(mesh_.shape().size(), sm::Partial<sm::ReduceOp::avg>{});
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      auto const term = sm::from_local(result.gradients[i].template clone<Space>(), mesh_, partial,
+                                       parameters[i].value.shape());
+      gradients.push_back(sm::redistribute(term, P{}));
+    }
+    adam_.step(gradients);
+    float sum = 0;
+    for (float loss : sm::all_gather_value(mesh_.comm(), result.loss)) {
+      sum += loss;
+    }
+    return sum / static_cast<float>(mesh_.size());
+  }
+
+  [[nodiscard]] auto const& weight() const { return model_.net3.weight; }
+  [[nodiscard]] Mesh const& mesh() const { return mesh_; }
+
+ private:
+  [[nodiscard]] Parameter make_parameter(sm::Shape const& shape, P placements) const {
+    sm::Layout const layout(shape, mesh_.shape(), placements);
+    return Parameter(mesh_, layout,
+                     sm::Tensor<float, Space>::zeros(
+                         Parameter::expected_local_shape(mesh_, layout)));
+  }
+
+  [[nodiscard]] models::Dense<models::HostTensor> gather() const {
+    std::vector<models::HostTensor> whole;
+    for (auto const& parameter : adam_.parameters()) {
+      whole.push_back(sm::to_host(sm::full_tensor(parameter.value)));
+    }
+    return {{whole[0], whole[1]}, {whole[2], whole[3]}, {whole[4], whole[5]}, {whole[6], whole[7]}};
+  }
+
+  Mesh mesh_;
+  models::Dense<Parameter> model_;
+  sm::Adam<Parameter> adam_;
+};
+
+/// The job of one rank; `summary` is filled on rank 0.
+template <class Space, class Comm>
+class Job {
+ public:
+  Job(Comm const& world, Options options) : world_(world), options_(std::move(options)) {}
+
+  /// 2 x n/2, n, 1 x n, and one rank less than n.
+  std::vector<Phase> run() {
+    sm::index_t const n = world_.size();
+    std::string from = options_.checkpoint;
+    if (n % 2 == 0) {
+      from = phase<2>({2, n / 2}, sm::placements<sm::Replicate, sm::Shard<0>>, from);
+    }
+    from = phase<1>({n}, sm::placements<sm::Shard<0>>, from);
+    from = phase<2>({1, n}, sm::placements<sm::Replicate, sm::Shard<0>>, from);
+    if (n > 1) {
+      phase<1>({n - 1}, sm::placements<sm::Shard<0>>, from);
+    }
+    return phases_;
+  }
+
+ private:
+  [[nodiscard]] bool talks() const { return world_.rank() == 0; }
+
+  template <std::size_t N, class P>
+  std::string phase(sm::index_t const (&extents)[N], P placements, std::string const& from) {
+    sm::Shape const shape(extents, extents + N);
+    std::vector<int> ranks;
+    for (int rank = 0; rank < static_cast<int>(sm::volume(shape)); ++rank) {
+      ranks.push_back(rank);
+    }
+    std::vector<std::string> const names = N == 2 ? std::vector<std::string>{"replicate", "shard"}
+                                                  : std::vector<std::string>{"shard"};
+    auto const mesh = sm::device_mesh<N>(world_, extents, ranks, names);
+    Trainer<Space, std::remove_const_t<decltype(mesh)>, P> trainer(mesh, placements);
+    trainer.load(world_, from);
+
+    Phase line;
+    line.mesh = sm::to_string(shape);
+    line.ranks = static_cast<int>(ranks.size());
+    line.from = from;
+    line.compared = compare(trainer.state(), line);
+    if (talks()) {
+      std::printf("\n%s loaded onto mesh %s. Who holds net3.0.weight:\n%s", from.c_str(),
+                  line.mesh.c_str(),
+                  sm::picture(trainer.weight().layout(), {.color = options_.terminal}).c_str());
+    }
+    if (mesh.is_member()) {
+      train(trainer, line);
+    }
+    expected_ = sm::full_state_dict(trainer.state());
+    step_ += options_.steps;
+    std::string const to = options_.out + "/step-" + std::to_string(step_);
+    sm::save(world_, to, trainer.state());
+    if (talks()) {
+      std::printf("saved %s\n", to.c_str());
+    }
+    phases_.push_back(line);
+    return to;
+  }
+
+  /// Compares the full state just loaded with the one that was saved.
+  std::string compare(sm::StateDict const& state, Phase& line) {
+    sm::StateDict const full = sm::full_state_dict(state);
+    for (sm::StateEntry const& entry : full) {
+      if (entry.is_tensor()) {
+        ++line.tensors;
+        line.bytes += entry.tensor().bytes();
+      }
+    }
+    if (!expected_) {
+      return "first load";
+    }
+    std::string const what = sm::difference(full, *expected_);
+    return what.empty() ? "bit-equal" : "DIFFERS: " + what;
+  }
+
+  template <class T>
+  void train(T& trainer, Phase& line) {
+    auto const start = std::chrono::steady_clock::now();
+    for (int i = 0; i < options_.steps; ++i) {
+      line.last_loss = trainer.step(step_ + i);
+      line.first_loss = i == 0 ? line.last_loss : line.first_loss;
+      std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - start;
+      line.tensors_per_second = 8.0 * (i + 1) / seconds.count();
+      if (talks() && (options_.terminal || i + 1 == options_.steps)) {
+        std::printf("%sstep %d  loss %.6f  %.0f tensors/s%s", options_.terminal ? "\r" : "",
+                    step_ + i + 1, static_cast<double>(line.last_loss), line.tensors_per_second,
+                    i + 1 == options_.steps ? "\n" : "");
+        std::fflush(stdout);
+      }
+    }
+  }
+
+  Comm world_;
+  Options options_;
+  int step_ = 0;
+  std::optional<sm::StateDict> expected_;
+  std::vector<Phase> phases_;
+};
+
+/// Prints the summary; returns false if any state differed.
+inline bool print_summary(std::vector<Phase> const& phases) {
+  std::printf("\n%-8s %5s  %7s %9s  %-11s %10s %10s %10s\n", "mesh", "ranks", "tensors", "bytes",
+              "full state", "loss first", "loss last", "tensors/s");
+  bool equal = true;
+  for (Phase const& one : phases) {
+    std::printf("%-8s %5d  %7zu %9zu  %-11s %10.6f %10.6f %10.0f\n", one.mesh.c_str(), one.ranks,
+                one.tensors, one.bytes, one.compared.c_str(),
+                static_cast<double>(one.first_loss), static_cast<double>(one.last_loss),
+                one.tensors_per_second);
+    equal = equal && one.compared.find("DIFFERS") == std::string::npos;
+  }
+  std::printf("%s\n", equal ? "Every resumed state is bit-equal to the state that was saved."
+                            : "A resumed state DIFFERS from the state that was saved.");
+  return equal;
+}
+
+}  // namespace resume

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+/// Everything in the room `state`.
+#include <shardmesh/state/any_tensor.hpp>
+#include <shardmesh/state/state_dict.hpp>
+#include <shardmesh/state/visit.hpp>

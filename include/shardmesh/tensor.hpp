@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+/// Everything in the room `tensor`.
+#include <shardmesh/tensor/dist_tensor.hpp>
+#include <shardmesh/tensor/distribute.hpp>
+#include <shardmesh/tensor/execute.hpp>
+#include <shardmesh/tensor/redistribute.hpp>
+#include <shardmesh/tensor/tensor.hpp>
