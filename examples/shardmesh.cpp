@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// The shardmesh tool: one program, a subcommand for each task. `shardmesh --help` lists them.
+#include <unistd.h>
+
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "support/convert_command.hpp"
+#include "support/layout_command.hpp"
+
+int main(int argc, char** argv) {
+  CLI::App app{"Looks at sharded tensors and checkpoints."};
+  app.require_subcommand(1);
+  int status = 0;
+
+  tool::LayoutOptions layout;
+  CLI::App* const layout_command =
+      app.add_subcommand("layout", "Show which rank holds what of a sharded tensor");
+  layout_command->add_option("--shape", layout.shape, "global shape, for example 7,5");
+  layout_command->add_option("--mesh", layout.mesh, "mesh shape, for example 2,2");
+  layout_command->add_option("--placements", layout.placements,
+                             "one per mesh dimension: R, S<dim>, SS<dim>:<split factor>");
+  layout_command->add_option("--format", layout.format, "text (a picture) or json")
+      ->check(CLI::IsMember({"text", "json"}));
+  layout_command->add_flag("--batch", layout.batch,
+                           "read {\"shape\":..,\"mesh\":..,\"placements\":..} a line from standard "
+                           "input, answer each with a line of JSON");
+  layout_command->add_flag("--color,!--no-color", layout.color,
+                           "colour the picture (default: on a terminal)")
+      ->default_val(::isatty(STDOUT_FILENO) != 0);
+  layout_command->callback([&] { status = tool::run_layout(layout); });
+
+  tool::ConvertOptions convert;
+  CLI::App* const convert_command = app.add_subcommand(
+      "convert", "Write every tensor of a PyTorch checkpoint directory in full to one file");
+  convert_command->add_option("source", convert.source, "checkpoint directory")->required();
+  convert_command->add_option("target", convert.target, "safetensors file to write")->required();
+  convert_command->callback([&] { status = tool::run_convert(convert); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (CLI::ParseError const& error) {
+    return app.exit(error);
+  } catch (std::exception const& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+  return status;
+}

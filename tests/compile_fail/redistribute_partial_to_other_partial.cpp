@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// expected-error {{shardmesh::redistribute: a Partial target placement is legal only where the source has the same one; reduce to Shard or Replicate instead}}
+#include <shardmesh/comm/threads.hpp>
+#include <shardmesh/tensor/distribute.hpp>
+
+namespace sm = shardmesh;
+
+using Mesh = sm::DeviceMesh<2, sm::ThreadsCommunicator>;
+
+using Sum = sm::Placements<sm::Partial<>, sm::Shard<0>>;
+using Summed = sm::DistTensor<float, Mesh, Sum>;
+
+auto legal(Summed const& x) { return sm::redistribute(x, Sum{}); }
+
+#ifdef EXPECT_ERROR
+auto illegal(Summed const& x) {
+  return sm::redistribute(x, sm::placements<sm::Partial<sm::ReduceOp::max>, sm::Shard<0>>);
+}
+#endif
