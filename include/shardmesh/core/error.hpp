@@ -29,31 +29,41 @@ class SHARDMESH_EXPORT Error : public std::runtime_error {
 /// An argument breaks the contract of a call (a placement out of range, a wrong mesh size ...).
 class SHARDMESH_EXPORT InvalidArgument : public Error {
  public:
-  using Error::Error;
+  explicit InvalidArgument(std::string const& message,
+                           std::source_location where = std::source_location::current())
+      : Error(message, where) {}
 };
 
 /// Shapes, strides or sizes do not fit each other.
 class SHARDMESH_EXPORT ShapeError : public InvalidArgument {
  public:
-  using InvalidArgument::InvalidArgument;
+  explicit ShapeError(std::string const& message,
+                      std::source_location where = std::source_location::current())
+      : InvalidArgument(message, where) {}
 };
 
 /// Ranks called the same collective operation with different arguments.
 class SHARDMESH_EXPORT MismatchError : public Error {
  public:
-  using Error::Error;
+  explicit MismatchError(std::string const& message,
+                         std::source_location where = std::source_location::current())
+      : Error(message, where) {}
 };
 
 /// A key is missing in, or unexpected by, a state dict or a checkpoint.
 class SHARDMESH_EXPORT KeyError : public Error {
  public:
-  using Error::Error;
+  explicit KeyError(std::string const& message,
+                    std::source_location where = std::source_location::current())
+      : Error(message, where) {}
 };
 
 /// Communication with other ranks failed.
 class SHARDMESH_EXPORT CommError : public Error {
  public:
-  using Error::Error;
+  explicit CommError(std::string const& message,
+                     std::source_location where = std::source_location::current())
+      : Error(message, where) {}
 };
 
 /// Another rank failed or died; `rank()` names it (in the numbering of the whole job).
@@ -73,7 +83,9 @@ class SHARDMESH_EXPORT RankFailed : public CommError {
 /// Not every rank arrived at an operation in time.
 class SHARDMESH_EXPORT TimeoutError : public CommError {
  public:
-  using CommError::CommError;
+  explicit TimeoutError(std::string const& message,
+                        std::source_location where = std::source_location::current())
+      : CommError(message, where) {}
 };
 
 /// The operating system refused a file operation; `path()` and `code()` (errno) say which.
@@ -113,7 +125,9 @@ class SHARDMESH_EXPORT CorruptError : public Error {
 /// Well-formed input, or a legal request, that this library or this machine cannot serve.
 class SHARDMESH_EXPORT UnsupportedError : public Error {
  public:
-  using Error::Error;
+  explicit UnsupportedError(std::string const& message,
+                            std::source_location where = std::source_location::current())
+      : Error(message, where) {}
 };
 
 /// A device or its runtime failed; `code()` is the native status.

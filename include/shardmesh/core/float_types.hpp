@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include <shardmesh/core/config.hpp>
@@ -35,20 +34,20 @@ template <FloatFormat F>
   std::uint32_t const nan = sign | 0x7fc00000U;
   if constexpr (F.unsigned_zero) {
     if (bits == (1U << (e_bits + m_bits))) {
-      return std::bit_cast<float>(0x7fc00000U);
+      return __builtin_bit_cast(float, 0x7fc00000U);
     }
   } else if constexpr (F.finite_only) {
     if (exponent == e_mask && mantissa == m_mask) {
-      return std::bit_cast<float>(nan);
+      return __builtin_bit_cast(float, nan);
     }
   } else if (exponent == e_mask) {
-    return std::bit_cast<float>(mantissa == 0 ? (sign | 0x7f800000U)
+    return __builtin_bit_cast(float, mantissa == 0 ? (sign | 0x7f800000U)
                                               : (sign | 0x7f800000U | (mantissa << (23 - m_bits))));
   }
   int unbiased = static_cast<int>(exponent) - F.bias;
   if (exponent == 0) {
     if (mantissa == 0) {
-      return std::bit_cast<float>(sign);
+      return __builtin_bit_cast(float, sign);
     }
     unbiased = 1 - F.bias;
     while ((mantissa >> m_bits) == 0) {  // normalise a subnormal
@@ -59,9 +58,9 @@ template <FloatFormat F>
   }
   if (unbiased < -126) {  // only bfloat16 reaches below float's normal range
     std::uint32_t const full = (mantissa | (1U << m_bits)) << (23 - m_bits);
-    return std::bit_cast<float>(sign | (full >> (-126 - unbiased)));
+    return __builtin_bit_cast(float, sign | (full >> (-126 - unbiased)));
   }
-  return std::bit_cast<float>(sign | (static_cast<std::uint32_t>(unbiased + 127) << 23) |
+  return __builtin_bit_cast(float, sign | (static_cast<std::uint32_t>(unbiased + 127) << 23) |
                               (mantissa << (23 - m_bits)));
 }
 
@@ -74,7 +73,7 @@ template <FloatFormat F>
   constexpr std::uint32_t e_mask = (1U << e_bits) - 1U;
   constexpr std::uint32_t m_mask = (1U << m_bits) - 1U;
   constexpr bool ieee = !F.finite_only && !F.unsigned_zero;
-  std::uint32_t const word = std::bit_cast<std::uint32_t>(value);
+  std::uint32_t const word = __builtin_bit_cast(std::uint32_t, value);
   std::uint32_t const sign = (word >> 31) << (e_bits + m_bits);
   std::uint32_t const magnitude = word & 0x7fffffffU;
   std::uint32_t const nan = F.unsigned_zero ? (1U << (e_bits + m_bits))

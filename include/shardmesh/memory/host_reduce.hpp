@@ -52,7 +52,7 @@ inline void host_reduce(DType dtype,
           sum = detail::combine<T>(op, sum,
                                    detail::load_term(static_cast<T const*>(sources[j]) + i));
         }
-        out[i] = detail::finish<T>(op, sum, terms);
+        detail::store_term(out + i, op, sum, terms);
       }
     }
   });

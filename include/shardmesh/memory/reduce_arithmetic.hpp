@@ -91,21 +91,23 @@ template <class T, class A>
   }
 }
 
-/// The value of `terms` combined terms: divides an average, rounds a small float.
+/// Stores the value of `terms` combined terms: divides an average, rounds a small float.
 template <class T, class A>
-[[nodiscard]] SHARDMESH_HD inline T finish(ReduceOp op, A sum, int terms) {
+SHARDMESH_HD inline void store_term(T* element, ReduceOp op, A sum, int terms) {
   if constexpr (std::is_same_v<T, bool>) {
-    return sum;
+    *element = sum;
   } else if constexpr (IsParts<A>::value) {
     using Real = decltype(A::re);
+    auto* parts = reinterpret_cast<Real*>(element);
     Real const by = op == ReduceOp::avg ? static_cast<Real>(terms) : Real{1};
-    return T(sum.re / by, sum.im / by);
+    parts[0] = sum.re / by;
+    parts[1] = sum.im / by;
   } else if constexpr (std::is_integral_v<T>) {
     auto const value = static_cast<T>(sum);
-    return op == ReduceOp::avg ? static_cast<T>(value / static_cast<T>(terms)) : value;
+    *element = op == ReduceOp::avg ? static_cast<T>(value / static_cast<T>(terms)) : value;
   } else {
     A const value = op == ReduceOp::avg ? sum / static_cast<A>(terms) : sum;
-    return T(value);
+    *element = T(value);
   }
 }
 
