@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/comm/detail/socket.hpp>
+
+namespace shardmesh::inline v0::detail {
+
+/// A star of TCP connections between processes: rank 0 collects what ranks show each other and sends
+/// everything to everybody. The control channel of processes: liveness by end of file, deadlines,
+/// and the words of a rank that failed.
+class SocketGroup {
+ public:
+  using Bytes = std::vector<std::byte>;
+
+  /// Rank 0 listens, the others connect.
+  /// @throws TimeoutError naming the ranks that did not come.
+  SocketGroup(Socket listener,
+              std::string const& address,
+              int port,
+              int rank,
+              std::vector<int> world_ranks,
+              std::chrono::milliseconds timeout)
+      : rank_(rank), world_(std::move(world_ranks)), timeout_(timeout) {
+    Deadline const deadline = std::chrono::steady_clock::now() + timeout_;
+    if (rank_ == 0) {
+      accept_all(listener, deadline);
+    } else {
+      peers_.resize(1);
+      peers_[0] = Socket::connect(address, port, deadline);
+      std::uint32_t const hello[2] = {magic, static_cast<std::uint32_t>(rank_)};
+      peers_[0].send_all(std::as_bytes(std::span(hello)), deadline);
+    }
+  }
+
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] int size() const noexcept { return static_cast<int>(world_.size()); }
+  [[nodiscard]] std::vector<int> const& world_ranks() const noexcept { return world_; }
+  [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
+
+  /// An address of this process that the others reach.
+  [[nodiscard]] std::string local_address() const {
+    return peers_.empty() || !peers_.back().is_open() ? "127.0.0.1" : peers_.back().local_address();
+  }
+
+  /// Shows bytes to all ranks and returns everybody's.
+  /// @throws RankFailed, TimeoutError
+  [[nodiscard]] std::vector<Bytes> all_gather(std::span<std::byte const> mine) {
+    Deadline const deadline = std::chrono::steady_clock::now() + timeout_;
+    return rank_ == 0 ? gather_and_send(mine, deadline) : send_and_receive(mine, deadline);
+  }
+
+  /// Tells rank 0, or from rank 0 everybody, why this rank ends. Best effort.
+  void report_failure(std::string const& what) noexcept {
+    try {
+      Deadline const deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+      send_failure(rank_, what, deadline);
+    } catch (...) {  // the others see the end of the connection instead
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t magic = 0x534d6573;
+  static constexpr std::uint64_t most_bytes = std::uint64_t{1} << 34;
+  enum Kind : std::uint64_t { data, failure };
+
+  void accept_all(Socket const& listener, Deadline deadline) {
+    peers_.resize(world_.size());
+    std::size_t missing = world_.size() - 1;
+    try {
+      while (missing > 0) {
+        Socket socket = listener.accept(deadline);
+        std::uint32_t hello[2] = {};
+        socket.receive_all(std::as_writable_bytes(std::span(hello)), deadline);
+        bool const legal = hello[0] == magic && hello[1] > 0 && hello[1] < world_.size() &&
+                           !peers_[hello[1]].is_open();
+        if (legal) {
+          peers_[hello[1]] = std::move(socket);
+          --missing;
+        }
+      }
+    } catch (DeadlinePassed const&) {
+      throw TimeoutError("shardmesh: rank " + closed_ranks() + " did not connect within " +
+                         std::to_string(timeout_.count()) + " ms; start all " +
+                         std::to_string(world_.size()) + " ranks");
+    }
+  }
+
+  [[nodiscard]] std::string closed_ranks() const {
+    std::string text;
+    for (std::size_t i = 1; i < peers_.size(); ++i) {
+      if (!peers_[i].is_open()) {
+        text += (text.empty() ? "" : ", ") + std::to_string(world_[i]);
+      }
+    }
+    return text;
+  }
+
+  static void send_frame(Socket const& to,
+                         Kind kind,
+                         std::uint64_t number,
+                         std::span<std::byte const> bytes,
+                         Deadline deadline) {
+    std::uint64_t const header[3] = {kind, number, bytes.size()};
+    to.send_all(std::as_bytes(std::span(header)), deadline);
+    to.send_all(bytes, deadline);
+  }
+
+  /// @throws RankFailed if the frame says so.
+  [[nodiscard]] Bytes receive_frame(Socket const& from, Deadline deadline, int peer) const {
+    std::uint64_t header[3] = {};
+    from.receive_all(std::as_writable_bytes(std::span(header)), deadline);
+    if (header[2] > most_bytes || header[0] > failure) {
+      throw CommError("shardmesh: rank " + std::to_string(world_[static_cast<std::size_t>(peer)]) +
+                      " sent something that is no message of this program");
+    }
+    Bytes bytes(static_cast<std::size_t>(header[2]));
+    from.receive_all(bytes, deadline);
+    if (header[0] == failure) {
+      std::string const what(reinterpret_cast<char const*>(bytes.data()), bytes.size());
+      auto const failed = static_cast<std::size_t>(header[1]) % world_.size();
+      throw RankFailed(world_[failed], what);
+    }
+    if (header[1] != sequence_) {
+      throw MismatchError("shardmesh: rank " +
+                          std::to_string(world_[static_cast<std::size_t>(peer)]) + " is in call " +
+                          std::to_string(header[1]) + ", rank " +
+                          std::to_string(world_[static_cast<std::size_t>(rank_)]) + " in call " +
+                          std::to_string(sequence_) + "; every rank must make the same calls");
+    }
+    return bytes;
+  }
+
+  void send_failure(int failed, std::string const& what, Deadline deadline) const {
+    std::span<char const> const text(what.data(), what.size());
+    for (Socket const& peer : peers_) {
+      if (peer.is_open()) {
+        try {
+          send_frame(peer, failure, static_cast<std::uint64_t>(failed), std::as_bytes(text),
+                     deadline);
+        } catch (ConnectionClosed const&) {  // gone as well
+        }
+      }
+    }
+  }
+
+  /// Tells the others, then throws.
+  template <class E>
+  [[noreturn]] void fail_all(int failed, E const& error) const {
+    send_failure(failed, error.what(), std::chrono::steady_clock::now() + std::chrono::seconds(1));
+    throw error;
+  }
+
+  [[nodiscard]] std::vector<Bytes> gather_and_send(std::span<std::byte const> mine,
+                                                   Deadline deadline) {
+    std::vector<Bytes> all(world_.size());
+    all[0].assign(mine.begin(), mine.end());
+    for (std::size_t i = 1; i < world_.size(); ++i) {
+      int const peer = static_cast<int>(i);
+      std::string const who = "shardmesh: rank " + std::to_string(world_[i]);
+      try {
+        all[i] = receive_frame(peers_[i], deadline, peer);
+      } catch (ConnectionClosed const&) {
+        fail_all(peer, RankFailed(world_[i], who + " has ended"));
+      } catch (RankFailed const& error) {
+        fail_all(peer, RankFailed(world_[i], who + " failed: " + error.what()));
+      } catch (DeadlinePassed const&) {
+        fail_all(peer, TimeoutError(who + " did not arrive within " +
+                                    std::to_string(timeout_.count()) + " ms"));
+      } catch (MismatchError const& error) {
+        fail_all(peer, error);
+      }
+    }
+    Bytes packed;
+    for (Bytes const& one : all) {
+      std::uint64_t const size = one.size();
+      auto const* raw = reinterpret_cast<std::byte const*>(&size);
+      packed.insert(packed.end(), raw, raw + sizeof(size));
+      packed.insert(packed.end(), one.begin(), one.end());
+    }
+    for (std::size_t i = 1; i < world_.size(); ++i) {
+      try {
+        send_frame(peers_[i], data, sequence_, packed, deadline);
+      } catch (ConnectionClosed const&) {
+        fail_all(static_cast<int>(i), RankFailed(world_[i], "shardmesh: rank " +
+                                                                std::to_string(world_[i]) +
+                                                                " has ended"));
+      }
+    }
+    ++sequence_;
+    return all;
+  }
+
+  [[nodiscard]] std::vector<Bytes> send_and_receive(std::span<std::byte const> mine,
+                                                    Deadline deadline) {
+    Bytes packed;
+    try {
+      send_frame(peers_[0], data, sequence_, mine, deadline);
+      // Rank 0 gives up first, so that its message names the rank that is missing.
+      packed = receive_frame(peers_[0], deadline + std::chrono::seconds(2), 0);
+    } catch (ConnectionClosed const&) {
+      throw RankFailed(world_[0], "shardmesh: rank " + std::to_string(world_[0]) + " has ended");
+    } catch (DeadlinePassed const&) {
+      throw TimeoutError("shardmesh: rank " + std::to_string(world_[0]) +
+                         " did not answer within " + std::to_string(timeout_.count()) + " ms");
+    }
+    ++sequence_;
+    std::vector<Bytes> all(world_.size());
+    std::size_t at = 0;
+    for (Bytes& one : all) {
+      std::uint64_t size = 0;
+      if (packed.size() - at < sizeof(size)) {
+        throw CommError("shardmesh: rank 0 sent a message that is too short");
+      }
+      std::memcpy(&size, packed.data() + at, sizeof(size));
+      at += sizeof(size);
+      if (size > packed.size() - at) {
+        throw CommError("shardmesh: rank 0 sent a message that is too short");
+      }
+      auto const first = packed.begin() + static_cast<std::ptrdiff_t>(at);
+      one.assign(first, first + static_cast<std::ptrdiff_t>(size));
+      at += static_cast<std::size_t>(size);
+    }
+    return all;
+  }
+
+  int rank_;
+  std::vector<int> world_;
+  std::chrono::milliseconds timeout_;
+  std::vector<Socket> peers_;  // rank 0: by rank, its own closed; others: rank 0 alone
+  std::uint64_t sequence_ = 0;
+};
+
+}  // namespace shardmesh::inline v0::detail

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include <cuda_runtime_api.h>
+
+#include <shardmesh/comm/environment.hpp>
+#include <shardmesh/comm/nccl/communicator.hpp>
+#include <shardmesh/comm/sockets.hpp>
+#include <shardmesh/comm/threads.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// Ranks as threads of one process, a GPU each, data by NCCL.
+struct nccl_threads {
+  int ranks = 1;
+  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+};
+
+/// One rank a process, started by a launcher, data by NCCL. The device is the local rank's.
+struct nccl_environment {
+  /// Lets several ranks share a GPU, for development: NCCL is told that they are on different
+  /// hosts, so everything goes through sockets and timings mean nothing. The variable
+  /// SHARDMESH_SHARE_DEVICES=1 does the same.
+  bool share_devices = false;
+  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+};
+
+namespace detail {
+
+inline void require_devices(int ranks, int devices) {
+  if (devices == 0) {
+    throw DeviceError(cudaErrorNoDevice,
+                      "shardmesh::launch: NCCL needs a GPU, and none is usable here; check "
+                      "nvidia-smi, or use threads{n} with tensors in host memory");
+  }
+  if (ranks > devices) {
+    throw InvalidArgument("shardmesh::launch: " + std::to_string(ranks) + " ranks on " +
+                          std::to_string(devices) +
+                          " GPU(s): NCCL refuses two ranks on one GPU (\"Duplicate GPU "
+                          "detected\"). For development use threads_on_devices, or processes with "
+                          "nccl_environment{.share_devices = true} (SHARDMESH_SHARE_DEVICES=1)");
+  }
+}
+
+[[nodiscard]] inline bool share_devices_wanted(nccl_environment const& options) {
+  char const* const text = std::getenv("SHARDMESH_SHARE_DEVICES");
+  return options.share_devices || (text != nullptr && std::string(text) == "1");
+}
+
+}  // namespace detail
+
+/// Runs `body(communicator)` on every rank, each a thread of this process with a GPU of its own.
+/// @throws InvalidArgument if there are more ranks than GPUs, DeviceError if there is none; else
+///         what the first failing rank threw.
+template <class Body>
+void launch(nccl_threads const& options, Body&& body) {
+  detail::require_devices(options.ranks, cuda::device_count());
+  detail::run_threads({options.ranks, options.timeout},
+                      [&](int rank, ThreadsCommunicator& control) {
+                        cuda::check(cudaSetDevice(rank), "cudaSetDevice");
+                        NcclCommunicator<ThreadsCommunicator> world(control, options.timeout);
+                        body(world);
+                        CudaStream{}.synchronize();
+                        world.barrier();
+                      });
+}
+
+/// Runs `body(communicator)` as the rank that the launcher made this process.
+/// @throws what the body throws, after telling the other ranks.
+template <class Body>
+void launch(nccl_environment const& options, Body&& body) {
+  Environment const place = read_environment();
+  bool const share = detail::share_devices_wanted(options);
+  if (share) {  // before the first NCCL call
+    ::setenv("NCCL_HOSTID", ("shardmesh-rank-" + std::to_string(place.rank)).c_str(), 1);
+    if (place.rank == 0) {
+      std::fprintf(stderr, "shardmesh: ranks share GPUs through sockets; timings mean nothing\n");
+    }
+  }
+  int const devices = cuda::device_count();
+  detail::require_devices(share ? 1 : place.local_size, devices);
+  cuda::check(cudaSetDevice(place.local_rank % devices), "cudaSetDevice");
+  SocketCommunicator control(place.address, place.port, place.rank, place.size, options.timeout);
+  try {
+    NcclCommunicator<SocketCommunicator> world(control, options.timeout);
+    body(world);
+    CudaStream{}.synchronize();
+    world.barrier();
+  } catch (std::exception const& error) {
+    control.report_failure(error.what());
+    throw;
+  }
+}
+
+}  // namespace shardmesh::inline v0

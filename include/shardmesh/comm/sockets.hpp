@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/socket_group.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// A group of processes that talk over TCP. The control channel of NCCL processes, and an engine of
+/// its own for tensors in host memory where nothing faster is there: all data pass rank 0.
+class SocketCommunicator {
+ public:
+  static constexpr bool shared_address_space = false;
+  template <class Space>
+  static constexpr bool moves = Space::host_accessible;
+
+  SocketCommunicator() = default;
+
+  /// Rank 0 listens on `port` of its host, `address`; the others connect.
+  /// @throws TimeoutError naming the ranks that did not come.
+  /// @collective over all `size` ranks.
+  SocketCommunicator(std::string const& address,
+                     int port,
+                     int rank,
+                     int size,
+                     std::chrono::milliseconds timeout) {
+    std::vector<int> world(static_cast<std::size_t>(size));
+    std::iota(world.begin(), world.end(), 0);
+    detail::Socket listener = rank == 0 ? detail::Socket::listen(port) : detail::Socket();
+    group_ = std::make_shared<detail::SocketGroup>(std::move(listener), address, port, rank,
+                                                   std::move(world), timeout);
+  }
+
+  [[nodiscard]] explicit operator bool() const noexcept { return group_ != nullptr; }
+  [[nodiscard]] int rank() const noexcept { return group_ ? group_->rank() : 0; }
+  [[nodiscard]] int size() const noexcept { return group_ ? group_->size() : 0; }
+  [[nodiscard]] std::vector<int> world_ranks() const { return group_->world_ranks(); }
+  [[nodiscard]] std::chrono::milliseconds timeout() const { return group_->timeout(); }
+
+  void barrier() const { static_cast<void>(all_gather({})); }
+
+  [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
+      std::span<std::byte const> mine) const {
+    return group_->all_gather(mine);
+  }
+
+  [[nodiscard]] SocketCommunicator split(int color, int key) const {
+    struct Wish {
+      int color;
+      int key;
+    };
+    struct Door {
+      char address[64];
+      int port;
+    };
+    auto const wishes = all_gather_value(*this, Wish{color, key});
+    std::vector<int> members;
+    for (int rank = 0; rank < size(); ++rank) {
+      if (color >= 0 && wishes[static_cast<std::size_t>(rank)].color == color) {
+        members.push_back(rank);
+      }
+    }
+    std::stable_sort(members.begin(), members.end(), [&wishes](int a, int b) {
+      return wishes[static_cast<std::size_t>(a)].key < wishes[static_cast<std::size_t>(b)].key;
+    });
+    detail::Socket listener;
+    Door door{};
+    if (!members.empty() && members.front() == rank()) {
+      listener = detail::Socket::listen(0);
+      std::string const address = group_->local_address();
+      std::memcpy(door.address, address.data(), std::min(address.size(), sizeof(door.address) - 1));
+      door.port = listener.port();
+    }
+    auto const doors = all_gather_value(*this, door);
+    if (members.empty()) {
+      return {};
+    }
+    Door const& leader = doors[static_cast<std::size_t>(members.front())];
+    std::vector<int> world;
+    for (int member : members) {
+      world.push_back(world_ranks()[static_cast<std::size_t>(member)]);
+    }
+    auto const at = std::find(members.begin(), members.end(), rank()) - members.begin();
+    SocketCommunicator result;
+    result.group_ = std::make_shared<detail::SocketGroup>(std::move(listener), leader.address,
+                                                          leader.port, static_cast<int>(at),
+                                                          std::move(world), timeout());
+    return result;
+  }
+
+  /// Messages between pairs of ranks, through rank 0.
+  /// @throws MismatchError if a message has no counterpart of its size.
+  template <class Space>
+  void exchange(std::span<Message const> sends,
+                std::span<Message> receives,
+                typename Space::Stream = {}) const {
+    std::vector<std::byte> packed;
+    auto const append = [&packed](void const* data, std::size_t bytes) {
+      auto const* raw = static_cast<std::byte const*>(data);
+      packed.insert(packed.end(), raw, raw + bytes);
+    };
+    for (Message const& one : sends) {
+      std::uint64_t const header[2] = {static_cast<std::uint64_t>(one.peer), one.bytes};
+      append(header, sizeof(header));
+      append(one.data, one.bytes);
+    }
+    auto const all = all_gather(packed);
+    std::vector<std::size_t> next(all.size(), 0);
+    for (Message const& wanted : receives) {
+      take(all[static_cast<std::size_t>(wanted.peer)], next[static_cast<std::size_t>(wanted.peer)],
+           wanted);
+    }
+  }
+
+  /// Tells the other ranks why this one ends.
+  void report_failure(std::string const& what) const noexcept { group_->report_failure(what); }
+
+ private:
+  /// Finds the next message for this rank in what a peer sent.
+  void take(std::vector<std::byte> const& from, std::size_t& at, Message const& wanted) const {
+    while (at < from.size()) {
+      std::uint64_t header[2] = {};
+      std::memcpy(header, from.data() + at, sizeof(header));
+      std::size_t const data = at + sizeof(header);
+      at = data + static_cast<std::size_t>(header[1]);
+      if (header[0] == static_cast<std::uint64_t>(rank())) {
+        if (header[1] == wanted.bytes) {
+          std::memcpy(wanted.data, from.data() + data, wanted.bytes);
+          return;
+        }
+        break;
+      }
+    }
+    throw MismatchError("shardmesh::exchange: rank " + std::to_string(rank()) + " expects " +
+                        std::to_string(wanted.bytes) + " bytes from rank " +
+                        std::to_string(wanted.peer) + ", which sends something else");
+  }
+
+  std::shared_ptr<detail::SocketGroup> group_;
+};
+
+static_assert(Communicator<SocketCommunicator>);
+
+}  // namespace shardmesh::inline v0
