@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// Ranks that are threads, tensors in device memory; any number of ranks shares a GPU.
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+#include <shardmesh/comm/threads_on_devices.hpp>
+#include <shardmesh/memory/cuda/cuda_memory.hpp>
+#include <shardmesh/memory/cuda/pinned_memory.hpp>
+
+#include "../support/behaviours.hpp"
+#include "../support/redistribute_cases.hpp"
+
+namespace sm = shardmesh;
+
+using sm::CudaMemory;
+using World = sm::ThreadsCommunicator;
+
+int main(int argc, char** argv) {
+  if (sm::cuda::device_count() == 0) {
+    std::puts("SKIP: no usable GPU on this machine");
+    return 77;
+  }
+  return doctest::Context(argc, argv).run();
+}
+
+TEST_SUITE_BEGIN("gpu.threads_on_devices");
+
+TEST_CASE("B1 mesh on devices") {
+  for (int ranks : {4, 8}) {
+    sm::launch(sm::threads_on_devices{ranks}, [](World& world) { CHECK(test::b1_mesh(world) == ""); });
+  }
+}
+
+TEST_CASE("B2 HSDP state in device memory") {
+  for (int ranks : {4, 8}) {
+    sm::launch(sm::threads_on_devices{ranks},
+               [](World& world) { CHECK(test::b2_hsdp_state<CudaMemory>(world) == ""); });
+  }
+}
+
+TEST_CASE("B7 1-D FSDP parity in device memory") {
+  for (int ranks : {4, 5}) {
+    sm::launch(sm::threads_on_devices{ranks},
+               [](World& world) { CHECK(test::b7_parity<CudaMemory>(world) == ""); });
+  }
+}
+
+TEST_CASE("redistribute matrix in device memory") {
+  for (int ranks : {1, 2, 3, 4, 8}) {
+    sm::launch(sm::threads_on_devices{ranks}, [ranks](World& world) {
+      auto const report = test::run_matrix<CudaMemory>(world, 21, ranks == 8 ? 23 : 7);
+      INFO(report.first_wrong);
+      CHECK(report.wrong == 0);
+      if (world.rank() == 0) {
+        MESSAGE(std::to_string(ranks) << " ranks: " << report.cases << " cases");
+      }
+    });
+  }
+}
+
+TEST_CASE("copies between host, pinned and device memory keep every element") {
+  sm::launch(sm::threads_on_devices{2}, [](World&) {
+    sm::Tensor<float> host(sm::Shape{5, 7});
+    for (std::size_t i = 0; i < 35; ++i) {
+      host.span()[i] = static_cast<float>(i);
+    }
+    auto const device = host.clone<CudaMemory>();
+    auto const pinned = device.clone<sm::PinnedMemory>();
+    sm::CudaStream{}.synchronize();
+    CHECK(std::equal(host.span().begin(), host.span().end(), pinned.span().begin()));
+    auto const again = pinned.clone<CudaMemory>().clone<sm::HostMemory>();
+    sm::CudaStream{}.synchronize();
+    CHECK(std::equal(host.span().begin(), host.span().end(), again.span().begin()));
+  });
+}
+
+TEST_SUITE_END();
