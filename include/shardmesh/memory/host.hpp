@@ -7,6 +7,7 @@
 #include <new>
 #include <span>
 
+#include <shardmesh/memory/host_copy.hpp>
 #include <shardmesh/memory/host_reduce.hpp>
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/memory/strided_copy.hpp>
@@ -32,14 +33,8 @@ struct HostMemory {
     }
   }
 
-  static void copy(StridedCopy const& strided, Stream = {}) {
-    CollapsedCopy const rows = collapse(strided);
-    if (rows.row_bytes > 0) {
-      for_each_outer(rows, rows.extent.size(), [&rows](std::byte const* from, std::byte* to) {
-        std::memcpy(to, from, rows.row_bytes);
-      });
-    }
-  }
+  /// @pre source and destination do not overlap.
+  static void copy(StridedCopy const& strided, Stream = {}) { host_copy(collapse(strided)); }
 
   static void fill_zero(void* pointer, std::size_t bytes, Stream = {}) {
     if (bytes > 0) {

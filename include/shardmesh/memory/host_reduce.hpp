@@ -2,12 +2,16 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <complex>
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstring>
 #include <span>
 #include <string>
 #include <type_traits>
 
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
 #include <shardmesh/core/index.hpp>
 #include <shardmesh/core/reduce_op.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
@@ -15,45 +19,95 @@
 namespace shardmesh::inline v0 {
 
 /// Refuses what has no meaning.
-/// @throws InvalidArgument for min and max of complex numbers, which have no order.
+/// @throws InvalidArgument for min and max of complex numbers, which have no order, and for no
+/// terms
+///   at all.
 /// @throws UnsupportedError for float8_e8m0fnu, a scale that cannot hold sums.
-inline void check_reducible(DType dtype, ReduceOp op) {
+inline void check_reducible(DType dtype, ReduceOp op, std::size_t terms) {
   bool const ordered = op == ReduceOp::min || op == ReduceOp::max;
   if (ordered && (dtype == DType::complex64 || dtype == DType::complex128)) {
     throw InvalidArgument("shardmesh::reduce: " + std::string(to_string(op)) + " of " +
                           std::string(to_string(dtype)) +
-                          " has no meaning; complex numbers have no order");
+                          " has no meaning, complex numbers have no order; reduce with sum, avg or "
+                          "product");
   }
   if (dtype == DType::float8_e8m0fnu) {
     throw UnsupportedError("shardmesh::reduce: float8_e8m0fnu is a block scale without arithmetic; "
                            "reduce the scaled values in another dtype");
   }
+  if (terms == 0) {
+    throw InvalidArgument("shardmesh::reduce: no sources; pass one or more");
+  }
 }
 
-/// destination[i] = op over sources[j][i], j ascending: the same bits on every run and every engine.
-/// Small floats are added in float and rounded once; integers wrap, their average truncates;
-/// bool: sum and max are "or", product and min are "and"; a NaN makes min and max NaN.
-/// @param destination may be the first source.
-/// @throws as check_reducible.
-/// @pre sources is not empty; all hold `count` contiguous elements.
+namespace detail {
+
+/// Element `i` of packed elements, which need no alignment.
+template <class E>
+[[nodiscard]] inline E element_at(std::byte const* elements, index_t i) noexcept {
+  E element;
+  std::memcpy(&element, elements + i * index_t{sizeof(E)}, sizeof(E));
+  return element;
+}
+
+/// total[i] = op of total[i] and element i of `source`.
+template <class E>
+void combine_block(ReduceOp op, Accumulator<E>* total, std::byte const* source, index_t length) {
+  for (index_t i = 0; i < length; ++i) {
+    total[i] = combine<E>(op, total[i], widen(element_at<E>(source, i)));
+  }
+}
+
+/// Reduces block by block, one source after the other within a block: the inner loops are plain
+/// loops over arrays, and every element still combines its terms in the order of the sources.
+template <class E>
+void reduce_blocks(ReduceOp op,
+                   void* destination,
+                   std::span<void const* const> sources,
+                   index_t count) {
+  constexpr index_t block = 512;
+  std::array<Accumulator<E>, block> totals;
+  auto* const total = totals.data();
+  int const divisor = divisor_of(op, static_cast<int>(sources.size()));
+  for (index_t first = 0; first < count; first += block) {
+    index_t const length = std::min(block, count - first);
+    index_t const offset = first * index_t{sizeof(E)};
+    auto const block_of = [offset](void const* source) {
+      return static_cast<std::byte const*>(source) + offset;
+    };
+    for (index_t i = 0; i < length; ++i) {
+      total[i] = widen(element_at<E>(block_of(sources[0]), i));
+    }
+    for (void const* const source : sources.subspan(1)) {
+      combine_block<E>(op, total, block_of(source), length);
+    }
+    auto* const result = static_cast<std::byte*>(destination) + offset;
+    for (index_t i = 0; i < length; ++i) {
+      E const element = narrow<E>(total[i], divisor);
+      std::memcpy(result + i * index_t{sizeof(E)}, &element, sizeof(E));
+    }
+  }
+}
+
+}  // namespace detail
+
+/// destination[i] = op over sources[j][i], j ascending: the same bits on every run and every
+/// engine. Small floats are combined in float and rounded once. Integers wrap, and their average is
+/// the wrapped sum divided, truncating towards zero. bool: sum, avg and max are "or", product and
+/// min are "and". A NaN makes min and max NaN; every NaN result is the plain quiet one.
+/// @param destination `count` elements; may be the first source, must not overlap another.
+/// @param sources each `count` contiguous elements, of any alignment.
+/// @throws InvalidArgument, UnsupportedError as `check_reducible`.
 inline void host_reduce(DType dtype,
                         ReduceOp op,
                         void* destination,
                         std::span<void const* const> sources,
                         index_t count) {
-  check_reducible(dtype, op);
+  check_reducible(dtype, op, sources.size());
   visit_dtype(dtype, [&]<class T>(std::type_identity<T>) {
     if constexpr (!std::is_same_v<T, Float8E8M0fnu>) {
-      auto* const out = static_cast<T*>(destination);
-      auto const terms = static_cast<int>(sources.size());
-      for (index_t i = 0; i < count; ++i) {
-        auto sum = detail::load_term(static_cast<T const*>(sources[0]) + i);
-        for (std::size_t j = 1; j < sources.size(); ++j) {
-          sum = detail::combine<T>(op, sum,
-                                   detail::load_term(static_cast<T const*>(sources[j]) + i));
-        }
-        detail::store_term(out + i, op, sum, terms);
-      }
+      using Element = typename detail::ReduceElement<T>::type;
+      detail::reduce_blocks<Element>(op, destination, sources, count);
     }
   });
 }

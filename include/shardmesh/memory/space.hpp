@@ -43,8 +43,8 @@ struct HostEvent {};
 /// A memory space as a stateless type: how to allocate, copy, clear and reduce there, in the order
 /// of a stream.
 ///
-/// `copy` takes any pair of addresses that the space can reach (a device space: its own memory, peer
-/// devices and the host's). `reduce(dtype, op, destination, sources, count, stream)` sets
+/// `copy` takes any pair of addresses that the space can reach (a device space: its own memory,
+/// peer devices and the host's). `reduce(dtype, op, destination, sources, count, stream)` sets
 /// destination[i] = op over sources[j][i], j ascending; `destination` may be the first source.
 template <class S>
 concept MemorySpace = requires(void* pointer,

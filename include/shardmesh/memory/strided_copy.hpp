@@ -4,6 +4,8 @@
 
 #include <cstddef>
 
+#include <shardmesh/core/index.hpp>
+#include <shardmesh/core/shape.hpp>
 #include <shardmesh/memory/space.hpp>
 
 namespace shardmesh::inline v0 {
@@ -20,6 +22,8 @@ struct CollapsedCopy {
 };
 
 /// Drops dimensions of one element and merges neighbours that lie behind one another on both sides.
+/// @pre extent and both strides name the same number of dimensions.
+/// @throws ShapeError if the number of elements does not fit 63 bits.
 [[nodiscard]] inline CollapsedCopy collapse(StridedCopy const& copy) {
   CollapsedCopy result;
   result.source = static_cast<std::byte const*>(copy.source);
@@ -78,6 +82,35 @@ void for_each_outer(CollapsedCopy const& copy, std::size_t outer, F f) {
       at[d] = 0;
     }
   }
+}
+
+/// How many of the innermost dimensions of `copy` one call of a copy engine moves, besides the row
+/// itself: 0 (a row), 1 (a pitched 2-D copy) or 2 (a pitched 3-D copy).
+///
+/// An engine takes pitches of at least a row and at most 2^31 - 1 bytes, and a slice must be a
+/// whole number of pitches behind the one before it. Repeated rows (stride 0) and reversed ones do
+/// not qualify.
+/// @pre copy.row_bytes > 0.
+[[nodiscard]] constexpr std::size_t engine_dims(CollapsedCopy const& copy) noexcept {
+  constexpr index_t largest_pitch = 0x7fffffff;
+  auto const row = static_cast<index_t>(copy.row_bytes);
+  auto const is_pitch = [row](index_t stride) { return stride >= row && stride <= largest_pitch; };
+  std::size_t const rank = copy.extent.size();
+  if (rank == 0 || !is_pitch(copy.source_strides[rank - 1]) ||
+      !is_pitch(copy.destination_strides[rank - 1])) {
+    return 0;
+  }
+  if (rank == 1) {
+    return 1;
+  }
+  index_t const rows = copy.extent[rank - 1];
+  auto const is_slice = [rows](index_t slice, index_t pitch) {
+    return slice % pitch == 0 && slice / pitch >= rows;
+  };
+  return is_slice(copy.source_strides[rank - 2], copy.source_strides[rank - 1]) &&
+                 is_slice(copy.destination_strides[rank - 2], copy.destination_strides[rank - 1])
+             ? 2
+             : 1;
 }
 
 }  // namespace shardmesh::inline v0

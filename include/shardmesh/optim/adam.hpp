@@ -176,7 +176,8 @@ class Adam {
     }
   }
 
-  /// The arithmetic of torch.optim.Adam's single-tensor step, on host copies of the local parts.
+  /// The arithmetic of torch.optim.Adam's single-tensor step, on host copies of the local parts;
+  /// fused where PyTorch fuses, so that the moments agree where terms cancel.
   void update(Parameter const& parameter, Parameter const& gradient, Slot& slot) {
     float& step = slot.step.span()[0];
     step += 1.0F;
@@ -198,8 +199,8 @@ class Adam {
       float& weight = weights.span()[i];
       float& average = averages.span()[i];
       float& square = squares.span()[i];
-      float const slope = gradients.span()[i] + decay * weight;
-      average += keep1 * (slope - average);
+      float const slope = std::fma(weight, decay, gradients.span()[i]);
+      average = std::fma(keep1, slope - average, average);
       square = square * beta2 + keep2 * slope * slope;
       weight -= rate * (average / (std::sqrt(square) / spread + eps));
     }

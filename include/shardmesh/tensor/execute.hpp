@@ -36,7 +36,7 @@ void execute(Comm const& comm,
              typename Space::Stream stream = {}) {
   static_assert(Comm::template moves<Space>,
                 "shardmesh::execute: this communicator cannot move tensors of this memory space; "
-                "NCCL moves CudaMemory, sockets and MPI move HostMemory, threads move both");
+                "sockets move host memory, NCCL and threads move host and device memory");
   std::vector<Buffer<Space>> staging;
   staging.reserve(jobs.size());
   for (ExchangeJob const& job : jobs) {

@@ -20,13 +20,15 @@
 namespace shardmesh::inline v0 {
 
 /// A group of ranks whose device memory travels by NCCL. What ranks tell each other on the host goes
-/// through `Control`: threads of one process, or sockets between processes.
+/// through `Control` (threads of one process, or sockets between processes), and so do tensors in
+/// host memory.
 template <Communicator Control>
 class NcclCommunicator {
  public:
   static constexpr bool shared_address_space = false;
   template <class Space>
-  static constexpr bool moves = std::is_same_v<Space, CudaMemory>;
+  static constexpr bool moves =
+      std::is_same_v<Space, CudaMemory> || Control::template moves<Space>;
 
   NcclCommunicator() = default;
 
@@ -57,6 +59,7 @@ class NcclCommunicator {
     result.control_ = std::move(control);
     result.timeout_ = timeout;
     result.native_ = comm;
+    result.side_ = std::make_shared<nccl::SideStream>();
     return result;
   }
 
@@ -93,32 +96,49 @@ class NcclCommunicator {
   template <class Space>
   void exchange(std::span<Message const> sends,
                 std::span<Message> receives,
-                CudaStream stream = {}) const {
-    static_assert(moves<Space>,
-                  "shardmesh::NcclCommunicator: NCCL moves CudaMemory only; keep the tensors that "
-                  "it moves on the device");
+                typename Space::Stream stream = {}) const {
+    if constexpr (std::is_same_v<Space, CudaMemory>) {
+      exchange_device(sends, receives, stream);
+    } else {
+      control_.template exchange<Space>(sends, receives, stream);
+    }
+  }
+
+ private:
+  void exchange_device(std::span<Message const> sends,
+                       std::span<Message const> receives,
+                       CudaStream caller) const {
+    bool const special = caller.handle == nullptr || caller.handle == cudaStreamLegacy ||
+                         caller.handle == cudaStreamPerThread;
+    cudaStream_t const stream = special ? side_->get() : caller.handle;
+    if (special) {
+      side_->follow(caller);
+    }
     {
       nccl::Group const group(native_);
       for (Message const& one : sends) {
         if (one.peer != rank() && one.bytes > 0) {
-          nccl::check(ncclSend(one.data, one.bytes, ncclUint8, one.peer, native_, stream.handle),
+          nccl::check(ncclSend(one.data, one.bytes, ncclUint8, one.peer, native_, stream),
                       "ncclSend", native_);
         }
       }
       for (Message const& one : receives) {
         if (one.peer != rank() && one.bytes > 0) {
-          nccl::check(ncclRecv(one.data, one.bytes, ncclUint8, one.peer, native_, stream.handle),
+          nccl::check(ncclRecv(one.data, one.bytes, ncclUint8, one.peer, native_, stream),
                       "ncclRecv", native_);
         }
       }
     }
     nccl::wait_ready(native_, "ncclGroupEnd", timeout_);
-    copy_own(sends, receives, stream);
+    if (special) {
+      side_->precede(caller);
+    }
+    copy_own(sends, receives, caller);
   }
 
- private:
   void adopt(ncclComm_t comm, char const* call) {
     owner_ = std::make_shared<nccl::Handle>(comm, timeout_);
+    side_ = std::make_shared<nccl::SideStream>();
     native_ = comm;
     nccl::wait_ready(comm, call, timeout_);
   }
@@ -144,6 +164,7 @@ class NcclCommunicator {
   }
 
   Control control_;
+  std::shared_ptr<nccl::SideStream> side_;
   std::shared_ptr<nccl::Handle> owner_;
   ncclComm_t native_ = nullptr;
   std::chrono::milliseconds timeout_ = std::chrono::seconds(60);

@@ -9,10 +9,13 @@
 #include <string>
 #include <utility>
 
+#include <cuda_runtime_api.h>
 #include <nccl.h>
 #include <unistd.h>
 
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/memory/cuda/check.hpp>
+#include <shardmesh/memory/cuda/stream.hpp>
 
 namespace shardmesh::inline v0::nccl {
 
@@ -82,6 +85,36 @@ class Handle {
   ncclComm_t comm_;
   std::chrono::milliseconds timeout_;
   int exceptions_;
+};
+
+/// A stream of its own, for callers whose stream is one of CUDA's special handles. A non-blocking
+/// communicator launches from a thread of NCCL, where `cudaStreamPerThread` is another stream.
+class SideStream {
+ public:
+  SideStream() {
+    cuda::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
+                "cudaStreamCreateWithFlags");
+  }
+  SideStream(SideStream const&) = delete;
+  SideStream& operator=(SideStream const&) = delete;
+  ~SideStream() { cudaStreamDestroy(stream_); }
+
+  [[nodiscard]] cudaStream_t get() const noexcept { return stream_; }
+
+  /// Work of this stream from here on follows what `caller` has been given so far.
+  void follow(CudaStream caller) { order(caller.handle, stream_, before_); }
+  /// Work of `caller` from here on follows what this stream has been given so far.
+  void precede(CudaStream caller) { order(stream_, caller.handle, after_); }
+
+ private:
+  static void order(cudaStream_t first, cudaStream_t second, CudaEvent const& event) {
+    cuda::check(cudaEventRecord(event.native_handle(), first), "cudaEventRecord");
+    cuda::check(cudaStreamWaitEvent(second, event.native_handle(), 0), "cudaStreamWaitEvent");
+  }
+
+  cudaStream_t stream_ = nullptr;
+  CudaEvent before_;
+  CudaEvent after_;
 };
 
 /// Opens a group of NCCL calls and closes it, quietly while an exception is on its way.

@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include <shardmesh/memory/cuda/check.hpp>
+#include <shardmesh/memory/cuda/engine_copy.hpp>
 #include <shardmesh/memory/cuda/kernels.hpp>
 #include <shardmesh/memory/cuda/stream.hpp>
 #include <shardmesh/memory/host_reduce.hpp>
@@ -36,31 +37,15 @@ struct CudaMemory {
   }
   static void deallocate(void* pointer, std::size_t, Stream stream = {}) noexcept {
     if (pointer != nullptr) {
-      cudaFreeAsync(pointer, stream.handle);  // a failure here has been, or will be, seen elsewhere
+      // A failure here has been, or will be, seen elsewhere.
+      static_cast<void>(cudaFreeAsync(pointer, stream.handle));
     }
   }
 
-  /// One copy for a contiguous box, one 2-D copy for rows, one for each outer index beyond that.
-  /// Either side may be host memory; pageable host memory makes the call wait.
+  /// Either side may be memory of another device or of the host.
+  /// @throws DeviceError
   static void copy(StridedCopy const& strided, Stream stream = {}) {
-    CollapsedCopy const rows = collapse(strided);
-    if (rows.row_bytes == 0) {
-      return;
-    }
-    bool const pitched = !rows.extent.empty() && pitches_fit(rows);
-    std::size_t const outer = rows.extent.size() - (pitched ? 1U : 0U);
-    for_each_outer(rows, outer, [&](std::byte const* from, std::byte* to) {
-      if (pitched) {
-        cuda::check(cudaMemcpy2DAsync(to, static_cast<std::size_t>(rows.destination_strides.back()),
-                                      from, static_cast<std::size_t>(rows.source_strides.back()),
-                                      rows.row_bytes, static_cast<std::size_t>(rows.extent.back()),
-                                      cudaMemcpyDefault, stream.handle),
-                    "cudaMemcpy2DAsync");
-      } else {
-        cuda::check(cudaMemcpyAsync(to, from, rows.row_bytes, cudaMemcpyDefault, stream.handle),
-                    "cudaMemcpyAsync");
-      }
-    });
+    engine_copy(collapse(strided), stream);
   }
 
   static void fill_zero(void* pointer, std::size_t bytes, Stream stream = {}) {
@@ -69,25 +54,29 @@ struct CudaMemory {
     }
   }
 
+  /// Gives the bits of `host_reduce`.
   /// @throws InvalidArgument, UnsupportedError as `host_reduce`; UnsupportedError if the program
-  ///         has no kernels, or there are more than cuda::max_reduce_terms terms.
+  /// has
+  ///   no kernels, or there are more than cuda::max_reduce_terms terms; DeviceError.
   static void reduce(DType dtype,
                      ReduceOp op,
                      void* destination,
                      std::span<void const* const> sources,
                      index_t count,
                      Stream stream = {}) {
-    check_reducible(dtype, op);
+    check_reducible(dtype, op, sources.size());
     if (&cuda::reduce_contiguous == nullptr) {
-      throw UnsupportedError("shardmesh: this program was linked without the kernels that reduce on "
-                             "a device; include <shardmesh/memory/cuda/kernels.cuh> in one of its "
-                             ".cu files");
+      throw UnsupportedError(
+          "shardmesh::CudaMemory::reduce: this program was linked without the "
+          "kernels that reduce on a device; include "
+          "<shardmesh/memory/cuda/kernels.cuh> in one of its .cu files, and link "
+          "the object file of that, not a static library");
     }
-    if (sources.size() > static_cast<std::size_t>(cuda::max_reduce_terms)) {
-      throw UnsupportedError("shardmesh: a reduction of " + std::to_string(sources.size()) +
-                             " terms; on a device at most " +
+    if (sources.size() > std::size_t{cuda::max_reduce_terms}) {
+      throw UnsupportedError("shardmesh::CudaMemory::reduce: " + std::to_string(sources.size()) +
+                             " terms, a device takes at most " +
                              std::to_string(cuda::max_reduce_terms) +
-                             ", reduce one mesh dimension at a time");
+                             "; reduce one mesh dimension at a time");
     }
     if (count > 0) {
       cuda::check(cuda::reduce_contiguous(dtype, op, destination, sources.data(),
@@ -103,13 +92,6 @@ struct CudaMemory {
   static void wait(Stream stream, Event const& event) {
     cuda::check(cudaStreamWaitEvent(stream.handle, event.native_handle(), 0),
                 "cudaStreamWaitEvent");
-  }
-
- private:
-  /// A 2-D copy takes pitches of at least a row.
-  [[nodiscard]] static bool pitches_fit(CollapsedCopy const& rows) {
-    auto const row = static_cast<index_t>(rows.row_bytes);
-    return rows.source_strides.back() >= row && rows.destination_strides.back() >= row;
   }
 };
 

@@ -2,54 +2,112 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-// The kernels of the library. Include this in one .cu file of a program that reduces on a device
-// (several are harmless); compile it with `-fmad=false`, so that complex products have the bits of
-// the host.
+// The kernels of the library. Include this in one .cu file of a program that reduces on a device;
+// several are harmless. Any options of nvcc will do but -use_fast_math, -ftz and -prec-div, which
+// change the results of divisions and of subnormal numbers.
 
+#include <algorithm>
+#include <cstdint>
 #include <type_traits>
-
-#include <thrust/for_each.h>
-#include <thrust/iterator/counting_iterator.h>
-#include <thrust/system/cuda/execution_policy.h>
 
 #include <shardmesh/memory/cuda/kernels.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
 
 namespace shardmesh::inline v0::cuda {
 
-/// Reduces the terms of element i. The addresses of the terms ride along with the launch.
-template <class T>
-struct ReduceElement {
-  T* destination;
-  T const* sources[max_reduce_terms];
-  int terms;
-  ReduceOp op;
+/// A reduction in chunks of 16 bytes of the destination: one load per term and one store each,
+/// where all addresses are aligned to that.
+template <class E>
+struct ChunkedReduce {
+  static constexpr int width = 16 / int{sizeof(E)};
 
-  __device__ void operator()(index_t i) const {
-    auto sum = detail::load_term(sources[0] + i);
-    for (int j = 1; j < terms; ++j) {
-      sum = detail::combine<T>(op, sum, detail::load_term(sources[j] + i));
+  E* destination;
+  index_t count;
+  int terms;
+  int divisor;
+  ReduceOp op;
+  bool aligned;
+  E const* sources[max_reduce_terms];
+
+  __device__ void operator()(index_t chunk) const {
+    index_t const first = chunk * width;
+    if (!aligned || first + width > count) {
+      for (index_t i = first; i < first + width && i < count; ++i) {
+        auto total = detail::widen(sources[0][i]);
+        for (int j = 1; j < terms; ++j) {
+          total = detail::combine<E>(op, total, detail::widen(sources[j][i]));
+        }
+        destination[i] = detail::narrow<E>(total, divisor);
+      }
+      return;
     }
-    detail::store_term(destination + i, op, sum, terms);
+    Chunk const start = load(sources[0], chunk);
+    detail::Accumulator<E> totals[width];
+    for (int i = 0; i < width; ++i) {
+      totals[i] = detail::widen(start.elements[i]);
+    }
+    for (int j = 1; j < terms; ++j) {
+      Chunk const term = load(sources[j], chunk);
+      for (int i = 0; i < width; ++i) {
+        totals[i] = detail::combine<E>(op, totals[i], detail::widen(term.elements[i]));
+      }
+    }
+    Chunk result;
+    for (int i = 0; i < width; ++i) {
+      result.elements[i] = detail::narrow<E>(totals[i], divisor);
+    }
+    reinterpret_cast<uint4*>(destination)[chunk] = __builtin_bit_cast(uint4, result);
+  }
+
+ private:
+  struct alignas(16) Chunk {
+    E elements[width];
+  };
+
+  static __device__ Chunk load(E const* elements, index_t chunk) {
+    return __builtin_bit_cast(Chunk, reinterpret_cast<uint4 const*>(elements)[chunk]);
   }
 };
 
-template <class T>
-cudaError_t reduce_as(ReduceOp op,
-                      void* destination,
-                      void const* const* sources,
-                      int terms,
-                      index_t count,
-                      cudaStream_t stream) {
-  ReduceElement<T> element{};
-  element.destination = static_cast<T*>(destination);
-  element.terms = terms;
-  element.op = op;
-  for (int j = 0; j < terms; ++j) {
-    element.sources[j] = static_cast<T const*>(sources[j]);
+/// The parameters stay where the launch puts them: a functor that a library copies, as Thrust's
+/// for_each does, would have its 2 KiB of addresses copied to the stack of every thread.
+template <class E>
+__attribute__((visibility("hidden"))) __global__ void
+reduce_kernel(__grid_constant__ ChunkedReduce<E> const reduce) {
+  index_t const chunks = (reduce.count + reduce.width - 1) / reduce.width;
+  index_t const step = static_cast<index_t>(gridDim.x) * blockDim.x;
+  for (index_t chunk = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x; chunk < chunks;
+       chunk += step) {
+    reduce(chunk);
   }
-  thrust::counting_iterator<index_t> const first(0);
-  thrust::for_each_n(thrust::cuda::par_nosync.on(stream), first, count, element);
+}
+
+[[nodiscard]] inline bool is_chunk_aligned(void const* pointer) noexcept {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
+template <class E>
+cudaError_t reduce_elements(ReduceOp op,
+                            void* destination,
+                            void const* const* sources,
+                            int terms,
+                            index_t count,
+                            cudaStream_t stream) {
+  constexpr int threads = 256;
+  constexpr index_t most_blocks = 2048;  // fills any device; a thread takes several chunks
+  ChunkedReduce<E> reduce{};
+  reduce.destination = static_cast<E*>(destination);
+  reduce.count = count;
+  reduce.terms = terms;
+  reduce.divisor = detail::divisor_of(op, terms);
+  reduce.op = op;
+  reduce.aligned = is_chunk_aligned(destination);
+  for (int j = 0; j < terms; ++j) {
+    reduce.sources[j] = static_cast<E const*>(sources[j]);
+    reduce.aligned = reduce.aligned && is_chunk_aligned(sources[j]);
+  }
+  index_t const blocks = std::min(ceil_div(count, index_t{threads} * reduce.width), most_blocks);
+  reduce_kernel<E><<<static_cast<unsigned>(blocks), threads, 0, stream>>>(reduce);
   return cudaGetLastError();
 }
 
@@ -60,11 +118,18 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
                                                     int terms,
                                                     index_t count,
                                                     cudaStream_t stream) {
+  if (terms < 1 || terms > max_reduce_terms) {
+    return cudaErrorInvalidValue;
+  }
+  if (count <= 0) {
+    return cudaSuccess;
+  }
   return visit_dtype(dtype, [&]<class T>(std::type_identity<T>) {
     if constexpr (std::is_same_v<T, Float8E8M0fnu>) {
       return cudaErrorNotSupported;
     } else {
-      return reduce_as<T>(op, destination, sources, terms, count, stream);
+      using Element = typename detail::ReduceElement<T>::type;
+      return reduce_elements<Element>(op, destination, sources, terms, count, stream);
     }
   });
 }

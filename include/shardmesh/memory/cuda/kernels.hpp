@@ -10,15 +10,18 @@
 
 namespace shardmesh::inline v0::cuda {
 
-/// Most terms of one reduction on a device.
+/// Most terms of one reduction on a device: their addresses travel as parameters of the launch.
 inline constexpr int max_reduce_terms = 256;
 
-/// destination[i] = op over sources[j][i], j ascending, with the bits that the host would give.
+/// destination[i] = op over sources[j][i], j ascending, with the bits that `host_reduce` gives.
 /// Defined by including <shardmesh/memory/cuda/kernels.cuh> in a .cu file of the program; a program
 /// that never reduces on a device needs none. The symbol is weak: its address tells whether it is
-/// there.
+/// there, and several definitions are one. Link the object file itself: a weak symbol pulls nothing
+/// out of a static library.
+/// @param destination `count` elements; may be the first source, must not overlap another.
 /// @param sources host array of `terms` device pointers, 1 <= terms <= max_reduce_terms.
-/// @returns the status of the launch.
+/// @param count elements, >= 0.
+/// @returns the status of the launch; cudaErrorNotSupported for float8_e8m0fnu.
 __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
                                                     ReduceOp op,
                                                     void* destination,

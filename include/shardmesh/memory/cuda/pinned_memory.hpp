@@ -11,8 +11,8 @@
 
 namespace shardmesh::inline v0 {
 
-/// Page-locked host memory, which devices copy from and to at the full speed of their link. The host
-/// uses it like ordinary memory.
+/// Page-locked host memory, which devices copy from and to at the full speed of their link. The
+/// host uses it like ordinary memory.
 struct PinnedMemory : HostMemory {
   static constexpr MemoryKind kind = MemoryKind::pinned;
 
@@ -27,7 +27,7 @@ struct PinnedMemory : HostMemory {
   }
   static void deallocate(void* pointer, std::size_t, Stream = {}) noexcept {
     if (pointer != nullptr) {
-      cudaFreeHost(pointer);
+      static_cast<void>(cudaFreeHost(pointer));
     }
   }
 };

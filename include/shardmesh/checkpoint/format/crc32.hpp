@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstdint>
+
+#include <zlib.h>
+
+#include <shardmesh/checkpoint/format/bytes.hpp>
+
+namespace shardmesh::inline v0::format {
+
+/// CRC-32 (the zip one) of `bytes`, going on from the CRC of what stands before them.
+[[nodiscard]] inline std::uint32_t crc32_of(ByteSpan bytes, std::uint32_t before = 0) noexcept {
+  if (bytes.empty()) {
+    return before;
+  }
+  return static_cast<std::uint32_t>(
+      ::crc32_z(before, reinterpret_cast<unsigned char const*>(bytes.data()), bytes.size()));
+}
+
+/// CRC-32 of a run of bytes from those of its two parts; `second_bytes` is the second part's size.
+[[nodiscard]] inline std::uint32_t combine_crc32(std::uint32_t first,
+                                                 std::uint32_t second,
+                                                 std::uint64_t second_bytes) noexcept {
+  return static_cast<std::uint32_t>(
+      ::crc32_combine(first, second, static_cast<z_off_t>(second_bytes)));
+}
+
+}  // namespace shardmesh::inline v0::format

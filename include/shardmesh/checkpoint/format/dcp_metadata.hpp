@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/shape.hpp>
+#include <shardmesh/core/value.hpp>
+
+namespace shardmesh::inline v0::format {
+
+/// Where an item's bytes are: a range of a data file. Ranges of different tensors coincide where a
+/// file holds one safetensors blob.
+struct StorageInfo {
+  std::string relative_path;  ///< a plain file name, beside `.metadata`
+  std::uint64_t offset = 0;   ///< bytes from the start of the file
+  std::uint64_t length = 0;   ///< bytes
+  /// What the bytes went through, e.g. "stream.zstd/1"; empty for stored as they are.
+  std::vector<std::string> transforms;
+  [[nodiscard]] friend bool operator==(StorageInfo const&, StorageInfo const&) = default;
+};
+
+/// A box of a tensor that is stored as one item.
+struct ChunkMetadata {
+  Shape offsets;
+  Shape sizes;
+  std::optional<StorageInfo> storage;  ///< always there if the chunk has elements
+  [[nodiscard]] friend bool operator==(ChunkMetadata const&, ChunkMetadata const&) = default;
+};
+
+struct TensorMetadata {
+  DType dtype = DType::float32;
+  Shape size;
+  std::vector<ChunkMetadata> chunks;  ///< disjoint, inside `size`, in no order
+  [[nodiscard]] friend bool operator==(TensorMetadata const&, TensorMetadata const&) = default;
+};
+
+/// A value that is not a tensor: one torch.save archive.
+struct BytesMetadata {
+  StorageInfo storage;
+  [[nodiscard]] friend bool operator==(BytesMetadata const&, BytesMetadata const&) = default;
+};
+
+struct MetadataEntry {
+  std::string fqn;
+  std::vector<PathElement> path;  ///< where it stood in the nested state dict; {fqn} if unknown
+  std::variant<TensorMetadata, BytesMetadata> value;
+
+  /// The tensor, or nullptr for bytes.
+  [[nodiscard]] TensorMetadata const* tensor() const noexcept {
+    return std::get_if<TensorMetadata>(&value);
+  }
+  /// The bytes, or nullptr for a tensor.
+  [[nodiscard]] BytesMetadata const* bytes() const noexcept {
+    return std::get_if<BytesMetadata>(&value);
+  }
+  [[nodiscard]] friend bool operator==(MetadataEntry const&, MetadataEntry const&) = default;
+};
+
+/// What `.metadata` of a checkpoint says.
+struct DcpMetadata {
+  std::vector<MetadataEntry> entries;  ///< in the order of the file
+  std::optional<std::string> version;  ///< "1.0.0" since torch 2.9
+
+  /// The entry of a name, or nullptr. Linear; whoever asks often makes an index.
+  [[nodiscard]] MetadataEntry const* find(std::string_view fqn) const noexcept {
+    for (MetadataEntry const& entry : entries) {
+      if (entry.fqn == fqn) {
+        return &entry;
+      }
+    }
+    return nullptr;
+  }
+  [[nodiscard]] friend bool operator==(DcpMetadata const&, DcpMetadata const&) = default;
+};
+
+}  // namespace shardmesh::inline v0::format

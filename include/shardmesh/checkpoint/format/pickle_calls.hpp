@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <string_view>
+
+#include <shardmesh/checkpoint/format/pickle_globals.hpp>
+#include <shardmesh/checkpoint/format/pickle_tree.hpp>
+
+namespace shardmesh::inline v0::format::detail {
+
+/// Is it one of the classes that a checkpoint's metadata is made of?
+[[nodiscard]] constexpr bool is_dataclass(PickleGlobal global) noexcept {
+  return global >= PickleGlobal::metadata && global <= PickleGlobal::storage_info;
+}
+
+/// Is it a tuple or list of sizes, no more than 64 of them?
+[[nodiscard]] inline bool is_size(PickleTree const& tree, PickleRef ref) {
+  if (!tree.is(ref, PickleKind::tuple) && !tree.is(ref, PickleKind::list)) {
+    return false;
+  }
+  std::span<PickleRef const> const sizes = tree.items(ref);
+  return sizes.size() <= 64 && std::all_of(sizes.begin(), sizes.end(), [&tree](PickleRef size) {
+           return tree.is(size, PickleKind::integer) && tree.integer(size) >= 0;
+         });
+}
+
+/// The one use of getattr: some Python versions write the memory format by name.
+[[nodiscard]] inline bool is_memory_format_name(PickleTree const& tree,
+                                                std::span<PickleRef const> arguments) {
+  if (arguments.size() != 2 ||
+      !tree.is(arguments[0], PickleKind::global, PickleGlobal::memory_format) ||
+      !tree.is(arguments[1], PickleKind::text)) {
+    return false;
+  }
+  std::string_view const name = tree.text(arguments[1]);
+  return name == "TORCH_CONTIGUOUS_FORMAT" || name == "TORCH_CHANNELS_LAST" ||
+         name == "TORCH_PRESERVE_FORMAT";
+}
+
+/// May `global` be called with these arguments? The machine keeps the call; nobody makes it.
+[[nodiscard]] inline bool may_call(PickleTree const& tree,
+                                   PickleGlobal global,
+                                   std::span<PickleRef const> arguments) {
+  switch (global) {
+    case PickleGlobal::torch_size:
+      return arguments.size() == 1 && is_size(tree, arguments[0]);
+    case PickleGlobal::get_layout:
+      return arguments.size() == 1 && tree.is(arguments[0], PickleKind::text);
+    case PickleGlobal::memory_format:
+      return arguments.size() == 1 && tree.is(arguments[0], PickleKind::integer) &&
+             tree.integer(arguments[0]) >= 0 && tree.integer(arguments[0]) <= 2;
+    case PickleGlobal::get_attribute:
+      return is_memory_format_name(tree, arguments);
+    case PickleGlobal::file_path:
+      return std::all_of(arguments.begin(), arguments.end(),
+                         [&tree](PickleRef ref) { return tree.is(ref, PickleKind::text); });
+    case PickleGlobal::ordered_dict:
+      return arguments.empty();
+    case PickleGlobal::rebuild_tensor_v2:
+    case PickleGlobal::rebuild_tensor_v3:
+    case PickleGlobal::rebuild_parameter:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace shardmesh::inline v0::format::detail

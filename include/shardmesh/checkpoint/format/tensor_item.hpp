@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <shardmesh/checkpoint/format/tensor_pickle.hpp>
+#include <shardmesh/checkpoint/format/zip_reader.hpp>
+#include <shardmesh/checkpoint/format/zip_writer.hpp>
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/shape.hpp>
+
+namespace shardmesh::inline v0::format {
+
+/// A tensor in its archive: element (i, j, ...) is at storage[first + i strides[0] + ...].
+struct TensorItem {
+  DType dtype = DType::float32;
+  Shape sizes;
+  Shape strides;        ///< bytes per step
+  std::size_t first = 0;  ///< byte of the first element
+  ByteSpan storage;     ///< views into the item
+};
+
+namespace detail {
+
+[[noreturn]] inline void fail_item(std::string const& path,
+                                   std::uint64_t position,
+                                   std::string const& what) {
+  throw CorruptError(path, position,
+                     "shardmesh::read_tensor_item: " + what + " [" + path + ", byte " +
+                         std::to_string(position) + "]");
+}
+
+/// Does the last element lie inside the storage? All arithmetic is checked.
+[[nodiscard]] inline bool reaches_only(TensorPickle const& pickle) {
+  if (volume(pickle.sizes) == 0) {
+    return true;
+  }
+  index_t last = pickle.storage_offset;
+  for (std::size_t d = 0; d < pickle.sizes.size(); ++d) {
+    last = checked_add(last, checked_mul(pickle.sizes[d] - 1, pickle.strides[d]));
+  }
+  auto const elements = static_cast<index_t>(pickle.storage_bytes / size_of(pickle.dtype));
+  return last >= 0 && last < elements;
+}
+
+/// Records that tell readers how the archive was written, behind the tensor's elements.
+inline void add_trailing_records(ZipWriter& zip, std::string_view id) {
+  zip.add("archive/version", as_bytes("3\n"));
+  zip.add("archive/.data/serialization_id", as_bytes(id));
+}
+
+inline void add_leading_records(ZipWriter& zip, ByteSpan pickle, std::uint64_t alignment) {
+  zip.add("archive/data.pkl", pickle);
+  zip.add("archive/.format_version", as_bytes("1"));
+  zip.add("archive/.storage_alignment", as_bytes(std::to_string(alignment)));
+  zip.add("archive/byteorder", as_bytes("little"));
+}
+
+/// The 40 digits of `.data/serialization_id`: a hash of the record names, and a CRC. PyTorch only
+/// logs it.
+[[nodiscard]] inline std::string serialization_id(std::string_view names, std::uint32_t crc) {
+  std::string const digits = std::to_string(crc);
+  return std::string(names) + std::string(20 - digits.size(), '0') + digits;
+}
+
+}  // namespace detail
+
+/// Reads a tensor's archive, which fills `item` wholly, and checks every CRC.
+/// @param path, position  of the item, for error messages.
+/// @throws CorruptError for damage, and for anything but one plain tensor; UnsupportedError for
+///         big-endian data.
+[[nodiscard]] inline TensorItem read_tensor_item(ByteSpan item,
+                                                 std::string const& path = "(memory)",
+                                                 std::uint64_t position = 0) {
+  ZipArchive const archive = read_zip(item, path, position);
+  ZipEntry const* const pickle = archive.find("data.pkl");
+  ZipEntry const* const data = archive.find("data/0");
+  if (pickle == nullptr || data == nullptr || pickle->size > (1U << 20)) {
+    detail::fail_item(path, position, "the archive holds no tensor");
+  }
+  for (ZipEntry const& entry : archive.entries) {
+    static_cast<void>(zip_record(item, entry, path, position));
+  }
+  if (ZipEntry const* const order = archive.find("byteorder");
+      order != nullptr && as_text(zip_record(item, *order)) != "little") {
+    throw UnsupportedError("shardmesh::read_tensor_item: " + path +
+                           " was written on a big-endian machine; convert it with PyTorch first");
+  }
+  TensorPickle const said =
+      read_tensor_pickle(zip_record(item, *pickle), path, position + pickle->offset);
+  if (said.storage_bytes != data->size || said.strides.size() != said.sizes.size() ||
+      said.storage_offset < 0 || !detail::reaches_only(said)) {
+    detail::fail_item(path, position, "the tensor is larger than its stored elements");
+  }
+  TensorItem result;
+  result.dtype = said.dtype;
+  result.sizes = said.sizes;
+  auto const bytes = static_cast<index_t>(size_of(said.dtype));
+  for (index_t const stride : said.strides) {
+    result.strides.push_back(checked_mul(stride, bytes));
+  }
+  result.first = static_cast<std::size_t>(said.storage_offset * bytes);
+  result.storage = zip_record(item, *data);
+  return result;
+}
+
+/// The frame of a contiguous tensor's archive: `head`, then the elements, then `tail(crc)`. Sizes
+/// are known before any element is.
+class TensorItemFrame {
+ public:
+  TensorItemFrame(DType dtype, Shape const& sizes, std::uint64_t alignment = 64)
+      : zip_(alignment),
+        payload_(static_cast<std::uint64_t>(volume(sizes)) * size_of(dtype)) {
+    detail::add_leading_records(zip_, write_tensor_pickle(dtype, sizes), alignment);
+    zip_.add_external("archive/data/0", payload_);
+  }
+
+  [[nodiscard]] Bytes const& head() const noexcept { return zip_.head(); }
+  /// Bytes of the elements.
+  [[nodiscard]] std::uint64_t payload() const noexcept { return payload_; }
+
+  /// What follows the elements, whose CRC-32 is `crc`.
+  [[nodiscard]] Bytes tail(std::uint32_t crc) const {
+    ZipWriter zip = zip_;
+    zip.close_external(crc);
+    detail::add_trailing_records(zip, detail::serialization_id("15728199511854643026", crc));
+    return std::move(zip).finish();
+  }
+
+  /// Bytes of the whole item.
+  [[nodiscard]] std::uint64_t size() const { return head().size() + payload_ + tail(0).size(); }
+
+ private:
+  ZipWriter zip_;
+  std::uint64_t payload_;
+};
+
+}  // namespace shardmesh::inline v0::format

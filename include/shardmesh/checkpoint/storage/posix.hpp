@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <shardmesh/core/error.hpp>
+
+namespace shardmesh::inline v0 {
+
+namespace detail {
+
+/// Throws what the operating system said of a file.
+[[noreturn]] inline void throw_io(std::string const& path, std::string const& operation) {
+  int const code = errno;
+  throw IoError(path, code, "shardmesh: cannot " + operation + " " + path + ": " +
+                                std::strerror(code));
+}
+
+}  // namespace detail
+
+/// An open file; closed with its owner. Reads and writes are at explicit positions and complete:
+/// interrupted and short transfers are continued.
+class File {
+ public:
+  /// Opens an existing regular file. A symbolic link is not followed.
+  /// @throws IoError
+  [[nodiscard]] static File open(std::string const& path) {
+    File file(path, ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    struct stat status {};
+    if (::fstat(file.descriptor_, &status) != 0) {
+      detail::throw_io(path, "read the size of");
+    }
+    if (!S_ISREG(status.st_mode)) {
+      throw IoError(path, EINVAL, "shardmesh: " + path + " is no regular file");
+    }
+    file.size_ = static_cast<std::uint64_t>(status.st_size);
+    return file;
+  }
+
+  /// Makes a new file.
+  /// @throws IoError if it exists.
+  [[nodiscard]] static File create(std::string const& path) {
+    return File(path, ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  }
+
+  File(File&& other) noexcept
+      : path_(std::move(other.path_)),
+        descriptor_(std::exchange(other.descriptor_, -1)),
+        size_(other.size_) {}
+  File& operator=(File&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(descriptor_, other.descriptor_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  File(File const&) = delete;
+  File& operator=(File const&) = delete;
+  ~File() {
+    if (descriptor_ >= 0) {
+      ::close(descriptor_);
+    }
+  }
+
+  [[nodiscard]] std::string const& path() const noexcept { return path_; }
+  /// Bytes, when it was opened.
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+
+  /// Fills `target` with the bytes from `offset`.
+  /// @throws IoError, or CorruptError if the file ends before.
+  void read_at(std::uint64_t offset, std::span<std::byte> target) const {
+    std::size_t done = 0;
+    while (done < target.size()) {
+      ssize_t const count = ::pread(descriptor_, target.data() + done, target.size() - done,
+                                    static_cast<off_t>(offset + done));
+      if (count < 0 && errno == EINTR) {
+        continue;
+      }
+      if (count < 0) {
+        detail::throw_io(path_, "read");
+      }
+      if (count == 0) {
+        throw CorruptError(path_, offset + done,
+                           path_ + ": the file ends at byte " + std::to_string(offset + done) +
+                               ", " + std::to_string(target.size() - done) +
+                               " more bytes are needed (truncated file?)");
+      }
+      done += static_cast<std::size_t>(count);
+    }
+  }
+
+  /// The bytes [offset, offset + count).
+  [[nodiscard]] std::vector<std::byte> read(std::uint64_t offset, std::uint64_t count) const {
+    if (offset > size_ || count > size_ - offset) {
+      throw CorruptError(path_, size_,
+                         path_ + ": the file has " + std::to_string(size_) + " bytes, bytes " +
+                             std::to_string(offset) + " to " + std::to_string(offset + count) +
+                             " are needed (truncated file?)");
+    }
+    std::vector<std::byte> bytes(static_cast<std::size_t>(count));
+    read_at(offset, bytes);
+    return bytes;
+  }
+
+  /// Writes all of `source` at `offset`.
+  /// @throws IoError
+  void write_at(std::uint64_t offset, std::span<std::byte const> source) const {
+    std::size_t done = 0;
+    while (done < source.size()) {
+      ssize_t const count = ::pwrite(descriptor_, source.data() + done, source.size() - done,
+                                     static_cast<off_t>(offset + done));
+      if (count < 0 && errno == EINTR) {
+        continue;
+      }
+      if (count <= 0) {
+        detail::throw_io(path_, "write");
+      }
+      done += static_cast<std::size_t>(count);
+    }
+  }
+
+  /// Brings the bytes to the disk and closes the file.
+  /// @throws IoError; the file must then not be trusted.
+  void finish() {
+    if (::fsync(descriptor_) != 0) {
+      detail::throw_io(path_, "bring to the disk");
+    }
+    if (::close(std::exchange(descriptor_, -1)) != 0) {
+      detail::throw_io(path_, "close");
+    }
+  }
+
+ private:
+  File(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {
+    if (descriptor_ < 0) {
+      detail::throw_io(path_, "open");
+    }
+  }
+
+  std::string path_;
+  int descriptor_ = -1;
+  std::uint64_t size_ = 0;
+};
+
+/// Directories and names on a POSIX file system.
+struct PosixStorage {
+  [[nodiscard]] static bool exists(std::string const& path) {
+    struct stat status {};
+    return ::lstat(path.c_str(), &status) == 0;
+  }
+
+  /// @throws IoError unless the directory exists afterwards.
+  static void make_directory(std::string const& path) {
+    if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) {
+      detail::throw_io(path, "make the directory");
+    }
+  }
+
+  /// Names in a directory, without "." and "..".
+  [[nodiscard]] static std::vector<std::string> list(std::string const& path) {
+    DIR* const directory = ::opendir(path.c_str());
+    if (directory == nullptr) {
+      detail::throw_io(path, "list the directory");
+    }
+    std::vector<std::string> names;
+    while (dirent const* const entry = ::readdir(directory)) {
+      std::string const name = entry->d_name;
+      if (name != "." && name != "..") {
+        names.push_back(name);
+      }
+    }
+    ::closedir(directory);
+    return names;
+  }
+
+  /// Brings the names in a directory to the disk.
+  static void sync_directory(std::string const& path) {
+    int const descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0 || ::fsync(descriptor) != 0) {
+      int const code = errno;
+      if (descriptor >= 0) {
+        ::close(descriptor);
+      }
+      errno = code;
+      detail::throw_io(path, "bring to the disk");
+    }
+    ::close(descriptor);
+  }
+
+  static void rename(std::string const& from, std::string const& to) {
+    if (::rename(from.c_str(), to.c_str()) != 0) {
+      detail::throw_io(from, "rename to " + to + " the path");
+    }
+  }
+
+  /// Exchanges two paths in one step, so that at no moment either is missing.
+  /// @returns false where the file system cannot do it.
+  [[nodiscard]] static bool exchange(std::string const& a, std::string const& b) {
+    if (::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0) {
+      return true;
+    }
+    if (errno != EINVAL && errno != ENOSYS) {
+      detail::throw_io(a, "exchange with " + b + " the path");
+    }
+    return false;
+  }
+
+  /// Removes a directory and the files in it. Subdirectories are removed the same way; symbolic
+  /// links are removed, not followed. What is already gone is no error.
+  static void remove_all(std::string const& path) {
+    struct stat status {};
+    if (::lstat(path.c_str(), &status) != 0) {
+      return;
+    }
+    if (!S_ISDIR(status.st_mode)) {
+      if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        detail::throw_io(path, "remove");
+      }
+      return;
+    }
+    for (std::string const& name : list(path)) {
+      remove_all(path + "/" + name);
+    }
+    if (::rmdir(path.c_str()) != 0 && errno != ENOENT) {
+      detail::throw_io(path, "remove the directory");
+    }
+  }
+};
+
+}  // namespace shardmesh::inline v0

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/shape.hpp>
+#include <shardmesh/core/value.hpp>
+#include <shardmesh/layout/box.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// A tensor as a checkpoint describes it: boxes that together hold every element once.
+struct StoredTensor {
+  DType dtype = DType::float32;
+  Shape shape;               ///< global
+  std::vector<Box> boxes;    ///< box i is read by `read_box(key, i)`
+};
+
+/// The elements of one stored box in host memory. They need not be row-major.
+struct StoredBox {
+  std::vector<std::byte> bytes;
+  std::size_t first = 0;  ///< byte of the box's first element
+  Shape strides;          ///< bytes per step of each dimension
+};
+
+/// A checkpoint that can be read, of whatever format.
+///
+/// - `describe()`: for messages, e.g. the directory.
+/// - `contains(key)`, `keys()`: what there is; `tensor(key)`: nullptr if it is no tensor.
+/// - `read_box(key, i)`: reads and checks one box. `value(key)`: reads a plain value.
+template <class C>
+concept Catalog = requires(C& catalog, std::string const& key, std::size_t box) {
+  { catalog.describe() } -> std::convertible_to<std::string>;
+  { catalog.keys() } -> std::convertible_to<std::vector<std::string>>;
+  { catalog.contains(key) } -> std::convertible_to<bool>;
+  { catalog.tensor(key) } -> std::convertible_to<StoredTensor const*>;
+  { catalog.read_box(key, box) } -> std::convertible_to<StoredBox>;
+  { catalog.value(key) } -> std::convertible_to<Value>;
+};
+
+}  // namespace shardmesh::inline v0

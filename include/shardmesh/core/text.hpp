@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace shardmesh::inline v0 {
+
+/// `text` fit for an error message or a log: control characters, backslashes, double quotes and
+/// bytes beyond ASCII become `\xNN`, and what lies beyond `most` bytes becomes "...".
+[[nodiscard]] inline std::string escaped(std::string_view text, std::size_t most = 200) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string result;
+  for (char const c : text.substr(0, most)) {
+    auto const byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte > 0x7e || c == '\\' || c == '"') {
+      result += "\\x";
+      result += digits[byte >> 4];
+      result += digits[byte & 15U];
+    } else {
+      result += c;
+    }
+  }
+  return text.size() > most ? result + "..." : result;
+}
+
+namespace detail {
+
+/// Bytes of the UTF-8 sequence that starts with `lead`, and the smallest code point that may be
+/// written with that many; 0 bytes for a byte that starts none.
+struct Utf8Lead {
+  std::size_t bytes;
+  char32_t payload;
+  char32_t smallest;
+};
+
+[[nodiscard]] constexpr Utf8Lead utf8_lead(unsigned char lead) noexcept {
+  if (lead < 0x80) {
+    return {1, lead, 0};
+  }
+  if (lead >= 0xc0 && lead < 0xe0) {
+    return {2, lead & 0x1fU, 0x80};
+  }
+  if (lead >= 0xe0 && lead < 0xf0) {
+    return {3, lead & 0x0fU, 0x800};
+  }
+  if (lead >= 0xf0 && lead < 0xf8) {
+    return {4, lead & 0x07U, 0x10000};
+  }
+  return {0, 0, 0};
+}
+
+}  // namespace detail
+
+/// Is `text` well-formed UTF-8: no overlong forms, no surrogates, nothing beyond U+10FFFF?
+[[nodiscard]] constexpr bool is_utf8(std::string_view text) noexcept {
+  for (std::size_t i = 0; i < text.size();) {
+    auto const [bytes, payload, smallest] = detail::utf8_lead(static_cast<unsigned char>(text[i]));
+    if (bytes == 0 || text.size() - i < bytes) {
+      return false;
+    }
+    char32_t code = payload;
+    for (std::size_t k = 1; k < bytes; ++k) {
+      auto const next = static_cast<unsigned char>(text[i + k]);
+      if ((next & 0xc0U) != 0x80) {
+        return false;
+      }
+      code = (code << 6) | (next & 0x3fU);
+    }
+    if (code < smallest || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) {
+      return false;
+    }
+    i += bytes;
+  }
+  return true;
+}
+
+}  // namespace shardmesh::inline v0

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#include <shardmesh/core/dtype.hpp>
+
+#include <complex>
+#include <cstddef>
+#include <set>
+#include <string>
+#include <type_traits>
+
+#include <doctest/doctest.h>
+
+namespace sm = shardmesh;
+
+using sm::DType;
+
+static_assert(sm::Element<float>);
+static_assert(sm::Element<sm::BFloat16>);
+static_assert(sm::Element<std::complex<double>>);
+static_assert(sm::Element<bool>);
+static_assert(!sm::Element<long double>);
+static_assert(!sm::Element<char*>);
+static_assert(!sm::Element<float const>);
+static_assert(sm::dtype_of<double> == DType::float64);
+static_assert(sm::size_of(DType::complex128) == 16);
+static_assert(to_string(DType::boolean) == "bool");
+
+TEST_SUITE_BEGIN("core.dtype");
+
+TEST_CASE("the table is in the order of the enumeration, with names of their own") {
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < sm::dtype_table.size(); ++i) {
+    CHECK(static_cast<std::size_t>(sm::dtype_table[i].dtype) == i);
+    names.emplace(sm::dtype_table[i].name);
+  }
+  CHECK(names.size() == sm::dtype_table.size());
+  CHECK(to_string(DType::float8_e4m3fnuz) == "float8_e4m3fnuz");
+}
+
+TEST_CASE("a visit gives the type whose dtype and size are in the table") {
+  for (sm::DTypeInfo const& info : sm::dtype_table) {
+    CAPTURE(std::string(info.name));
+    sm::visit_dtype(info.dtype, [&]<class T>(std::type_identity<T>) {
+      CHECK(sm::dtype_of<T> == info.dtype);
+      CHECK(sizeof(T) == info.size);
+      CHECK(sm::size_of(info.dtype) == info.size);
+    });
+  }
+}
+
+TEST_SUITE_END();

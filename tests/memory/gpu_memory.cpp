@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <shardmesh/comm/threads_on_devices.hpp>
+#include <shardmesh/memory/buffer.hpp>
+#include <shardmesh/memory/copy.hpp>
+#include <shardmesh/memory/cuda/check.hpp>
+#include <shardmesh/memory/cuda/cuda_memory.hpp>
+#include <shardmesh/memory/cuda/engine_copy.hpp>
+#include <shardmesh/memory/cuda/kernels.hpp>
+#include <shardmesh/memory/cuda/pinned_memory.hpp>
+#include <shardmesh/memory/cuda/stream.hpp>
+#include <shardmesh/memory/host.hpp>
+
+#include "boxes.hpp"
+#include "terms.hpp"
+
+namespace sm = shardmesh;
+
+using sm::Buffer;
+using sm::CudaMemory;
+using sm::CudaStream;
+using sm::DType;
+using sm::HostMemory;
+using sm::PinnedMemory;
+using sm::ReduceOp;
+
+static_assert(sm::MemorySpace<CudaMemory> && !CudaMemory::host_accessible);
+static_assert(sm::MemorySpace<PinnedMemory> && PinnedMemory::host_accessible);
+static_assert(std::is_nothrow_move_constructible_v<sm::CudaEvent>);
+static_assert(!std::is_copy_constructible_v<sm::CudaEvent>);
+static_assert(std::is_same_v<sm::CopySpace<PinnedMemory, CudaMemory>, CudaMemory>);
+
+TEST_SUITE_BEGIN("memory.cuda");
+
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+[[nodiscard]] bool no_device() {
+  return sm::cuda::device_count() == 0;
+}
+
+/// The bytes of `source` in device memory, `shift` bytes behind the start of an allocation.
+[[nodiscard]] Buffer<CudaMemory> to_device(Bytes const& source, std::size_t shift = 0) {
+  Buffer<CudaMemory> buffer(source.size() + shift);
+  sm::copy_bytes<CudaMemory, HostMemory>(static_cast<std::byte*>(buffer.data()) + shift,
+                                         source.data(), source.size());
+  return buffer;
+}
+
+[[nodiscard]] Bytes to_host(void const* source, std::size_t bytes) {
+  Bytes result(bytes);
+  sm::copy_bytes<HostMemory, CudaMemory>(result.data(), source, bytes);
+  CudaStream{}.synchronize();
+  return result;
+}
+
+/// What the copy of a box from `Source` to `Target` memory leaves in the destination.
+template <class Target, class Source>
+Bytes copied(boxes::Case const& box, Bytes const& source, Bytes const& before) {
+  Buffer<Source> from(source.size());
+  Buffer<Target> to(before.size());
+  sm::copy_bytes<Source, HostMemory>(from.data(), source.data(), source.size());
+  sm::copy_bytes<Target, HostMemory>(to.data(), before.data(), before.size());
+  CudaStream{}.synchronize();
+  sm::copy_box<Target, Source>(box.copy(from.data(), to.data()));
+  CudaStream{}.synchronize();
+  Bytes result(before.size());
+  sm::copy_bytes<HostMemory, Target>(result.data(), to.data(), result.size());
+  CudaStream{}.synchronize();
+  return result;
+}
+
+template <class Target, class Source>
+void check_copies(unsigned seed) {
+  boxes::Generator random(seed);
+  int wrong = 0;
+  for (int round = 0; round < 200; ++round) {
+    boxes::Case const box = random.box();
+    Bytes const source = random.bytes(box.source.bytes);
+    Bytes const before = random.bytes(box.destination.bytes);
+    Bytes expected = before;
+    boxes::naive_copy(box.copy(source.data(), expected.data()));
+    wrong += copied<Target, Source>(box, source, before) == expected ? 0 : 1;
+  }
+  CHECK(wrong == 0);
+}
+
+/// Makes a device current, and the one before it again at the end.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device) {
+    sm::cuda::check(cudaGetDevice(&before_), "cudaGetDevice");
+    sm::cuda::check(cudaSetDevice(device), "cudaSetDevice");
+  }
+  CurrentDevice(CurrentDevice const&) = delete;
+  CurrentDevice& operator=(CurrentDevice const&) = delete;
+  ~CurrentDevice() { static_cast<void>(cudaSetDevice(before_)); }
+
+ private:
+  int before_ = 0;
+};
+
+/// Reduces random terms on the device and on the host; are the bits the same?
+bool same_bits(DType dtype, ReduceOp op, int count_terms, sm::index_t count, std::size_t shift) {
+  std::vector<Bytes> terms;
+  std::vector<Buffer<CudaMemory>> buffers;
+  std::vector<void const*> host;
+  std::vector<void const*> device;
+  for (int j = 0; j < count_terms; ++j) {
+    terms.push_back(terms::random_elements(dtype, count, static_cast<unsigned>(31 * j + 1)));
+  }
+  for (Bytes const& term : terms) {
+    host.push_back(term.data());
+    buffers.push_back(to_device(term, shift));
+    device.push_back(static_cast<std::byte const*>(buffers.back().data()) + shift);
+  }
+  Bytes expected(terms[0].size());
+  sm::host_reduce(dtype, op, expected.data(), host, count);
+  Buffer<CudaMemory> const result(expected.size());
+  CudaMemory::reduce(dtype, op, result.data(), device, count);
+  if (to_host(result.data(), expected.size()) != expected) {
+    return false;
+  }
+  auto* const first = static_cast<std::byte*>(buffers[0].data()) + shift;
+  CudaMemory::reduce(dtype, op, first, device, count);  // in place
+  return to_host(first, expected.size()) == expected;
+}
+
+}  // namespace
+
+TEST_CASE("without a device every call says so" * doctest::skip(!no_device())) {
+  CHECK_THROWS_WITH_AS(static_cast<void>(CudaMemory::allocate(64)),
+                       doctest::Contains("no usable GPU"), sm::DeviceError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(PinnedMemory::allocate(64)),
+                       doctest::Contains("cudaHostAlloc"), sm::DeviceError);
+  CHECK_THROWS_AS(static_cast<void>(CudaMemory::make_event()), sm::DeviceError);
+  CHECK_THROWS_AS(CudaStream{}.synchronize(), sm::DeviceError);
+  Buffer<CudaMemory> const none(0);
+  CHECK(none.data() == nullptr);
+}
+
+TEST_CASE("a failed call throws its name and status, and leaves no error behind") {
+  try {
+    sm::cuda::check(cudaErrorMemoryAllocation, "cudaMallocAsync");
+    FAIL("no exception");
+  } catch (sm::DeviceError const& error) {
+    std::string const text = error.what();
+    CHECK(error.code() == cudaErrorMemoryAllocation);
+    CHECK(text.find("cudaMallocAsync failed: cudaErrorMemoryAllocation") != std::string::npos);
+    CHECK(text.find("shard them over more devices") != std::string::npos);
+    CHECK(std::string(error.where().file_name()).ends_with("gpu_memory.cpp"));
+  }
+  sm::cuda::check(cudaSuccess, "nothing");
+  CHECK_THROWS_AS(sm::cuda::check(cudaSetDevice(100000), "cudaSetDevice"), sm::DeviceError);
+  bool const is_clear = no_device() || cudaGetLastError() == cudaSuccess;
+  CHECK(is_clear);  // without a driver every call fails, this one too
+}
+
+TEST_CASE("reductions that a device cannot serve are refused before it is asked") {
+  std::vector<void const*> const many(sm::cuda::max_reduce_terms + 1, nullptr);
+  CHECK_THROWS_WITH_AS(CudaMemory::reduce(DType::float32, ReduceOp::sum, nullptr, many, 1),
+                       doctest::Contains("257 terms"), sm::UnsupportedError);
+  auto const one = std::span(many).first(1);
+  CHECK_THROWS_AS(CudaMemory::reduce(DType::complex64, ReduceOp::min, nullptr, one, 1),
+                  sm::InvalidArgument);
+  CHECK_THROWS_AS(CudaMemory::reduce(DType::float8_e8m0fnu, ReduceOp::sum, nullptr, one, 1),
+                  sm::UnsupportedError);
+  CHECK_THROWS_AS(CudaMemory::reduce(DType::float32, ReduceOp::sum, nullptr, {}, 1),
+                  sm::InvalidArgument);
+  CudaMemory::reduce(DType::float32, ReduceOp::sum, nullptr, one, 0);
+}
+
+TEST_CASE("device buffers hold bytes, are cleared and move" * doctest::skip(no_device())) {
+  boxes::Generator random(3);
+  Bytes const bytes = random.bytes(1000);
+  Buffer<CudaMemory> first = to_device(bytes);
+  Buffer<CudaMemory> const second = std::move(first);
+  CHECK(first.size() == 0);
+  CHECK(to_host(second.data(), second.size()) == bytes);
+  CudaMemory::fill_zero(second.data(), 500);
+  Bytes expected = bytes;
+  std::fill_n(expected.begin(), 500, std::byte{0});
+  CHECK(to_host(second.data(), second.size()) == expected);
+  Buffer<CudaMemory> const none(0);
+  CHECK(none.data() == nullptr);
+  CudaMemory::fill_zero(nullptr, 0);
+}
+
+TEST_CASE("pinned memory is ordinary memory to the host" * doctest::skip(no_device())) {
+  Buffer<PinnedMemory> const buffer(64);
+  PinnedMemory::fill_zero(buffer.data(), 64);
+  CHECK(static_cast<std::byte const*>(buffer.data())[63] == std::byte{0});
+  cudaPointerAttributes attributes{};
+  sm::cuda::check(cudaPointerGetAttributes(&attributes, buffer.data()), "cudaPointerGetAttributes");
+  CHECK(attributes.type == cudaMemoryTypeHost);
+}
+
+TEST_CASE("strided copies give the bytes of the naive copy" * doctest::skip(no_device())) {
+  check_copies<CudaMemory, CudaMemory>(11);
+  check_copies<CudaMemory, HostMemory>(12);
+  check_copies<HostMemory, CudaMemory>(13);
+  check_copies<CudaMemory, PinnedMemory>(14);
+  check_copies<PinnedMemory, CudaMemory>(15);
+  check_copies<PinnedMemory, HostMemory>(16);
+}
+
+TEST_CASE("strided copies reach another device" * doctest::skip(sm::cuda::device_count() < 2)) {
+  CurrentDevice const first(0);
+  sm::cuda::connect_devices(sm::cuda::device_count());
+  sm::cuda::check(cudaSetDevice(0), "cudaSetDevice");
+  boxes::Generator random(17);
+  int wrong = 0;
+  for (int round = 0; round < 200; ++round) {
+    boxes::Case const box = random.box();
+    Bytes const source = random.bytes(box.source.bytes);
+    Bytes expected = random.bytes(box.destination.bytes);
+    Buffer<CudaMemory> const from = to_device(source);
+    CurrentDevice const other(1);
+    Buffer<CudaMemory> const to = to_device(expected);
+    CudaStream{}.synchronize();
+    {
+      CurrentDevice const writer(0);
+      CudaMemory::copy(box.copy(from.data(), to.data()));
+      CudaStream{}.synchronize();
+    }
+    boxes::naive_copy(box.copy(source.data(), expected.data()));
+    wrong += to_host(to.data(), to.size()) == expected ? 0 : 1;
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("an event orders the work of two streams" * doctest::skip(no_device())) {
+  cudaStream_t raw = nullptr;
+  sm::cuda::check(cudaStreamCreateWithFlags(&raw, cudaStreamNonBlocking), "cudaStreamCreate");
+  CudaStream const other{raw};
+  {
+    std::size_t const bytes = std::size_t{64} << 20;
+    Buffer<CudaMemory> const buffer(bytes);
+    sm::cuda::check(cudaMemsetAsync(buffer.data(), 7, bytes, CudaStream{}.handle), "memset");
+    CudaMemory::Event written = CudaMemory::make_event();
+    CudaMemory::record(written, CudaStream{});
+    CudaMemory::wait(other, written);
+    std::byte last{};
+    sm::copy_bytes<HostMemory, CudaMemory>(
+        &last, static_cast<std::byte const*>(buffer.data()) + bytes - 1, 1, other);
+    other.synchronize();
+    CHECK(last == std::byte{7});
+  }
+  sm::cuda::check(cudaStreamDestroy(raw), "cudaStreamDestroy");
+}
+
+TEST_CASE("reductions have the bits of the host" * doctest::skip(no_device())) {
+  bool const has_kernels = &sm::cuda::reduce_contiguous != nullptr;
+  REQUIRE(has_kernels);
+  for (sm::DTypeInfo const& info : sm::dtype_table) {
+    for (ReduceOp op : terms::all_ops) {
+      if (!terms::is_reducible(info.dtype, op)) {
+        continue;
+      }
+      CAPTURE(std::string(info.name));
+      CAPTURE(std::string(to_string(op)));
+      for (int count_terms = 1; count_terms <= 9; ++count_terms) {
+        CAPTURE(count_terms);
+        CHECK(same_bits(info.dtype, op, count_terms, 10007, 0));
+      }
+    }
+  }
+}
+
+TEST_CASE("reductions of any length and alignment have the bits of the host" *
+          doctest::skip(no_device())) {
+  for (DType dtype : {DType::int8, DType::bfloat16, DType::float32, DType::complex128}) {
+    CAPTURE(std::string(to_string(dtype)));
+    for (sm::index_t count : {0, 1, 3, 15, 16, 17, 255, 256, 4097}) {
+      CAPTURE(count);
+      CHECK(same_bits(dtype, ReduceOp::sum, 2, count, 0));
+      CHECK(same_bits(dtype, ReduceOp::avg, 3, count, sm::size_of(dtype)));
+    }
+  }
+  CHECK(same_bits(DType::float32, ReduceOp::sum, 2, 10'000'000, 0));  // more than one grid
+  CHECK(same_bits(DType::float32, ReduceOp::avg, 256, 100, 0));
+}
+
+TEST_SUITE_END();

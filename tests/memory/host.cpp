@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#include <shardmesh/memory/host.hpp>
+
+#include <cstdint>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "boxes.hpp"
+
+namespace sm = shardmesh;
+
+static_assert(sm::MemorySpace<sm::HostMemory>);
+static_assert(sm::HostMemory::host_accessible);
+static_assert(sm::HostMemory::kind == sm::MemoryKind::host);
+
+TEST_SUITE_BEGIN("memory.host");
+
+TEST_CASE("allocations are aligned to 64 bytes; none is made for 0 bytes") {
+  for (std::size_t bytes : {1U, 63U, 64U, 1000U}) {
+    void* const pointer = sm::HostMemory::allocate(bytes);
+    CHECK(reinterpret_cast<std::uintptr_t>(pointer) % 64 == 0);
+    sm::HostMemory::fill_zero(pointer, bytes);
+    CHECK(static_cast<std::byte const*>(pointer)[bytes - 1] == std::byte{0});
+    sm::HostMemory::deallocate(pointer, bytes);
+  }
+  CHECK(sm::HostMemory::allocate(0) == nullptr);
+  sm::HostMemory::fill_zero(nullptr, 0);
+  sm::HostMemory::deallocate(nullptr, 0);
+}
+
+TEST_CASE("copy and reduce do the work of the host") {
+  std::vector<float> const a{1, 2, 3, 4};
+  std::vector<float> b(2);
+  sm::HostMemory::copy({a.data(), b.data(), {2}, {8}, {4}, 4}, {});
+  CHECK(b == std::vector<float>{1, 3});
+  void const* const terms[] = {b.data(), a.data()};
+  sm::HostMemory::reduce(sm::DType::float32, sm::ReduceOp::sum, b.data(), terms, 2, {});
+  CHECK(b == std::vector<float>{2, 5});
+}
+
+TEST_CASE("streams and events have nothing to wait for") {
+  sm::HostMemory::Event event = sm::HostMemory::make_event();
+  sm::HostMemory::record(event, {});
+  sm::HostMemory::wait({}, event);
+  sm::HostMemory::Stream{}.synchronize();
+}
+
+TEST_SUITE_END();

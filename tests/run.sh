@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# SPDX-FileCopyrightText: the shardmesh authors
+#
+# tests/run.sh [--quick]: sets the machine up and passes the tests: g++, then the host suites once more
+# under clang, under ASan + UBSan and under TSan (--quick: g++ alone). Prints a line for each build,
+# and last `N passed, N failed, N skipped`: test cases run in all builds together, where each
+# script (format, compile-fail, install ...) is one case.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+quick=${1:-}
+bash tests/setup.sh test || exit 1
+
+status=0
+logs=()
+
+# build NAME SUITES SETUP-ARGS...: configures once, builds, tests.
+build() {
+  local name=$1 suites=$2
+  shift 2
+  local dir=build
+  [[ $name == g++ ]] || dir=build-$name
+  if [[ ! -f $dir/build.ninja ]] && ! meson setup "$dir" "$@" >"$dir.log" 2>&1; then
+    cat "$dir.log"
+    status=1
+    return
+  fi
+  rm -f "$dir.log"
+  local args=()
+  for suite in $suites; do args+=(--suite "$suite"); done
+  echo "== $name"
+  meson test -C "$dir" --print-errorlogs "${args[@]}" 2>&1 | grep -vE '^(ninja: |\[[0-9]+/[0-9]+\])' || true
+  ((PIPESTATUS[0] == 0)) || status=1
+  logs+=("$name=$dir/meson-logs/testlog.json")
+}
+
+build g++ ""
+if [[ $quick != --quick ]]; then
+  if command -v clang++-19 >/dev/null; then
+    CXX=clang++-19 build clang "host" -Dcuda=disabled -Dexamples=disabled -Dbench=disabled
+  else
+    echo "== clang: skipped, no clang++-19 here"
+  fi
+  build asan "host" -Dcuda=disabled -Dexamples=disabled -Dbench=disabled -Db_sanitize=address,undefined -Doptimization=1
+  build tsan "host" -Dcuda=disabled -Dexamples=disabled -Dbench=disabled -Db_sanitize=thread -Doptimization=1
+fi
+python3 tests/support/count.py "${logs[@]}" || status=1
+exit $status

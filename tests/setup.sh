@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# SPDX-FileCopyrightText: the shardmesh authors
+#
+# tests/setup.sh run|test: installs what is missing on Debian 12 or Ubuntu 24.04 to build and run the
+# examples, or all tests as well. Says what it does; does nothing where all is there.
+set -euo pipefail
+
+mode=${1:-run}
+packages=(g++ ninja-build meson pkg-config python3 zlib1g-dev nlohmann-json3-dev libcli11-dev)
+optional=()
+if [[ $mode == test ]]; then
+  packages+=(doctest-dev cmake git)
+  optional+=(clang-19 clang-format-19 clang-tidy-19)
+fi
+
+missing_of() {
+  local package
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+  done
+}
+
+if ! command -v apt-get >/dev/null; then
+  echo "setup: no apt-get here; install by hand: ${packages[*]}"
+  exit 0
+fi
+mapfile -t missing < <(missing_of "${packages[@]}")
+mapfile -t wanted < <(missing_of "${optional[@]}")
+if ((${#missing[@]} + ${#wanted[@]} == 0)); then
+  echo "setup: everything is there"
+  exit 0
+fi
+
+as_root=()
+if ((EUID != 0)); then
+  if ! command -v sudo >/dev/null; then
+    echo "setup: needs ${missing[*]} ${wanted[*]}; ask root to run: apt-get install ${missing[*]} ${wanted[*]}" >&2
+    ((${#missing[@]} == 0)) && exit 0
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+export DEBIAN_FRONTEND=noninteractive
+echo "setup: apt-get update"
+"${as_root[@]}" apt-get update -qq
+if ((${#missing[@]} > 0)); then
+  echo "setup: installing ${missing[*]}"
+  "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+for package in "${wanted[@]}"; do
+  echo "setup: installing $package (optional)"
+  "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1 ||
+    echo "setup: $package is not to be had here; the checks that use it will be skipped"
+done
