@@ -38,9 +38,9 @@ struct PlacedItem {
 
 /// Decides who writes what and where, from what every rank offers. Pure: every rank decides the same.
 ///
-/// Items that several ranks offer (replicas: same key, same offset) go to the rank with the fewest
-/// bytes so far, the lowest of several. Plain values come first in a file, then tensors, in the
-/// order in which they were offered.
+/// Boxes that several ranks offer (replicas: same key, same offset) go to the rank with the fewest
+/// bytes so far, the lowest of several; plain values to the lowest rank that offers them. Plain
+/// values come first in a file, then tensors, in the order in which they were offered.
 ///
 /// @param offers by rank.
 /// @throws ShapeError if the boxes of a tensor do not cover it exactly, or two ranks offer different
@@ -124,6 +124,7 @@ inline std::vector<PlacedItem> plan_save(std::vector<std::vector<SaveItem>> cons
     int owner = one.ranks.front();
     for (int rank : one.ranks) {
       bool const lighter =
+          one.item->dtype &&
           load[static_cast<std::size_t>(rank)] < load[static_cast<std::size_t>(owner)];
       owner = lighter ? rank : owner;
     }

@@ -370,7 +370,8 @@ class PickleMachine {
     bool const is_dict = tree_.is(state, PickleKind::dict);
     bool const fits =
         global == PickleGlobal::tensor_properties
-            ? tree_.is(state, PickleKind::tuple) && tree_.items(state).size() == 5
+            ? tree_.is(state, PickleKind::tuple) && tree_.items(state).size() >= 5 &&
+                  tree_.items(state).size() <= 6  // the sixth, since torch 2.15: strides
         : global == PickleGlobal::bytes_storage_metadata
             ? tree_.is(state, PickleKind::none) || (is_dict && tree_.items(state).empty())
             : is_dict;

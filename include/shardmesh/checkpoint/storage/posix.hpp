@@ -169,6 +169,26 @@ struct PosixStorage {
     }
   }
 
+  /// The directory that a path lies in.
+  [[nodiscard]] static std::string parent(std::string const& path) {
+    std::size_t const slash = path.find_last_of('/');
+    return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  }
+
+  /// A name beside `path` for what is not yet complete; of this process alone.
+  [[nodiscard]] static std::string temporary_name(std::string const& path) {
+    return path + ".tmp-" + std::to_string(::getpid());
+  }
+
+  /// Makes a directory and those above it that are missing.
+  /// @throws IoError unless it exists afterwards.
+  static void make_directories(std::string const& path) {
+    if (!exists(parent(path))) {
+      make_directories(parent(path));
+    }
+    make_directory(path);
+  }
+
   /// Names in a directory, without "." and "..".
   [[nodiscard]] static std::vector<std::string> list(std::string const& path) {
     DIR* const directory = ::opendir(path.c_str());

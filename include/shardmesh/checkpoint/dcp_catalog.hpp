@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/checkpoint/format/bytes_item.hpp>
+#include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
+#include <shardmesh/checkpoint/format/tensor_item.hpp>
+#include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/stored.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// Stands where a reader of safetensors blobs may stand: refuses them. `SafetensorsBlobs` reads them.
+struct NoBlobs {
+  [[nodiscard]] static StoredBox read_box(File const& file,
+                                          std::uint64_t,
+                                          std::string const& key,
+                                          Box const&,
+                                          DType) {
+    throw UnsupportedError("shardmesh::load: \"" + key + "\" lies in a safetensors blob (" +
+                           file.path() +
+                           "); include <shardmesh/checkpoint/load_any.hpp> and call load_any");
+  }
+};
+
+/// A checkpoint directory of `torch.distributed.checkpoint`: `.metadata` says which range of which
+/// file holds each box and each value. Every byte that is read is checked against its CRC-32.
+///
+/// @tparam Blobs  reads the variant whose files are safetensors blobs.
+template <class Blobs = NoBlobs>
+class DcpCatalog {
+ public:
+  /// Reads `.metadata`.
+  /// @throws IoError if `directory` is no checkpoint, CorruptError, UnsupportedError.
+  explicit DcpCatalog(std::string directory) : directory_(std::move(directory)) {
+    File const file = open_metadata(directory_);
+    if (file.size() > format::most_metadata_bytes) {
+      throw CorruptError(file.path(), 0, "shardmesh::load: " + file.path() + " has " +
+                                             std::to_string(file.size()) +
+                                             " bytes; at most " +
+                                             std::to_string(format::most_metadata_bytes) +
+                                             " are read");
+    }
+    metadata_ = format::read_dcp_metadata(file.read(0, file.size()), file.path());
+    for (std::size_t i = 0; i < metadata_.entries.size(); ++i) {
+      index_.emplace(metadata_.entries[i].fqn, i);
+      tensors_.push_back(describe_tensor(metadata_.entries[i]));
+    }
+  }
+
+  [[nodiscard]] std::string const& describe() const noexcept { return directory_; }
+  [[nodiscard]] bool contains(std::string const& key) const { return index_.count(key) > 0; }
+
+  [[nodiscard]] std::vector<std::string> keys() const {
+    std::vector<std::string> names;
+    for (format::MetadataEntry const& entry : metadata_.entries) {
+      names.push_back(entry.fqn);
+    }
+    return names;
+  }
+
+  [[nodiscard]] StoredTensor const* tensor(std::string const& key) const {
+    auto const found = index_.find(key);
+    return found != index_.end() && metadata_.entries[found->second].tensor() != nullptr
+               ? &tensors_[found->second]
+               : nullptr;
+  }
+
+  /// @pre tensor(key) != nullptr, and box i exists and has elements.
+  [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) {
+    std::size_t const at = index_.at(key);
+    StoredTensor const& tensor = tensors_[at];
+    Box const& box = tensor.boxes[i];
+    format::StorageInfo const& info = *metadata_.entries[at].tensor()->chunks[i].storage;
+    File const& file = open_data(info, key);
+    if (is_blob(file, info)) {
+      return Blobs::read_box(file, info.offset, key, box, tensor.dtype);
+    }
+    format::Bytes item = file.read(info.offset, info.length);
+    format::TensorItem const said = format::read_tensor_item(item, file.path(), info.offset);
+    if (said.dtype != tensor.dtype || !(said.sizes == box.extent)) {
+      throw CorruptError(file.path(), info.offset,
+                         "shardmesh::load: the item of \"" + key + "\" at byte " +
+                             std::to_string(info.offset) + " of " + file.path() + " holds " +
+                             std::string(to_string(said.dtype)) + " " + to_string(said.sizes) +
+                             ", .metadata says " + std::string(to_string(tensor.dtype)) + " " +
+                             to_string(box.extent) + "; do the files belong to one checkpoint?");
+    }
+    auto const first = static_cast<std::size_t>(said.storage.data() - item.data()) + said.first;
+    return {std::move(item), first, said.strides};
+  }
+
+  /// @pre contains(key), and it is no tensor.
+  [[nodiscard]] Value value(std::string const& key) {
+    format::StorageInfo const& info = metadata_.entries[index_.at(key)].bytes()->storage;
+    File const& file = open_data(info, key);
+    return format::read_bytes_item(file.read(info.offset, info.length), file.path(), info.offset);
+  }
+
+  /// All that `.metadata` says.
+  [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return metadata_; }
+
+ private:
+  [[nodiscard]] static File open_metadata(std::string const& directory) {
+    std::string const path = directory + "/.metadata";
+    if (!PosixStorage::exists(directory)) {
+      throw IoError(directory, ENOENT, "shardmesh::load: there is no " + directory +
+                                           "; give the directory that was saved to");
+    }
+    if (!PosixStorage::exists(path)) {
+      throw IoError(directory, ENOENT,
+                    "shardmesh::load: " + directory +
+                        " is no checkpoint: it has no .metadata. Either the save was interrupted, "
+                        "or it is another format (for safetensors include "
+                        "<shardmesh/checkpoint/load_any.hpp> and call load_any)");
+    }
+    return File::open(path);
+  }
+
+  [[nodiscard]] static StoredTensor describe_tensor(format::MetadataEntry const& entry) {
+    StoredTensor tensor;
+    if (format::TensorMetadata const* const said = entry.tensor()) {
+      tensor.dtype = said->dtype;
+      tensor.shape = said->size;
+      for (format::ChunkMetadata const& chunk : said->chunks) {
+        tensor.boxes.push_back({chunk.offsets, chunk.sizes});
+      }
+    }
+    return tensor;
+  }
+
+  /// A blob starts with its header's length, an archive with "PK": read two bytes. The range of a
+  /// blob's tensor says how long the tensor is, not where.
+  [[nodiscard]] static bool is_blob(File const& file, format::StorageInfo const& info) {
+    format::Bytes const head = file.read(info.offset, 9);
+    return head[0] != std::byte{'P'} && head[8] == std::byte{'{'};
+  }
+
+  [[nodiscard]] File const& open_data(format::StorageInfo const& info, std::string const& key) {
+    if (!info.transforms.empty()) {
+      throw UnsupportedError("shardmesh::load: \"" + key + "\" in " + directory_ + " went through " +
+                             info.transforms.front() +
+                             " when it was saved, which is not supported; save it without");
+    }
+    auto found = files_.find(info.relative_path);
+    if (found == files_.end()) {
+      found = files_
+                  .emplace(info.relative_path, File::open(directory_ + "/" + info.relative_path))
+                  .first;
+    }
+    return found->second;
+  }
+
+  std::string directory_;
+  format::DcpMetadata metadata_;
+  std::unordered_map<std::string, std::size_t> index_;
+  std::vector<StoredTensor> tensors_;  ///< by entry; empty ones for plain values
+  std::unordered_map<std::string, File> files_;
+};
+
+static_assert(Catalog<DcpCatalog<>>);
+
+}  // namespace shardmesh::inline v0

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+// The JSON header of a safetensors file, read and written strictly. Source of the rules: the format
+// description and checks of https://github.com/huggingface/safetensors.
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/core/index.hpp>
+#include <shardmesh/core/shape.hpp>
+#include <shardmesh/core/text.hpp>
+
+namespace shardmesh::inline v0::format {
+
+/// A tensor of a safetensors file: row-major elements at bytes [begin, end) of the data.
+struct SafetensorsEntry {
+  std::string name;
+  DType dtype = DType::float32;
+  Shape shape;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+
+struct SafetensorsHeader {
+  std::vector<SafetensorsEntry> tensors;  ///< by `begin`; without holes or overlaps
+  std::vector<std::pair<std::string, std::string>> metadata;
+
+  [[nodiscard]] std::uint64_t data_bytes() const noexcept {
+    return tensors.empty() ? 0 : tensors.back().end;
+  }
+  /// The value of a metadata key, or nullptr.
+  [[nodiscard]] std::string const* find_metadata(std::string_view key) const noexcept {
+    for (auto const& [name, value] : metadata) {
+      if (name == key) {
+        return &value;
+      }
+    }
+    return nullptr;
+  }
+};
+
+/// Headers above this size are refused, as the reference implementation does.
+inline constexpr std::uint64_t most_safetensors_header_bytes = 100'000'000;
+
+namespace detail {
+
+inline constexpr std::array<std::pair<std::string_view, DType>, 19> safetensors_dtypes{{
+    {"F32", DType::float32},           {"F64", DType::float64},
+    {"F16", DType::float16},           {"BF16", DType::bfloat16},
+    {"I8", DType::int8},               {"U8", DType::uint8},
+    {"I16", DType::int16},             {"U16", DType::uint16},
+    {"I32", DType::int32},             {"U32", DType::uint32},
+    {"I64", DType::int64},             {"U64", DType::uint64},
+    {"BOOL", DType::boolean},          {"F8_E4M3", DType::float8_e4m3fn},
+    {"F8_E5M2", DType::float8_e5m2},   {"F8_E4M3FNUZ", DType::float8_e4m3fnuz},
+    {"F8_E5M2FNUZ", DType::float8_e5m2fnuz}, {"F8_E8M0", DType::float8_e8m0fnu},
+    {"C64", DType::complex64},
+}};
+
+/// A JSON object of objects, as far as safetensors use it: text, lists of non-negative integers,
+/// and objects of such. Events of nlohmann's SAX parser come in; duplicate names, numbers that are
+/// no plain integer, and anything nested deeper are refused, which its document model would not do.
+struct JsonMember {
+  std::string name;
+  std::optional<std::string> text;
+  std::vector<std::uint64_t> numbers;
+  bool is_list = false;
+  std::vector<JsonMember> members;  ///< of an object
+};
+
+class StrictJson : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  /// @throws CorruptError naming the byte.
+  [[nodiscard]] static JsonMember parse(std::string_view text, std::string const& path) {
+    StrictJson handler;
+    handler.path_ = path;
+    if (!is_utf8(text) || text.find('\0') != text.npos ||
+        !nlohmann::json::sax_parse(text.begin(), text.end(), &handler)) {
+      handler.refuse(handler.problem_.empty() ? "it is no valid JSON" : handler.problem_);
+    }
+    return std::move(handler.root_);
+  }
+
+  bool null() override { return problem("null"); }
+  bool boolean(bool) override { return problem("true or false"); }
+  bool number_float(number_float_t, string_t const&) override {
+    return problem("a number that is no integer");
+  }
+  bool binary(binary_t&) override { return problem("binary"); }
+  bool number_integer(number_integer_t) override { return problem("a negative number"); }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (!in_list_ || value > static_cast<std::uint64_t>(std::numeric_limits<index_t>::max())) {
+      return problem("a number out of place or range");
+    }
+    stack_.back()->members.back().numbers.push_back(value);
+    return true;
+  }
+  bool string(string_t& value) override {
+    if (in_list_ || stack_.empty()) {
+      return problem("a string out of place");
+    }
+    stack_.back()->members.back().text = std::move(value);
+    return true;
+  }
+  bool start_object(std::size_t) override {
+    if (in_list_ || stack_.size() > 2) {
+      return problem("an object nested too deep");
+    }
+    stack_.push_back(stack_.empty() ? &root_ : &stack_.back()->members.back());
+    names_.emplace_back();
+    return true;
+  }
+  bool key(string_t& name) override {
+    if (!names_.back().insert(name).second) {
+      return problem("the name \"" + escaped(name) + "\" twice");
+    }
+    if (name.find('\0') != name.npos) {
+      return problem("a name with a NUL");
+    }
+    stack_.back()->members.emplace_back();
+    stack_.back()->members.back().name = std::move(name);
+    return true;
+  }
+  bool end_object() override {
+    stack_.pop_back();
+    names_.pop_back();
+    return true;
+  }
+  bool start_array(std::size_t) override {
+    if (in_list_ || stack_.empty()) {
+      return problem("a list out of place");
+    }
+    in_list_ = true;
+    stack_.back()->members.back().is_list = true;
+    return true;
+  }
+  bool end_array() override {
+    in_list_ = false;
+    return true;
+  }
+  bool parse_error(std::size_t position,
+                   std::string const&,
+                   nlohmann::json::exception const&) override {
+    position_ = position;
+    return false;
+  }
+
+ private:
+  bool problem(std::string what) {
+    problem_ = "it has " + std::move(what);
+    return false;
+  }
+  [[noreturn]] void refuse(std::string const& what) const {
+    throw CorruptError(path_, position_, "shardmesh: the safetensors header of " + path_ +
+                                             " cannot be read: " + what +
+                                             (position_ > 0 ? " (character " +
+                                                                  std::to_string(position_) + ")"
+                                                            : ""));
+  }
+
+  JsonMember root_;
+  std::vector<JsonMember*> stack_;
+  std::vector<std::set<std::string>> names_;
+  bool in_list_ = false;
+  std::string path_;
+  std::string problem_;
+  std::size_t position_ = 0;
+};
+
+[[noreturn]] inline void refuse_entry(std::string const& path,
+                                      std::string const& name,
+                                      std::string const& what) {
+  throw CorruptError(path, 0, "shardmesh: " + path + ": the safetensors header says of \"" +
+                                  escaped(name) + "\" " + what);
+}
+
+[[nodiscard]] inline SafetensorsEntry read_safetensors_entry(JsonMember const& member,
+                                                             std::string const& path) {
+  SafetensorsEntry entry;
+  entry.name = member.name;
+  bool has_shape = false;
+  std::optional<std::string> dtype;
+  for (JsonMember const& part : member.members) {
+    if (part.name == "dtype" && part.text) {
+      dtype = part.text;
+    } else if (part.name == "shape" && part.is_list && part.numbers.size() <= max_rank) {
+      has_shape = true;
+      for (std::uint64_t const extent : part.numbers) {
+        entry.shape.push_back(static_cast<index_t>(extent));
+      }
+    } else if (part.name == "data_offsets" && part.is_list && part.numbers.size() == 2) {
+      entry.begin = part.numbers[0];
+      entry.end = part.numbers[1];
+    } else {
+      refuse_entry(path, member.name, "something else than dtype, shape and data_offsets");
+    }
+  }
+  if (member.members.size() != 3 || !has_shape || !dtype) {
+    refuse_entry(path, member.name, "too little: dtype, shape and data_offsets are needed");
+  }
+  auto const known = std::find_if(safetensors_dtypes.begin(), safetensors_dtypes.end(),
+                                  [&](auto const& pair) { return pair.first == *dtype; });
+  if (known == safetensors_dtypes.end()) {
+    throw UnsupportedError("shardmesh: " + path + ": \"" + escaped(member.name) +
+                           "\" has the dtype " + escaped(*dtype) + ", which is not supported");
+  }
+  entry.dtype = known->second;
+  auto const bytes = checked_mul(volume(entry.shape), static_cast<index_t>(size_of(entry.dtype)));
+  if (entry.end < entry.begin || entry.end - entry.begin != static_cast<std::uint64_t>(bytes)) {
+    refuse_entry(path, member.name,
+                 "bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
+                     ", but " + std::string(*dtype) + " " + to_string(entry.shape) + " has " +
+                     std::to_string(bytes));
+  }
+  return entry;
+}
+
+}  // namespace detail
+
+/// Reads the JSON text of a header.
+/// @param path  for error messages.
+/// @throws CorruptError, UnsupportedError (dtype).
+[[nodiscard]] inline SafetensorsHeader read_safetensors_header(std::string_view text,
+                                                               std::string const& path) {
+  SafetensorsHeader header;
+  for (detail::JsonMember const& member : detail::StrictJson::parse(text, path).members) {
+    if (member.text || member.is_list) {
+      detail::refuse_entry(path, member.name, "something that is no object");
+    }
+    if (member.name != "__metadata__") {
+      header.tensors.push_back(detail::read_safetensors_entry(member, path));
+      continue;
+    }
+    for (detail::JsonMember const& item : member.members) {
+      if (!item.text) {
+        detail::refuse_entry(path, item.name, "metadata that is no string");
+      }
+      header.metadata.emplace_back(item.name, *item.text);
+    }
+  }
+  std::stable_sort(header.tensors.begin(), header.tensors.end(), [](auto const& a, auto const& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
+  std::uint64_t end = 0;
+  for (SafetensorsEntry const& entry : header.tensors) {
+    if (entry.begin != end) {
+      detail::refuse_entry(path, entry.name,
+                           "that its data starts at byte " + std::to_string(entry.begin) +
+                               ", where the data before it ends at " + std::to_string(end));
+    }
+    end = entry.end;
+  }
+  return header;
+}
+
+/// The first bytes of a safetensors file: length, JSON, spaces up to a multiple of 8. `begin` and
+/// `end` of the entries are filled here, in the given order.
+/// @throws UnsupportedError for complex128, which the format has not.
+[[nodiscard]] inline Bytes write_safetensors_header(SafetensorsHeader& header) {
+  nlohmann::ordered_json json;
+  if (!header.metadata.empty()) {
+    for (auto const& [name, value] : header.metadata) {
+      json["__metadata__"][name] = value;
+    }
+  }
+  std::uint64_t end = 0;
+  for (SafetensorsEntry& entry : header.tensors) {
+    std::string_view name;
+    for (auto const& [text, dtype] : detail::safetensors_dtypes) {
+      name = dtype == entry.dtype ? text : name;
+    }
+    if (name.empty()) {
+      throw UnsupportedError("shardmesh: \"" + entry.name + "\" is " +
+                             std::string(to_string(entry.dtype)) +
+                             ", which safetensors files cannot hold");
+    }
+    entry.begin = end;
+    end += static_cast<std::uint64_t>(volume(entry.shape)) * size_of(entry.dtype);
+    entry.end = end;
+    json[entry.name] = {{"dtype", name},
+                        {"shape", std::vector<index_t>(entry.shape.begin(), entry.shape.end())},
+                        {"data_offsets", {entry.begin, entry.end}}};
+  }
+  std::string text = json.is_null() ? "{}" : json.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  Bytes bytes(8 + text.size());
+  auto const size = static_cast<std::uint64_t>(text.size());
+  std::memcpy(bytes.data(), &size, 8);
+  std::memcpy(bytes.data() + 8, text.data(), text.size());
+  return bytes;
+}
+
+/// The part of DCP's sharded variant that says where each tensor of a file lies in its global
+/// tensor: the JSON text of the metadata key "DCP_SHARDING_INFO", read as (name, offsets) pairs.
+[[nodiscard]] inline std::vector<std::pair<std::string, Shape>> read_dcp_sharding_info(
+    std::string_view text,
+    std::string const& path) {
+  std::vector<std::pair<std::string, Shape>> found;
+  for (detail::JsonMember const& member : detail::StrictJson::parse(text, path).members) {
+    if (member.members.size() != 1 || member.members[0].name != "saved_offsets" ||
+        !member.members[0].is_list || member.members[0].numbers.size() > max_rank) {
+      detail::refuse_entry(path, member.name,
+                           "in DCP_SHARDING_INFO something else than saved_offsets");
+    }
+    Shape offsets;
+    for (std::uint64_t const offset : member.members[0].numbers) {
+      offsets.push_back(static_cast<index_t>(offset));
+    }
+    found.emplace_back(member.name, offsets);
+  }
+  return found;
+}
+
+}  // namespace shardmesh::inline v0::format

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// Loads that must fail: one clear error on every rank, and no destination touched.
+#include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/checkpoint/safetensors.hpp>
+#include <shardmesh/comm/threads.hpp>
+
+#include <doctest/doctest.h>
+
+#include "../support/checkpoints.hpp"
+
+namespace sm = shardmesh;
+
+TEST_SUITE_BEGIN("checkpoint.bad_input");
+
+namespace {
+
+sm::Placement const s0 = sm::Shard{0};
+
+/// A damaged copy of a fixture.
+class Copy {
+ public:
+  explicit Copy(std::string const& name) {
+    test::fs::copy(test::fixture(name), scratch_ / "copy", test::fs::copy_options::recursive);
+  }
+  [[nodiscard]] std::string path() const { return scratch_ / "copy"; }
+  void truncate(std::string const& file, std::uintmax_t bytes) const {
+    test::fs::resize_file(path() + "/" + file, bytes);
+  }
+  void flip(std::string const& file, std::size_t at) const {
+    std::string bytes = test::slurp(path() + "/" + file);
+    bytes[at] = static_cast<char>(bytes[at] ^ 1);
+    test::spit(path() + "/" + file, bytes);
+  }
+  void remove(std::string const& file) const { test::fs::remove(path() + "/" + file); }
+
+ private:
+  test::Scratch scratch_;
+};
+
+/// Loads everything of `from` out of `directory`, expecting a failure; returns what rank 0 was told,
+/// or "loaded", or "touched" if a tensor changed.
+std::string failure(std::string const& from,
+                    std::string const& directory,
+                    std::function<void(sm::StateDict&)> const& change = {}) {
+  std::vector<std::string> said(2);
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {2});
+    auto const make = [&] {
+      sm::StateDict dict = test::unset_state(sm::DcpCatalog<>(test::fixture(from)), mesh, {s0});
+      if (change) {
+        change(dict);
+      }
+      return dict;
+    };
+    sm::StateDict dict = make();
+    std::string what = "loaded";
+    try {
+      sm::load(world, directory, dict);
+    } catch (sm::Error const& error) {
+      what = error.what();
+    }
+    said[static_cast<std::size_t>(world.rank())] =
+        what != "loaded" && sm::difference(dict, make()) != "" ? "touched" : what;
+  });
+  CHECK(said[1] != "loaded");
+  CHECK(said[1] != "touched");
+  return said[0];
+}
+
+bool says(std::string const& what, std::initializer_list<char const*> parts) {
+  for (char const* const part : parts) {
+    if (what.find(part) == std::string::npos) {
+      MESSAGE(what);
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("no directory, no checkpoint, another format") {
+  test::Scratch const scratch;
+  CHECK(says(failure("hsdp_fsdp2", scratch / "nowhere"), {"there is no", "nowhere"}));
+  sm::PosixStorage::make_directory(scratch / "empty");
+  CHECK(says(failure("hsdp_fsdp2", scratch / "empty"), {"is no checkpoint", "no .metadata"}));
+  test::spit(scratch / "empty/.metadata", "PK\x03\x04 some zip file, not a pickle");
+  CHECK(says(failure("hsdp_fsdp2", scratch / "empty"), {"empty/.metadata"}));
+  test::spit(scratch / "empty/.metadata", "");
+  CHECK(says(failure("hsdp_fsdp2", scratch / "empty"), {"empty/.metadata"}));
+}
+
+TEST_CASE("a truncated or damaged file is named with the place of the damage") {
+  Copy const cut("hsdp_fsdp2");
+  cut.truncate("__0_0.distcp", 1000);
+  CHECK(says(failure("hsdp_fsdp2", cut.path()), {"__0_0.distcp", "byte"}));
+  Copy const gone("hsdp_fsdp2");
+  gone.remove("__1_0.distcp");
+  CHECK(says(failure("hsdp_fsdp2", gone.path()), {"__1_0.distcp", "No such file"}));
+  Copy const flipped("hsdp_fsdp2");
+  sm::DcpCatalog<> catalog(flipped.path());
+  auto const& info = *catalog.metadata().find("model.net1.0.weight")->tensor()->chunks[0].storage;
+  std::string const file = info.relative_path;
+  std::string const item = test::slurp(flipped.path() + "/" + file).substr(info.offset, info.length);
+  sm::StoredBox const box = catalog.read_box("model.net1.0.weight", 0);
+  flipped.flip(file, info.offset + box.first + 5);
+  CHECK(says(failure("hsdp_fsdp2", flipped.path()), {file.c_str(), "CRC"}));
+  Copy const half("hsdp_fsdp2");
+  half.truncate(".metadata", 2000);
+  CHECK(says(failure("hsdp_fsdp2", half.path()), {".metadata", "byte"}));
+}
+
+TEST_CASE("a key that the checkpoint has not, with the nearest that it has") {
+  std::string const what = failure("hsdp_fsdp2", test::fixture("hsdp_fsdp2"), [](sm::StateDict& dict) {
+    dict.insert("net1.0.weight", sm::Tensor<float>({16, 8}));
+  });
+  CHECK(says(what, {"has no \"net1.0.weight\"", "\"model.net1.0.weight\"", "hsdp_fsdp2"}));
+  CHECK(says(failure("hsdp_fsdp2", test::fixture("hsdp_fsdp2"),
+                     [](sm::StateDict& dict) { dict.insert("epoch", sm::Value(1)); }),
+             {"has no \"epoch\""}));
+}
+
+TEST_CASE("shape, dtype or kind differ from what was saved") {
+  test::Scratch const scratch;
+  auto const load_one = [&](std::string const& key, auto value) {
+    sm::launch(sm::threads{2}, [&](auto& world) {
+      sm::StateDict dict;
+      dict.insert(key, value);
+      sm::load(world, test::fixture("hsdp_fsdp2"), dict);
+    });
+  };
+  CHECK_THROWS_WITH_AS(load_one("model.net1.0.weight", sm::Tensor<float>({8, 16})),
+                       doctest::Contains("has shape (16, 8), the tensor to load into (8, 16)"),
+                       sm::ShapeError);
+  CHECK_THROWS_WITH_AS(load_one("model.net1.0.weight", sm::Tensor<double>({16, 8})),
+                       doctest::Contains("holds float32, the tensor to load into float64"),
+                       sm::InvalidArgument);
+  CHECK_THROWS_WITH_AS(load_one("model.net1.0.weight", sm::Value(1)),
+                       doctest::Contains("is a tensor, the state dict has a plain value"),
+                       sm::KeyError);
+  CHECK_THROWS_WITH_AS(load_one("optim.param_groups.0.lr", sm::Tensor<float>(sm::Shape{})),
+                       doctest::Contains("is a plain value, the state dict has a tensor"),
+                       sm::KeyError);
+}
+
+TEST_CASE("a failure on one rank is told to all") {
+  test::Scratch const scratch;
+  std::vector<std::string> said(3);
+  sm::launch(sm::threads{3}, [&](auto& world) {
+    sm::StateDict dict;
+    dict.insert("model.net1.0.bias", sm::Tensor<float>({world.rank() == 2 ? 17 : 16}));
+    try {
+      sm::load(world, test::fixture("hsdp_fsdp2"), dict);
+    } catch (sm::Error const& error) {
+      said[static_cast<std::size_t>(world.rank())] = error.what();
+    }
+    CHECK(dict.at("model.net1.0.bias").tensor().local_bytes() ==
+          std::vector<std::byte>(world.rank() == 2 ? 68 : 64));
+  });
+  CHECK(says(said[0], {"rank 2 failed", "has shape (16)"}));
+  CHECK(says(said[1], {"rank 2 failed", "has shape (16)"}));
+  CHECK(says(said[2], {"has shape (16), the tensor to load into (17)"}));
+}
+
+TEST_CASE("safetensors: every rule of the format is held") {
+  test::Scratch const scratch;
+  auto const open = [&](std::string const& json, std::size_t data, std::size_t length = 0) {
+    std::string bytes(8, '\0');
+    std::uint64_t const size = length > 0 ? length : json.size();
+    std::memcpy(bytes.data(), &size, 8);
+    test::spit(scratch / "x.safetensors", bytes + json + std::string(data, '\x01'));
+    sm::SafetensorsCatalog const catalog(scratch / "x.safetensors");
+    return catalog.keys();
+  };
+  CHECK(open(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}  )", 8).size() == 1);
+  CHECK(open(R"({"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},
+                 "b":{"dtype":"U8","shape":[0],"data_offsets":[4,4]}})", 4).size() == 2);
+  auto const refused = [&](std::string const& json, std::size_t data, std::size_t length = 0) {
+    try {
+      static_cast<void>(open(json, data, length));
+    } catch (sm::Error const& error) {
+      return std::string(error.what()).find("x.safetensors") != std::string::npos;
+    }
+    return false;
+  };
+  CHECK(refused("", 0));
+  CHECK(refused("{", 0));
+  CHECK(refused("[]", 0));
+  CHECK(refused("{}", 1));                                // trailing bytes
+  CHECK(refused("{}", 0, 0xffffffff0000003cU));           // absurd header length
+  CHECK(refused(R"({"a":1})", 0));
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 7));   // truncated
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12)); // a hole
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
+                    "b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12));  // overlap
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8));   // size
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8));
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", 8));
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2,18446744073709551614],"data_offsets":[0,8]}})", 8));
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4611686018427387904],
+                         "data_offsets":[0,0]}})", 0));  // overflow
+  CHECK(refused(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8));
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":[]}})", 8));
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2]}})", 8));
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
+                    "a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8));    // twice
+  CHECK(refused(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8));
+  CHECK(refused(R"({"__metadata__":{"x":1}})", 0));
+  CHECK(refused(R"({"a\u0000":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8));
+  CHECK(refused("{\"\xff\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8));
+  CHECK(refused(R"({"a":{"b":{"c":{"d":{}}}}})", 0));
+}
+
+TEST_CASE("safetensors of several files: a missing or doubled part is found") {
+  Copy const copy("hf_safetensors");
+  std::string const second = "shard-00002-model-00001-of-00001.safetensors";
+  CHECK(sm::SafetensorsCatalog(copy.path()).keys().size() == 8);
+  test::fs::copy(copy.path() + "/" + second, copy.path() + "/again.safetensors");
+  CHECK_THROWS_WITH_AS(sm::SafetensorsCatalog{copy.path()}, doctest::Contains("same part"),
+                       sm::CorruptError);
+  test::fs::remove(copy.path() + "/again.safetensors");
+  copy.remove("shard-00001-model-00001-of-00001.safetensors");
+  CHECK_THROWS_WITH_AS(sm::SafetensorsCatalog{copy.path()}, doctest::Contains("is a file missing?"),
+                       sm::CorruptError);
+}
+
+TEST_CASE("save_safetensors writes what it can read, and refuses shards") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {2});
+    sm::StateDict dict = test::unset_state(sm::DcpCatalog<>(test::fixture("dtypes")), mesh, {s0});
+    sm::load(world, test::fixture("dtypes"), dict);
+    CHECK_THROWS_WITH_AS(sm::save_safetensors(scratch / "x.safetensors", dict),
+                         doctest::Contains("take full_state_dict first"), sm::InvalidArgument);
+    sm::StateDict const full = sm::full_state_dict(dict);
+    if (world.rank() == 0) {
+      sm::save_safetensors(scratch / "whole.safetensors", full);
+    }
+    sm::StateDict again = test::unset_state(sm::DcpCatalog<>(test::fixture("dtypes")), mesh, {s0});
+    sm::StateDict tensors;
+    for (sm::StateEntry const& entry : again) {
+      if (entry.is_tensor()) {
+        tensors.insert(entry.path, entry.value);
+      }
+    }
+    static_cast<void>(world.all_gather({}));  // until rank 0 has written
+    sm::load_any(world, scratch / "whole.safetensors", tensors);
+    CHECK(test::difference_from(test::references("dtypes"), tensors, {world.rank()}) == "");
+  });
+  CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+}
+
+TEST_SUITE_END();
