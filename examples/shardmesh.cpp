@@ -29,8 +29,8 @@ int main(int argc, char** argv) {
   layout_command->add_flag("--batch", layout.batch,
                            "read {\"shape\":..,\"mesh\":..,\"placements\":..} a line from standard "
                            "input, answer each with a line of JSON");
-  layout_command->add_flag("--color,!--no-color", layout.color,
-                           "colour the picture (default: on a terminal)")
+  layout_command
+      ->add_flag("--color,!--no-color", layout.color, "colour the picture (default: on a terminal)")
       ->default_val(::isatty(STDOUT_FILENO) != 0);
   layout_command->callback([&] { status = tool::run_layout(layout); });
 

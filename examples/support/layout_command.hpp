@@ -56,7 +56,8 @@ inline sm::Placement parse_placement(std::string const& text) {
   }
   if (text.rfind("SS", 0) == 0) {
     auto const colon = std::min(text.find(':'), text.size() - 1);
-    return sm::Placement::strided(number(text.substr(2, colon - 2)), number(text.substr(colon + 1)));
+    return sm::Placement::strided(number(text.substr(2, colon - 2)),
+                                  number(text.substr(colon + 1)));
   }
   if (text.rfind('S', 0) == 0) {
     return sm::Shard{number(text.substr(1))};

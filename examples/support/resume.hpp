@@ -72,9 +72,8 @@ class Trainer {
 
   Trainer(Mesh mesh, P placements)
       : mesh_(std::move(mesh)),
-        model_(models::dense([&](sm::Shape const& shape) {
-          return make_parameter(shape, placements);
-        })),
+        model_(models::dense(
+            [&](sm::Shape const& shape) { return make_parameter(shape, placements); })),
         adam_(model_) {}
 
   [[nodiscard]] sm::StateDict state() {
@@ -119,9 +118,9 @@ class Trainer {
  private:
   [[nodiscard]] Parameter make_parameter(sm::Shape const& shape, P placements) const {
     sm::Layout const layout(shape, mesh_.shape(), placements);
-    return Parameter(mesh_, layout,
-                     sm::Tensor<float, Space>::zeros(
-                         Parameter::expected_local_shape(mesh_, layout)));
+    return Parameter(
+        mesh_, layout,
+        sm::Tensor<float, Space>::zeros(Parameter::expected_local_shape(mesh_, layout)));
   }
 
   [[nodiscard]] models::Dense<models::HostTensor> gather() const {
@@ -168,8 +167,8 @@ class Job {
     for (int rank = 0; rank < static_cast<int>(sm::volume(shape)); ++rank) {
       ranks.push_back(rank);
     }
-    std::vector<std::string> const names = N == 2 ? std::vector<std::string>{"replicate", "shard"}
-                                                  : std::vector<std::string>{"shard"};
+    std::vector<std::string> const names =
+        N == 2 ? std::vector<std::string>{"replicate", "shard"} : std::vector<std::string>{"shard"};
     auto const mesh = sm::device_mesh<N>(world_, extents, ranks, names);
     Trainer<Space, std::remove_const_t<decltype(mesh)>, P> trainer(mesh, placements);
     trainer.load(world_, from);
@@ -245,9 +244,8 @@ inline bool print_summary(std::vector<Phase> const& phases) {
   bool equal = true;
   for (Phase const& one : phases) {
     std::printf("%-8s %5d  %7zu %9zu  %-11s %10.6f %10.6f %10.0f\n", one.mesh.c_str(), one.ranks,
-                one.tensors, one.bytes, one.compared.c_str(),
-                static_cast<double>(one.first_loss), static_cast<double>(one.last_loss),
-                one.tensors_per_second);
+                one.tensors, one.bytes, one.compared.c_str(), static_cast<double>(one.first_loss),
+                static_cast<double>(one.last_loss), one.tensors_per_second);
     equal = equal && one.compared.find("DIFFERS") == std::string::npos;
   }
   std::printf("%s\n", equal ? "Every resumed state is bit-equal to the state that was saved."

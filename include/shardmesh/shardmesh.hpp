@@ -4,13 +4,13 @@
 
 /// Everything that needs no CUDA, NCCL or MPI. Backends are included by name:
 /// <shardmesh/cuda.hpp>, <shardmesh/nccl.hpp>; safetensors by <shardmesh/checkpoint/safetensors.hpp>.
+#include <shardmesh/checkpoint.hpp>
+#include <shardmesh/comm.hpp>
 #include <shardmesh/core.hpp>
 #include <shardmesh/layout.hpp>
-#include <shardmesh/plan.hpp>
 #include <shardmesh/memory.hpp>
-#include <shardmesh/comm.hpp>
 #include <shardmesh/mesh.hpp>
-#include <shardmesh/tensor.hpp>
-#include <shardmesh/state.hpp>
 #include <shardmesh/optim.hpp>
-#include <shardmesh/checkpoint.hpp>
+#include <shardmesh/plan.hpp>
+#include <shardmesh/state.hpp>
+#include <shardmesh/tensor.hpp>

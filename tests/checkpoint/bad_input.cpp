@@ -103,7 +103,8 @@ TEST_CASE("a truncated or damaged file is named with the place of the damage") {
   sm::DcpCatalog<> catalog(flipped.path());
   auto const& info = *catalog.metadata().find("model.net1.0.weight")->tensor()->chunks[0].storage;
   std::string const file = info.relative_path;
-  std::string const item = test::slurp(flipped.path() + "/" + file).substr(info.offset, info.length);
+  std::string const item =
+      test::slurp(flipped.path() + "/" + file).substr(info.offset, info.length);
   sm::StoredBox const box = catalog.read_box("model.net1.0.weight", 0);
   flipped.flip(file, info.offset + box.first + 5);
   CHECK(says(failure("hsdp_fsdp2", flipped.path()), {file.c_str(), "CRC"}));
@@ -113,9 +114,10 @@ TEST_CASE("a truncated or damaged file is named with the place of the damage") {
 }
 
 TEST_CASE("a key that the checkpoint has not, with the nearest that it has") {
-  std::string const what = failure("hsdp_fsdp2", test::fixture("hsdp_fsdp2"), [](sm::StateDict& dict) {
-    dict.insert("net1.0.weight", sm::Tensor<float>({16, 8}));
-  });
+  std::string const what =
+      failure("hsdp_fsdp2", test::fixture("hsdp_fsdp2"), [](sm::StateDict& dict) {
+        dict.insert("net1.0.weight", sm::Tensor<float>::zeros({16, 8}));
+      });
   CHECK(says(what, {"has no \"net1.0.weight\"", "\"model.net1.0.weight\"", "hsdp_fsdp2"}));
   CHECK(says(failure("hsdp_fsdp2", test::fixture("hsdp_fsdp2"),
                      [](sm::StateDict& dict) { dict.insert("epoch", sm::Value(1)); }),
@@ -150,7 +152,7 @@ TEST_CASE("a failure on one rank is told to all") {
   std::vector<std::string> said(3);
   sm::launch(sm::threads{3}, [&](auto& world) {
     sm::StateDict dict;
-    dict.insert("model.net1.0.bias", sm::Tensor<float>({world.rank() == 2 ? 17 : 16}));
+    dict.insert("model.net1.0.bias", sm::Tensor<float>::zeros({world.rank() == 2 ? 17 : 16}));
     try {
       sm::load(world, test::fixture("hsdp_fsdp2"), dict);
     } catch (sm::Error const& error) {
@@ -176,7 +178,9 @@ TEST_CASE("safetensors: every rule of the format is held") {
   };
   CHECK(open(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}  )", 8).size() == 1);
   CHECK(open(R"({"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},
-                 "b":{"dtype":"U8","shape":[0],"data_offsets":[4,4]}})", 4).size() == 2);
+                 "b":{"dtype":"U8","shape":[0],"data_offsets":[4,4]}})",
+             4)
+            .size() == 2);
   auto const refused = [&](std::string const& json, std::size_t data, std::size_t length = 0) {
     try {
       static_cast<void>(open(json, data, length));
@@ -188,24 +192,28 @@ TEST_CASE("safetensors: every rule of the format is held") {
   CHECK(refused("", 0));
   CHECK(refused("{", 0));
   CHECK(refused("[]", 0));
-  CHECK(refused("{}", 1));                                // trailing bytes
-  CHECK(refused("{}", 0, 0xffffffff0000003cU));           // absurd header length
+  CHECK(refused("{}", 1));                       // trailing bytes
+  CHECK(refused("{}", 0, 0xffffffff0000003cU));  // absurd header length
   CHECK(refused(R"({"a":1})", 0));
-  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 7));   // truncated
-  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12)); // a hole
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 7));    // truncated
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12));  // a hole
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
-                    "b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12));  // overlap
-  CHECK(refused(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8));   // size
+                    "b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+                12));                                                              // overlap
+  CHECK(refused(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8));  // size
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8));
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", 8));
-  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2,18446744073709551614],"data_offsets":[0,8]}})", 8));
+  CHECK(
+      refused(R"({"a":{"dtype":"F32","shape":[2,18446744073709551614],"data_offsets":[0,8]}})", 8));
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4611686018427387904],
-                         "data_offsets":[0,0]}})", 0));  // overflow
+                         "data_offsets":[0,0]}})",
+                0));  // overflow
   CHECK(refused(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8));
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":[]}})", 8));
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[2]}})", 8));
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
-                    "a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8));    // twice
+                    "a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+                8));  // twice
   CHECK(refused(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8));
   CHECK(refused(R"({"__metadata__":{"x":1}})", 0));
   CHECK(refused(R"({"a\u0000":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8));

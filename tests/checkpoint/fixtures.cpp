@@ -42,7 +42,9 @@ std::string load_onto(World const& world,
   return problem;
 }
 
-sm::PlacementList list(std::initializer_list<sm::Placement> placements) { return placements; }
+sm::PlacementList list(std::initializer_list<sm::Placement> placements) {
+  return placements;
+}
 
 template <class World>
 std::string load_onto_all(World const& world, std::string const& name) {
@@ -50,9 +52,9 @@ std::string load_onto_all(World const& world, std::string const& name) {
   sm::Placement const s0 = sm::Shard{0};
   sm::Placement const s1 = sm::Shard{1};
   std::vector<sm::PlacementList> const flat{list({r}), list({s0}), list({s1})};
-  std::vector<sm::PlacementList> const square{list({r, s0}), list({s0, s1}), list({s1, s0}),
-                                              list({s0, s0}), list({s1, r}),
-                                              list({sm::Placement::strided(0, 2), s0})};
+  std::vector<sm::PlacementList> const square{
+      list({r, s0}),  list({s0, s1}), list({s1, s0}),
+      list({s0, s0}), list({s1, r}),  list({sm::Placement::strided(0, 2), s0})};
   switch (world.size()) {
     case 4: {
       std::string const first = load_onto<1>(world, name, {4}, flat);
@@ -76,8 +78,7 @@ TEST_CASE("B12 reads PyTorch: every fixture, on meshes 1, 2, 3, 4, 2x2, 2x3, 4x2
   REQUIRE(names.size() == 20);
   for (std::string const& name : names) {
     for (int ranks : {1, 2, 3, 4, 6, 8}) {
-      sm::launch(sm::threads{ranks},
-                 [&](auto& world) { CHECK(load_onto_all(world, name) == ""); });
+      sm::launch(sm::threads{ranks}, [&](auto& world) { CHECK(load_onto_all(world, name) == ""); });
     }
   }
 }

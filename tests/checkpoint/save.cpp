@@ -109,12 +109,11 @@ TEST_CASE("a save replaces an older checkpoint, and a save that fails leaves it"
   auto const entry = [](auto const& mesh, float value) {
     sm::Tensor<float> whole({4});
     std::fill(whole.span().begin(), whole.span().end(), value);
-    return sm::StateDict{
-        {"m", [&] {
-           sm::StateDict dict;
-           dict.insert("w", sm::distribute(whole, mesh, sm::PlacementList{s0}));
-           return dict;
-         }()}};
+    return sm::StateDict{{"m", [&] {
+                            sm::StateDict dict;
+                            dict.insert("w", sm::distribute(whole, mesh, sm::PlacementList{s0}));
+                            return dict;
+                          }()}};
   };
   sm::launch(sm::threads{2}, [&](auto& world) {
     auto const mesh = sm::device_mesh<1>(world, {2});
@@ -126,8 +125,8 @@ TEST_CASE("a save replaces an older checkpoint, and a save that fails leaves it"
                          sm::InvalidArgument);
     sm::StateDict own;
     own.insert("w", sm::Tensor<float>(sm::Shape{world.rank() + 1}));
-    CHECK_THROWS_WITH_AS(sm::save(world, directory, own), doctest::Contains("different things as \"w\""),
-                         sm::ShapeError);
+    CHECK_THROWS_WITH_AS(sm::save(world, directory, own),
+                         doctest::Contains("different things as \"w\""), sm::ShapeError);
     sm::StateDict dict = entry(mesh, 0);
     sm::load(world, directory, dict);
     CHECK(sm::difference(dict, entry(mesh, 2)) == "");
@@ -158,8 +157,9 @@ TEST_CASE("save refuses a directory that is no checkpoint and a place that it ca
 
 TEST_CASE("plan_save: replicas are written once, spread by bytes; values by the lowest rank") {
   auto const box = [](std::string key, sm::index_t from, sm::index_t count, std::uint64_t bytes) {
-    return sm::SaveItem{key, {key}, sm::DType::float32, sm::Shape{8},
-                        sm::Box{sm::Shape{from}, sm::Shape{count}}, bytes};
+    return sm::SaveItem{
+        key,  {key}, sm::DType::float32, sm::Shape{8}, sm::Box{sm::Shape{from}, sm::Shape{count}},
+        bytes};
   };
   sm::SaveItem const value{"v", {"v"}, std::nullopt, {}, {}, 10};
   std::vector<sm::SaveItem> const both{box("a", 0, 8, 100), value, box("b", 0, 8, 60),

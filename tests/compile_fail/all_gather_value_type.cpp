@@ -7,7 +7,9 @@
 
 namespace sm = shardmesh;
 
-auto legal(sm::ThreadsCommunicator const& comm) { return sm::all_gather_value(comm, 1); }
+auto legal(sm::ThreadsCommunicator const& comm) {
+  return sm::all_gather_value(comm, 1);
+}
 
 #ifdef EXPECT_ERROR
 auto illegal(sm::ThreadsCommunicator const& comm) {

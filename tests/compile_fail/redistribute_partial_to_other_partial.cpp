@@ -11,7 +11,9 @@ using Mesh = sm::DeviceMesh<2, sm::ThreadsCommunicator>;
 using Sum = sm::Placements<sm::Partial<>, sm::Shard<0>>;
 using Summed = sm::DistTensor<float, Mesh, Sum>;
 
-auto legal(Summed const& x) { return sm::redistribute(x, Sum{}); }
+auto legal(Summed const& x) {
+  return sm::redistribute(x, Sum{});
+}
 
 #ifdef EXPECT_ERROR
 auto illegal(Summed const& x) {

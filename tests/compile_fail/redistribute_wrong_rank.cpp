@@ -10,8 +10,12 @@ using Mesh = sm::DeviceMesh<2, sm::ThreadsCommunicator>;
 
 using Sharded = sm::DistTensor<float, Mesh, sm::Placements<sm::Replicate, sm::Shard<0>>>;
 
-auto legal(Sharded const& x) { return sm::redistribute(x, sm::placements<sm::Replicate, sm::Replicate>); }
+auto legal(Sharded const& x) {
+  return sm::redistribute(x, sm::placements<sm::Replicate, sm::Replicate>);
+}
 
 #ifdef EXPECT_ERROR
-auto illegal(Sharded const& x) { return sm::redistribute(x, sm::placements<sm::Replicate>); }
+auto illegal(Sharded const& x) {
+  return sm::redistribute(x, sm::placements<sm::Replicate>);
+}
 #endif

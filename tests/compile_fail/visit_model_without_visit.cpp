@@ -16,8 +16,12 @@ struct Unprepared {
   sm::Tensor<float> weight;
 };
 
-auto legal(Model& model) { return sm::state_dict(model); }
+auto legal(Model& model) {
+  return sm::state_dict(model);
+}
 
 #ifdef EXPECT_ERROR
-auto illegal(Unprepared& model) { return sm::state_dict(model); }
+auto illegal(Unprepared& model) {
+  return sm::state_dict(model);
+}
 #endif

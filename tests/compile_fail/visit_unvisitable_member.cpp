@@ -16,8 +16,12 @@ struct Model {
   }
 };
 
-auto legal(Model<int>& model) { return sm::state_dict(model); }
+auto legal(Model<int>& model) {
+  return sm::state_dict(model);
+}
 
 #ifdef EXPECT_ERROR
-auto illegal(Model<Opaque>& model) { return sm::state_dict(model); }
+auto illegal(Model<Opaque>& model) {
+  return sm::state_dict(model);
+}
 #endif

@@ -78,7 +78,8 @@ int main() {
   for (int ranks : {2, 3, 4}) {
     std::string const engine =
         "nccl, " + std::to_string(ranks) + " processes on " + std::to_string(devices) + " GPU(s)";
-    for (int status : sm::spawn_processes(ranks, [&] { return run_process(ranks == 4 ? 11 : 3, engine); })) {
+    for (int status :
+         sm::spawn_processes(ranks, [&] { return run_process(ranks == 4 ? 11 : 3, engine); })) {
       failures += status == 0 ? 0 : 1;
     }
   }

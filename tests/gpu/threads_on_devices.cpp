@@ -32,7 +32,8 @@ TEST_SUITE_BEGIN("gpu.threads_on_devices");
 
 TEST_CASE("B1 mesh on devices") {
   for (int ranks : {4, 8}) {
-    sm::launch(sm::threads_on_devices{ranks}, [](World& world) { CHECK(test::b1_mesh(world) == ""); });
+    sm::launch(sm::threads_on_devices{ranks},
+               [](World& world) { CHECK(test::b1_mesh(world) == ""); });
   }
 }
 

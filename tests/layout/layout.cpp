@@ -147,9 +147,9 @@ TEST_CASE("layout: bad input gives an error that says what, where and how to men
                        doctest::Contains("dimension without ranks"), sm::InvalidArgument);
   CHECK_THROWS_WITH_AS(Layout({-1}, {2}, PlacementList{sm::Shard{0}}),
                        doctest::Contains("negative extent"), sm::ShapeError);
-  CHECK_THROWS_AS(Layout({sm::index_t{1} << 40, sm::index_t{1} << 40}, {2},
-                         PlacementList{sm::Replicate{}}),
-                  sm::ShapeError);
+  CHECK_THROWS_AS(
+      Layout({sm::index_t{1} << 40, sm::index_t{1} << 40}, {2}, PlacementList{sm::Replicate{}}),
+      sm::ShapeError);
   CHECK_THROWS_WITH_AS(static_cast<void>(Layout::with_order({4}, {2, 2}, {{0, 0, 1}, {0, 0, 1}})),
                        doctest::Contains("same mesh dimension twice"), sm::InvalidArgument);
   CHECK_THROWS_AS(Shape(9, 1), sm::ShapeError);

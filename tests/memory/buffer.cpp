@@ -41,8 +41,8 @@ struct Recorded : sm::HostMemory {
   }
   static void copy(sm::StridedCopy const&, Stream) {}
   static void fill_zero(void*, std::size_t, Stream) {}
-  static void
-  reduce(sm::DType, sm::ReduceOp, void*, std::span<void const* const>, sm::index_t, Stream) {}
+  static void reduce(
+      sm::DType, sm::ReduceOp, void*, std::span<void const* const>, sm::index_t, Stream) {}
   static void record(Event&, Stream) {}
   static void wait(Stream, Event const&) {}
 };

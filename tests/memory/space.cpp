@@ -18,8 +18,8 @@ struct Least {
   static void deallocate(void*, std::size_t, Stream) noexcept;
   static void copy(sm::StridedCopy const&, Stream);
   static void fill_zero(void*, std::size_t, Stream);
-  static void
-  reduce(sm::DType, sm::ReduceOp, void*, std::span<void const* const>, sm::index_t, Stream);
+  static void reduce(
+      sm::DType, sm::ReduceOp, void*, std::span<void const* const>, sm::index_t, Stream);
   static Event make_event();
   static void record(Event&, Stream);
   static void wait(Stream, Event const&);

@@ -38,8 +38,10 @@ void engine_model(CollapsedCopy const& copy) {
   });
 }
 
-CollapsedCopy
-rows_of(std::size_t row_bytes, Shape const& extent, Shape const& source, Shape const& destination) {
+CollapsedCopy rows_of(std::size_t row_bytes,
+                      Shape const& extent,
+                      Shape const& source,
+                      Shape const& destination) {
   return {nullptr, nullptr, row_bytes, extent, source, destination};
 }
 

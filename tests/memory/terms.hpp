@@ -29,8 +29,9 @@ inline constexpr std::array all_ops{sm::ReduceOp::sum, sm::ReduceOp::avg, sm::Re
 
 /// Random elements: values near one that survive a sum, and in between any pattern of bits: NaN
 /// with a payload, infinities, subnormal numbers, minus zero, truth values other than 0 and 1.
-[[nodiscard]] inline std::vector<std::byte>
-random_elements(sm::DType dtype, sm::index_t count, unsigned seed) {
+[[nodiscard]] inline std::vector<std::byte> random_elements(sm::DType dtype,
+                                                            sm::index_t count,
+                                                            unsigned seed) {
   std::mt19937_64 random(seed);
   std::vector<std::byte> result(static_cast<std::size_t>(count) * sm::size_of(dtype));
   for (std::byte& byte : result) {

@@ -18,8 +18,8 @@ TEST_CASE("device_mesh: an explicit rank array decides who stands where") {
     std::vector<sm::Coordinate> const at{{1, 1}, {0, 1}, {1, 0}, {0, 0}};
     CHECK(mesh.coordinate() == at[static_cast<std::size_t>(world.rank())]);
     CHECK(mesh.comm().world_ranks() == mesh.ranks());
-    auto const column = world.rank() == 3 || world.rank() == 2 ? std::vector<int>{3, 2}
-                                                               : std::vector<int>{1, 0};
+    auto const column =
+        world.rank() == 3 || world.rank() == 2 ? std::vector<int>{3, 2} : std::vector<int>{1, 0};
     CHECK(mesh.group_ranks("a") == column);
     CHECK(mesh.group("a").world_ranks() == column);
   });
@@ -30,8 +30,8 @@ TEST_CASE("device_mesh: ranks outside an explicit array hold an empty handle") {
     auto const mesh = sm::device_mesh(world, {3}, {4, 0, 2}, {});
     CHECK(mesh.is_member() == (world.rank() % 2 == 0));
     if (!mesh.is_member()) {
-      CHECK_THROWS_WITH_AS(static_cast<void>(mesh.comm()), doctest::Contains("ask is_member() first"),
-                           sm::InvalidArgument);
+      CHECK_THROWS_WITH_AS(static_cast<void>(mesh.comm()),
+                           doctest::Contains("ask is_member() first"), sm::InvalidArgument);
     }
   });
 }
@@ -108,14 +108,18 @@ TEST_CASE("device_mesh: bad input gives an error that says what and how to mend 
         "another number of ranks");
   CHECK(error_of([](World& w) { return sm::device_mesh(w, {0, 3}); }).find("without ranks") !=
         std::string::npos);
-  CHECK(error_of([](World& w) { return sm::device_mesh(w, {2, 2}, {"a"}); })
-            .find("1 names for 2 mesh dimensions") != std::string::npos);
-  CHECK(error_of([](World& w) { return sm::device_mesh(w, {2, 2}, {"a", "a"}); })
-            .find("two dimensions are named \"a\"") != std::string::npos);
-  CHECK(error_of([](World& w) { return sm::device_mesh(w, {2}, {1, 1}, {}); })
-            .find("rank 1 stands twice") != std::string::npos);
-  CHECK(error_of([](World& w) { return sm::device_mesh(w, {2}, {1, 7}, {}); })
-            .find("not one of the 4 ranks") != std::string::npos);
+  CHECK(error_of([](World& w) {
+          return sm::device_mesh(w, {2, 2}, {"a"});
+        }).find("1 names for 2 mesh dimensions") != std::string::npos);
+  CHECK(error_of([](World& w) {
+          return sm::device_mesh(w, {2, 2}, {"a", "a"});
+        }).find("two dimensions are named \"a\"") != std::string::npos);
+  CHECK(error_of([](World& w) {
+          return sm::device_mesh(w, {2}, {1, 1}, {});
+        }).find("rank 1 stands twice") != std::string::npos);
+  CHECK(error_of([](World& w) {
+          return sm::device_mesh(w, {2}, {1, 7}, {});
+        }).find("not one of the 4 ranks") != std::string::npos);
 }
 
 TEST_SUITE_END();

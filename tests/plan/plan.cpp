@@ -106,13 +106,14 @@ TEST_CASE("plan: between meshes of different shapes and sizes") {
 TEST_CASE("plan: orders of cuts other than left to right") {
   PlacementList const list{Placement::strided(0, 2), sm::Shard{0}};
   for (sm::index_t n = 0; n < 20; ++n) {
-    Layout const physical =
-        Layout::with_order({n, 3}, {3, 2}, sm::physical_order(list, {3, 2}));
+    Layout const physical = Layout::with_order({n, 3}, {3, 2}, sm::physical_order(list, {3, 2}));
     Layout const plain({n, 3}, {3, 2}, sm::placements<sm::Shard<0>, sm::Shard<1>>);
-    bool const there = test::run_plan(sm::make_plan(plain, physical), test::locals_of(plain, plain)) ==
-                       test::locals_of(physical, physical);
-    bool const back = test::run_plan(sm::make_plan(physical, plain),
-                                     test::locals_of(physical, physical)) == test::locals_of(plain, plain);
+    bool const there =
+        test::run_plan(sm::make_plan(plain, physical), test::locals_of(plain, plain)) ==
+        test::locals_of(physical, physical);
+    bool const back =
+        test::run_plan(sm::make_plan(physical, plain), test::locals_of(physical, physical)) ==
+        test::locals_of(plain, plain);
     CHECK(there);
     CHECK(back);
   }

@@ -19,9 +19,8 @@ TEST_CASE("B1 mesh: a 2-D mesh knows coordinates, groups and their rank lists") 
 
 TEST_CASE("B2 HSDP state: every value is a DistTensor (Replicate, Shard(0)) on the mesh given") {
   for (int ranks : {4, 8}) {
-    sm::launch(sm::threads{ranks}, [](auto& world) {
-      CHECK(test::b2_hsdp_state<sm::HostMemory>(world) == "");
-    });
+    sm::launch(sm::threads{ranks},
+               [](auto& world) { CHECK(test::b2_hsdp_state<sm::HostMemory>(world) == ""); });
   }
 }
 

@@ -70,7 +70,8 @@ void visit(Foreign& foreign, V&& v) {
 
 TEST_SUITE_BEGIN("state.state_dict");
 
-TEST_CASE("state_dict: names of nested members, vectors, optionals and owners are joined with dots") {
+TEST_CASE(
+    "state_dict: names of nested members, vectors, optionals and owners are joined with dots") {
   Net net;
   std::vector<std::string> keys;
   for (sm::StateEntry const& entry : sm::state_dict(net)) {

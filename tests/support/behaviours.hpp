@@ -101,8 +101,8 @@ std::string b2_hsdp_state(Comm const& world) {
   Report report;
   auto const mesh = sm::device_mesh(world, {2, world.size() / 2}, {"replicate", "shard"});
   std::mt19937 random(2);
-  auto model = models::dense(parameter_maker<Space>(
-      mesh, sm::placements<sm::Replicate, sm::Shard<0>>, random));
+  auto model = models::dense(
+      parameter_maker<Space>(mesh, sm::placements<sm::Replicate, sm::Shard<0>>, random));
   using Parameter = decltype(model.net1.weight);
   sm::Adam<Parameter> adam(model, {.lr = 0.1});
   step_once(adam);

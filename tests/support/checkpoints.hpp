@@ -76,7 +76,8 @@ inline std::string slurp(std::string const& path) {
 }
 
 inline void spit(std::string const& path, std::string const& bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 /// The placements as far as a tensor of `shape` can have them: shards of dimensions that it has not
@@ -108,7 +109,9 @@ shardmesh::AnyTensor unset_tensor(shardmesh::DType dtype,
 
 /// A state dict with every tensor of a catalog, unset, and every plain value as None.
 template <class Space = shardmesh::HostMemory, class Catalog, class Mesh>
-shardmesh::StateDict unset_state(Catalog const& catalog, Mesh const& mesh, PlacementList const& list) {
+shardmesh::StateDict unset_state(Catalog const& catalog,
+                                 Mesh const& mesh,
+                                 PlacementList const& list) {
   shardmesh::StateDict dict;
   for (std::string const& key : catalog.keys()) {
     if (auto const* tensor = catalog.tensor(key)) {
@@ -140,7 +143,8 @@ inline std::string difference_from(std::vector<shardmesh::SafetensorsCatalog> co
     if (!(stored->shape == tensor.shape()) || stored->dtype != tensor.dtype()) {
       return entry.key + ": shape or dtype differs from the reference";
     }
-    auto const box = stored->boxes[0].empty() ? shardmesh::StoredBox{} : file->read_box(entry.key, 0);
+    auto const box =
+        stored->boxes[0].empty() ? shardmesh::StoredBox{} : file->read_box(entry.key, 0);
     auto const local = tensor.local_bytes();
     std::size_t const size = shardmesh::size_of(tensor.dtype());
     std::size_t at = 0;
@@ -148,11 +152,11 @@ inline std::string difference_from(std::vector<shardmesh::SafetensorsCatalog> co
     for (index_t const c : coordinate) {
       here.push_back(c);
     }
-    for (index_t const element : elements_by_naive_cuts(
-             tensor.shape(), tensor.layout().mesh(), tensor.layout().placements(), here)) {
+    for (index_t const element : elements_by_naive_cuts(tensor.shape(), tensor.layout().mesh(),
+                                                        tensor.layout().placements(), here)) {
       if (at + size > local.size() ||
-          std::memcmp(local.data() + at, box.bytes.data() + static_cast<std::size_t>(element) * size,
-                      size) != 0) {
+          std::memcmp(local.data() + at,
+                      box.bytes.data() + static_cast<std::size_t>(element) * size, size) != 0) {
         return entry.key + " differs from the reference at local element " +
                std::to_string(at / size);
       }

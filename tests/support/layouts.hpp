@@ -39,7 +39,8 @@ PlacementList placements_of(Json const& json) {
       list.push_back(shardmesh::Replicate{});
     } else if (text[1] == 'S') {
       auto const colon = text.find(':');
-      list.push_back(Placement::strided(std::stoi(text.substr(2)), std::stol(text.substr(colon + 1))));
+      list.push_back(
+          Placement::strided(std::stoi(text.substr(2)), std::stol(text.substr(colon + 1))));
     } else {
       list.push_back(shardmesh::Shard{std::stoi(text.substr(1))});
     }
@@ -110,7 +111,8 @@ inline std::vector<index_t> elements_by_pieces(Layout const& layout, Coordinate 
 }
 
 inline std::vector<Shape> small_meshes() {
-  return {{1}, {2}, {3}, {4}, {5}, {8}, {1, 2}, {2, 1}, {2, 2}, {2, 3}, {3, 2}, {2, 4}, {4, 2}, {2, 2, 2}};
+  return {{1},    {2},    {3},    {4},    {5},    {8},    {1, 2},
+          {2, 1}, {2, 2}, {2, 3}, {3, 2}, {2, 4}, {4, 2}, {2, 2, 2}};
 }
 
 inline std::vector<Shape> small_shapes() {

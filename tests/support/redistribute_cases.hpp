@@ -183,8 +183,7 @@ void run_mesh(Comm const& world,
     auto const lists = all_placements(tensor_rank, N, N < 3);
     for (PlacementList const& from : lists) {
       for (PlacementList const& to : lists) {
-        if (!shardmesh::detail::conversion_is_legal(from, to) ||
-            number_of_pair++ % stride != 0) {
+        if (!shardmesh::detail::conversion_is_legal(from, to) || number_of_pair++ % stride != 0) {
           continue;
         }
         Shape shape;

@@ -19,7 +19,9 @@ using Local = std::vector<index_t>;
 using Locals = std::vector<Local>;  // by rank
 
 /// The term that the contributor number `term` adds to element `element`.
-inline index_t term_of(index_t element, index_t term) { return (element + 1) * (term + 3) % 1009; }
+inline index_t term_of(index_t element, index_t term) {
+  return (element + 1) * (term + 3) % 1009;
+}
 
 /// What each rank holds under `layout` of a tensor that had the partial placements of `source`: the
 /// sum of the terms of all contributors that agree with it where both layouts are partial.

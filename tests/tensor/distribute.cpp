@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/comm/threads.hpp>
-#include <shardmesh/tensor/distribute.hpp>
 #include <shardmesh/tensor/dist_tensor.hpp>
+#include <shardmesh/tensor/distribute.hpp>
 
 #include <numeric>
 
@@ -65,7 +65,9 @@ TEST_CASE("distribute: ranks outside the mesh hold shape (0) and take no part") 
   sm::launch(sm::threads{3}, [](World& world) {
     auto const mesh = sm::device_mesh(world, {2}, {0, 2}, {});
     auto const t = sm::distribute(counting({5}), mesh, sm::placements<sm::Shard<0>>);
-    CHECK(t.to_local().shape() == (world.rank() == 1 ? sm::Shape{0} : world.rank() == 0 ? sm::Shape{3} : sm::Shape{2}));
+    CHECK(t.to_local().shape() == (world.rank() == 1   ? sm::Shape{0}
+                                   : world.rank() == 0 ? sm::Shape{3}
+                                                       : sm::Shape{2}));
     auto const r = sm::redistribute(t, sm::placements<sm::Replicate>);
     CHECK(r.to_local().shape() == (world.rank() == 1 ? sm::Shape{0} : sm::Shape{5}));
   });
@@ -82,7 +84,8 @@ TEST_CASE("from_local: the global shape of uneven parts is found by adding them 
   });
 }
 
-TEST_CASE("from_local: parts that break the chunk rule are refused on every rank, naming the rank") {
+TEST_CASE(
+    "from_local: parts that break the chunk rule are refused on every rank, naming the rank") {
   CHECK_THROWS_WITH_AS(
       sm::launch(sm::threads{3},
                  [](World& world) {
@@ -104,8 +107,8 @@ TEST_CASE("partial: contributions add up; averages divide; both kinds mix") {
         sm::from_local(mine, mesh, sm::placements<Partial<>, Partial<ReduceOp::avg>>);
     auto const whole = sm::full_tensor(mixed);
     CHECK(whole.span()[4] == 8.0F);
-    auto const top = sm::from_local(mine, mesh,
-                                    sm::placements<Partial<ReduceOp::max>, sm::Replicate>);
+    auto const top =
+        sm::from_local(mine, mesh, sm::placements<Partial<ReduceOp::max>, sm::Replicate>);
     CHECK(sm::full_tensor(top).span()[3] == 3.0F);
   });
 }
@@ -113,7 +116,8 @@ TEST_CASE("partial: contributions add up; averages divide; both kinds mix") {
 TEST_CASE("gather_to_first: only the first rank gets the tensor") {
   sm::launch(sm::threads{4}, [](World& world) {
     auto const mesh = sm::device_mesh(world, {2, 2});
-    auto const t = sm::distribute(counting({7, 5}), mesh, sm::placements<sm::Shard<0>, sm::Shard<0>>);
+    auto const t =
+        sm::distribute(counting({7, 5}), mesh, sm::placements<sm::Shard<0>, sm::Shard<0>>);
     auto const got = sm::gather_to_first(t);
     CHECK(same(got, world.rank() == 0 ? counting({7, 5}) : sm::Tensor<float>()));
   });
@@ -125,9 +129,9 @@ TEST_CASE("redistribute: ranks that ask for different things get an error, not a
                                auto const mesh = sm::device_mesh(world, {2});
                                auto const t = sm::distribute(counting({4, 4}), mesh,
                                                              sm::placements<sm::Shard<0>>);
-                               sm::PlacementList const to{
-                                   world.rank() == 0 ? sm::Placement(sm::Replicate{})
-                                                     : sm::Placement(sm::Shard{1})};
+                               sm::PlacementList const to{world.rank() == 0
+                                                              ? sm::Placement(sm::Replicate{})
+                                                              : sm::Placement(sm::Shard{1})};
                                static_cast<void>(sm::redistribute(t, to));
                              }),
                   sm::MismatchError);
@@ -152,11 +156,10 @@ TEST_CASE("bad input: the error says what, where and how to mend it; nothing is 
         doctest::Contains("the shape given is (5)"), sm::ShapeError);
     sm::Layout const layout({4}, {2}, sm::placements<sm::Shard<0>>);
     using Dist = sm::DistTensor<float, std::remove_const_t<decltype(mesh)>>;
-    CHECK_THROWS_WITH_AS(Dist(mesh, layout, counting({3})),
-                         doctest::Contains("this rank's part"), sm::ShapeError);
-    CHECK_THROWS_WITH_AS(
-        static_cast<void>(sm::Tensor<float>::from({3}, std::vector<float>{1, 2})),
-        doctest::Contains("needs 3 values, got 2"), sm::ShapeError);
+    CHECK_THROWS_WITH_AS(Dist(mesh, layout, counting({3})), doctest::Contains("this rank's part"),
+                         sm::ShapeError);
+    CHECK_THROWS_WITH_AS(static_cast<void>(sm::Tensor<float>::from({3}, std::vector<float>{1, 2})),
+                         doctest::Contains("needs 3 values, got 2"), sm::ShapeError);
   });
 }
 

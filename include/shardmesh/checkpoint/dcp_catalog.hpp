@@ -18,11 +18,8 @@ namespace shardmesh::inline v0 {
 
 /// Stands where a reader of safetensors blobs may stand: refuses them. `SafetensorsBlobs` reads them.
 struct NoBlobs {
-  [[nodiscard]] static StoredBox read_box(File const& file,
-                                          std::uint64_t,
-                                          std::string const& key,
-                                          Box const&,
-                                          DType) {
+  [[nodiscard]] static StoredBox read_box(
+      File const& file, std::uint64_t, std::string const& key, Box const&, DType) {
     throw UnsupportedError("shardmesh::load: \"" + key + "\" lies in a safetensors blob (" +
                            file.path() +
                            "); include <shardmesh/checkpoint/load_any.hpp> and call load_any");
@@ -41,11 +38,10 @@ class DcpCatalog {
   explicit DcpCatalog(std::string directory) : directory_(std::move(directory)) {
     File const file = open_metadata(directory_);
     if (file.size() > format::most_metadata_bytes) {
-      throw CorruptError(file.path(), 0, "shardmesh::load: " + file.path() + " has " +
-                                             std::to_string(file.size()) +
-                                             " bytes; at most " +
-                                             std::to_string(format::most_metadata_bytes) +
-                                             " are read");
+      throw CorruptError(file.path(), 0,
+                         "shardmesh::load: " + file.path() + " has " + std::to_string(file.size()) +
+                             " bytes; at most " + std::to_string(format::most_metadata_bytes) +
+                             " are read");
     }
     metadata_ = format::read_dcp_metadata(file.read(0, file.size()), file.path());
     for (std::size_t i = 0; i < metadata_.entries.size(); ++i) {
@@ -110,8 +106,9 @@ class DcpCatalog {
   [[nodiscard]] static File open_metadata(std::string const& directory) {
     std::string const path = directory + "/.metadata";
     if (!PosixStorage::exists(directory)) {
-      throw IoError(directory, ENOENT, "shardmesh::load: there is no " + directory +
-                                           "; give the directory that was saved to");
+      throw IoError(directory, ENOENT,
+                    "shardmesh::load: there is no " + directory +
+                        "; give the directory that was saved to");
     }
     if (!PosixStorage::exists(path)) {
       throw IoError(directory, ENOENT,
@@ -144,14 +141,13 @@ class DcpCatalog {
 
   [[nodiscard]] File const& open_data(format::StorageInfo const& info, std::string const& key) {
     if (!info.transforms.empty()) {
-      throw UnsupportedError("shardmesh::load: \"" + key + "\" in " + directory_ + " went through " +
-                             info.transforms.front() +
+      throw UnsupportedError("shardmesh::load: \"" + key + "\" in " + directory_ +
+                             " went through " + info.transforms.front() +
                              " when it was saved, which is not supported; save it without");
     }
     auto found = files_.find(info.relative_path);
     if (found == files_.end()) {
-      found = files_
-                  .emplace(info.relative_path, File::open(directory_ + "/" + info.relative_path))
+      found = files_.emplace(info.relative_path, File::open(directory_ + "/" + info.relative_path))
                   .first;
     }
     return found->second;

@@ -36,8 +36,9 @@ namespace detail {
     }
   }
   throw KeyError("shardmesh::load: " + where + " has no \"" + key + "\"" +
-                 (nearest.empty() ? "" : "; the nearest of its " + std::to_string(keys.size()) +
-                                             " keys is \"" + nearest + "\"") +
+                 (nearest.empty() ? ""
+                                  : "; the nearest of its " + std::to_string(keys.size()) +
+                                        " keys is \"" + nearest + "\"") +
                  ". Load a state dict with the names that were saved");
 }
 
@@ -115,9 +116,9 @@ template <Catalog C>
   }
   std::string prefix;
   for (std::size_t depth = 0; depth + 1 < entry.path.size(); ++depth) {
-    prefix += (prefix.empty() ? "" : ".") +
-              (entry.path[depth].index() == 0 ? std::get<0>(entry.path[depth])
-                                              : std::to_string(std::get<1>(entry.path[depth])));
+    prefix += (prefix.empty() ? "" : ".") + (entry.path[depth].index() == 0
+                                                 ? std::get<0>(entry.path[depth])
+                                                 : std::to_string(std::get<1>(entry.path[depth])));
     if (!catalog.contains(prefix) || catalog.tensor(prefix) != nullptr) {
       continue;
     }
@@ -125,7 +126,8 @@ template <Catalog C>
     bool good = true;
     for (std::size_t i = depth + 1; good && i < entry.path.size(); ++i) {
       good = false;
-      if (auto const* list = part.get<Value::List>(); list != nullptr && entry.path[i].index() == 1) {
+      if (auto const* list = part.get<Value::List>();
+          list != nullptr && entry.path[i].index() == 1) {
         auto const at = static_cast<std::size_t>(std::get<1>(entry.path[i]));
         if (at < list->size()) {
           part = Value((*list)[at]);

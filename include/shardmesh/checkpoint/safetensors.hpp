@@ -30,8 +30,8 @@ struct SafetensorsBlob {
 /// Reads and checks the header at byte `offset`.
 [[nodiscard]] inline SafetensorsBlob read_safetensors_blob(File const& file, std::uint64_t offset) {
   auto const refuse = [&](std::string const& what) {
-    throw CorruptError(file.path(), offset, "shardmesh: " + file.path() +
-                                                " is no safetensors file: " + what);
+    throw CorruptError(file.path(), offset,
+                       "shardmesh: " + file.path() + " is no safetensors file: " + what);
   };
   if (file.size() < offset + 8) {
     refuse("it has only " + std::to_string(file.size()) + " bytes");
@@ -69,11 +69,8 @@ struct SafetensorsBlob {
 /// For `DcpCatalog`: reads checkpoints whose data files are safetensors blobs
 /// (`SerializationFormat.SAFETENSORS`).
 struct SafetensorsBlobs {
-  [[nodiscard]] static StoredBox read_box(File const& file,
-                                          std::uint64_t offset,
-                                          std::string const& key,
-                                          Box const& box,
-                                          DType dtype) {
+  [[nodiscard]] static StoredBox read_box(
+      File const& file, std::uint64_t offset, std::string const& key, Box const& box, DType dtype) {
     detail::SafetensorsBlob const blob = detail::read_safetensors_blob(file, offset);
     for (format::SafetensorsEntry const& entry : blob.header.tensors) {
       if (entry.name != key) {
@@ -130,9 +127,10 @@ class SafetensorsCatalog {
       std::sort(names.begin(), names.end());
     }
     if (names.empty()) {
-      throw IoError(path_, ENOENT, "shardmesh::load: " + path_ +
-                                       " holds no file named *.safetensors; give the file or its "
-                                       "directory");
+      throw IoError(path_, ENOENT,
+                    "shardmesh::load: " + path_ +
+                        " holds no file named *.safetensors; give the file or its "
+                        "directory");
     }
     for (std::string const& name : names) {
       add_file(name);
@@ -184,8 +182,9 @@ class SafetensorsCatalog {
       if (info != nullptr) {
         auto const found = offsets.find(part.name);
         if (found == offsets.end() || found->second.size() != part.shape.size()) {
-          throw CorruptError(name, 0, "shardmesh: " + name + ": DCP_SHARDING_INFO says nothing of \"" +
-                                          escaped(part.name) + "\"");
+          throw CorruptError(name, 0,
+                             "shardmesh: " + name + ": DCP_SHARDING_INFO says nothing of \"" +
+                                 escaped(part.name) + "\"");
         }
         offset = found->second;
       }
@@ -206,8 +205,9 @@ class SafetensorsCatalog {
       stored.shape = Shape(part.shape.size(), 0);
     }
     if (stored.dtype != part.dtype || stored.shape.size() != part.shape.size()) {
-      throw CorruptError(file, 0, "shardmesh: " + file + ": \"" + escaped(part.name) +
-                                      "\" differs in dtype or rank from its part in another file");
+      throw CorruptError(file, 0,
+                         "shardmesh: " + file + ": \"" + escaped(part.name) +
+                             "\" differs in dtype or rank from its part in another file");
     }
     for (std::size_t d = 0; d < offset.size(); ++d) {
       stored.shape[d] = std::max(stored.shape[d], checked_add(offset[d], part.shape[d]));
@@ -223,17 +223,17 @@ class SafetensorsCatalog {
         held += entry.stored.boxes[i].volume();
         for (std::size_t j = 0; j < i; ++j) {
           if (intersect(entry.stored.boxes[i], entry.stored.boxes[j])) {
-            throw CorruptError(path_, 0, "shardmesh: " + path_ + ": two files hold the same part of \"" +
-                                             escaped(key) + "\"");
+            throw CorruptError(path_, 0,
+                               "shardmesh: " + path_ + ": two files hold the same part of \"" +
+                                   escaped(key) + "\"");
           }
         }
       }
       if (held != volume(entry.stored.shape)) {
-        throw CorruptError(path_, 0, "shardmesh: " + path_ + ": the files hold " +
-                                         std::to_string(held) + " of the " +
-                                         std::to_string(volume(entry.stored.shape)) +
-                                         " elements of \"" + escaped(key) +
-                                         "\"; is a file missing?");
+        throw CorruptError(path_, 0,
+                           "shardmesh: " + path_ + ": the files hold " + std::to_string(held) +
+                               " of the " + std::to_string(volume(entry.stored.shape)) +
+                               " elements of \"" + escaped(key) + "\"; is a file missing?");
       }
     }
   }

@@ -15,6 +15,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -62,15 +63,24 @@ inline constexpr std::uint64_t most_safetensors_header_bytes = 100'000'000;
 namespace detail {
 
 inline constexpr std::array<std::pair<std::string_view, DType>, 19> safetensors_dtypes{{
-    {"F32", DType::float32},           {"F64", DType::float64},
-    {"F16", DType::float16},           {"BF16", DType::bfloat16},
-    {"I8", DType::int8},               {"U8", DType::uint8},
-    {"I16", DType::int16},             {"U16", DType::uint16},
-    {"I32", DType::int32},             {"U32", DType::uint32},
-    {"I64", DType::int64},             {"U64", DType::uint64},
-    {"BOOL", DType::boolean},          {"F8_E4M3", DType::float8_e4m3fn},
-    {"F8_E5M2", DType::float8_e5m2},   {"F8_E4M3FNUZ", DType::float8_e4m3fnuz},
-    {"F8_E5M2FNUZ", DType::float8_e5m2fnuz}, {"F8_E8M0", DType::float8_e8m0fnu},
+    {"F32", DType::float32},
+    {"F64", DType::float64},
+    {"F16", DType::float16},
+    {"BF16", DType::bfloat16},
+    {"I8", DType::int8},
+    {"U8", DType::uint8},
+    {"I16", DType::int16},
+    {"U16", DType::uint16},
+    {"I32", DType::int32},
+    {"U32", DType::uint32},
+    {"I64", DType::int64},
+    {"U64", DType::uint64},
+    {"BOOL", DType::boolean},
+    {"F8_E4M3", DType::float8_e4m3fn},
+    {"F8_E5M2", DType::float8_e5m2},
+    {"F8_E4M3FNUZ", DType::float8_e4m3fnuz},
+    {"F8_E5M2FNUZ", DType::float8_e5m2fnuz},
+    {"F8_E8M0", DType::float8_e8m0fnu},
     {"C64", DType::complex64},
 }};
 
@@ -168,11 +178,10 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
     return false;
   }
   [[noreturn]] void refuse(std::string const& what) const {
-    throw CorruptError(path_, position_, "shardmesh: the safetensors header of " + path_ +
-                                             " cannot be read: " + what +
-                                             (position_ > 0 ? " (character " +
-                                                                  std::to_string(position_) + ")"
-                                                            : ""));
+    throw CorruptError(path_, position_,
+                       "shardmesh: the safetensors header of " + path_ +
+                           " cannot be read: " + what +
+                           (position_ > 0 ? " (character " + std::to_string(position_) + ")" : ""));
   }
 
   JsonMember root_;
@@ -187,8 +196,9 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
 [[noreturn]] inline void refuse_entry(std::string const& path,
                                       std::string const& name,
                                       std::string const& what) {
-  throw CorruptError(path, 0, "shardmesh: " + path + ": the safetensors header says of \"" +
-                                  escaped(name) + "\" " + what);
+  throw CorruptError(path, 0,
+                     "shardmesh: " + path + ": the safetensors header says of \"" + escaped(name) +
+                         "\" " + what);
 }
 
 [[nodiscard]] inline SafetensorsEntry read_safetensors_entry(JsonMember const& member,
@@ -203,6 +213,9 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
     } else if (part.name == "shape" && part.is_list && part.numbers.size() <= max_rank) {
       has_shape = true;
       for (std::uint64_t const extent : part.numbers) {
+        if (!std::in_range<index_t>(extent)) {
+          refuse_entry(path, member.name, "an extent that does not fit 63 bits");
+        }
         entry.shape.push_back(static_cast<index_t>(extent));
       }
     } else if (part.name == "data_offsets" && part.is_list && part.numbers.size() == 2) {
@@ -222,8 +235,13 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
                            "\" has the dtype " + escaped(*dtype) + ", which is not supported");
   }
   entry.dtype = known->second;
-  auto const bytes = checked_mul(volume(entry.shape), static_cast<index_t>(size_of(entry.dtype)));
-  if (entry.end < entry.begin || entry.end - entry.begin != static_cast<std::uint64_t>(bytes)) {
+  std::uint64_t bytes = size_of(entry.dtype);
+  for (index_t const extent : entry.shape) {
+    if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(extent), &bytes)) {
+      refuse_entry(path, member.name, "the shape " + to_string(entry.shape) + ", which overflows");
+    }
+  }
+  if (entry.end < entry.begin || entry.end - entry.begin != bytes) {
     refuse_entry(path, member.name,
                  "bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
                      ", but " + std::string(*dtype) + " " + to_string(entry.shape) + " has " +
@@ -255,8 +273,8 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
       header.metadata.emplace_back(item.name, *item.text);
     }
   }
-  std::stable_sort(header.tensors.begin(), header.tensors.end(), [](auto const& a, auto const& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  std::sort(header.tensors.begin(), header.tensors.end(), [](auto const& a, auto const& b) {
+    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
   });
   std::uint64_t end = 0;
   for (SafetensorsEntry const& entry : header.tensors) {
@@ -310,8 +328,7 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
 /// The part of DCP's sharded variant that says where each tensor of a file lies in its global
 /// tensor: the JSON text of the metadata key "DCP_SHARDING_INFO", read as (name, offsets) pairs.
 [[nodiscard]] inline std::vector<std::pair<std::string, Shape>> read_dcp_sharding_info(
-    std::string_view text,
-    std::string const& path) {
+    std::string_view text, std::string const& path) {
   std::vector<std::pair<std::string, Shape>> found;
   for (detail::JsonMember const& member : detail::StrictJson::parse(text, path).members) {
     if (member.members.size() != 1 || member.members[0].name != "saved_offsets" ||

@@ -227,17 +227,13 @@ void save(Comm const& comm, std::string directory, StateDict const& dict) {
   };
   detail::Offer offer;
   std::string temporary;
-  together([&] {
-    offer = detail::make_offer(dict);
-  });
+  together([&] { offer = detail::make_offer(dict); });
   std::vector<std::vector<SaveItem>> offers;
   for (std::string const& text : all_gather_text(comm, detail::pack_items(offer.items))) {
     offers.push_back(detail::unpack_items(text));
   }
   std::vector<PlacedItem> const plan = plan_save(offers);
-  together([&] {
-    temporary = comm.rank() == 0 ? detail::begin_commit(directory) : "";
-  });
+  together([&] { temporary = comm.rank() == 0 ? detail::begin_commit(directory) : ""; });
   temporary = all_gather_text(comm, temporary)[0];
   try {
     together([&] { detail::write_data(temporary, comm.rank(), offer, plan); });

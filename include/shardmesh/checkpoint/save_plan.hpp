@@ -71,8 +71,8 @@ struct Candidates {
         found.push_back({&item, {}});
       }
       SaveItem const& first = *found[at->second].item;
-      bool const same = first.dtype == item.dtype && first.shape == item.shape &&
-                        first.box == item.box;
+      bool const same =
+          first.dtype == item.dtype && first.shape == item.shape && first.box == item.box;
       if (!same) {
         throw ShapeError("shardmesh::save: ranks offer different things as \"" + item.key +
                          "\": " + to_string(first.box) + " of " + to_string(first.shape) +
@@ -123,9 +123,8 @@ inline std::vector<PlacedItem> plan_save(std::vector<std::vector<SaveItem>> cons
   for (detail::Candidates const& one : candidates) {
     int owner = one.ranks.front();
     for (int rank : one.ranks) {
-      bool const lighter =
-          one.item->dtype &&
-          load[static_cast<std::size_t>(rank)] < load[static_cast<std::size_t>(owner)];
+      bool const lighter = one.item->dtype && load[static_cast<std::size_t>(rank)] <
+                                                  load[static_cast<std::size_t>(owner)];
       owner = lighter ? rank : owner;
     }
     load[static_cast<std::size_t>(owner)] += one.item->length;

@@ -17,8 +17,8 @@ namespace shardmesh::inline v0 {
 /// A tensor as a checkpoint describes it: boxes that together hold every element once.
 struct StoredTensor {
   DType dtype = DType::float32;
-  Shape shape;               ///< global
-  std::vector<Box> boxes;    ///< box i is read by `read_box(key, i)`
+  Shape shape;             ///< global
+  std::vector<Box> boxes;  ///< box i is read by `read_box(key, i)`
 };
 
 /// The elements of one stored box in host memory. They need not be row-major.

@@ -36,19 +36,20 @@ struct Message {
 ///   written in place instead of being exchanged.
 /// - `world_ranks()`: the ranks of the group in the numbering of the whole job, for messages.
 template <class C>
-concept Communicator =
-    std::copyable<C> && std::is_default_constructible_v<C> &&
-    requires(C const& comm, std::span<std::byte const> bytes, int number) {
-      static_cast<bool>(comm);
-      { comm.rank() } -> std::same_as<int>;
-      { comm.size() } -> std::same_as<int>;
-      { comm.split(number, number) } -> std::same_as<C>;
-      { comm.barrier() };
-      { comm.all_gather(bytes) } -> std::same_as<std::vector<std::vector<std::byte>>>;
-      { comm.world_ranks() } -> std::same_as<std::vector<int>>;
-      { C::shared_address_space } -> std::convertible_to<bool>;
-      { C::template moves<HostMemory> } -> std::convertible_to<bool>;
-    };
+concept Communicator = std::copyable<C> && std::is_default_constructible_v<C> &&
+                       requires(C const& comm, std::span<std::byte const> bytes, int number) {
+                         static_cast<bool>(comm);
+                         { comm.rank() } -> std::same_as<int>;
+                         { comm.size() } -> std::same_as<int>;
+                         { comm.split(number, number) } -> std::same_as<C>;
+                         { comm.barrier() };
+                         {
+                           comm.all_gather(bytes)
+                         } -> std::same_as<std::vector<std::vector<std::byte>>>;
+                         { comm.world_ranks() } -> std::same_as<std::vector<int>>;
+                         { C::shared_address_space } -> std::convertible_to<bool>;
+                         { C::template moves<HostMemory> } -> std::convertible_to<bool>;
+                       };
 
 /// The same value type from every rank, by rank.
 /// @collective over `comm`.
@@ -93,9 +94,9 @@ void check_agreement(Comm const& comm, std::string_view what, std::string_view t
   for (std::size_t rank = 1; rank < texts.size(); ++rank) {
     if (texts[rank] != texts[0]) {
       auto const world = comm.world_ranks();
-      throw MismatchError(std::string(what) + ": ranks disagree; rank " +
-                          std::to_string(world[0]) + " has " + texts[0] + ", rank " +
-                          std::to_string(world[rank]) + " has " + texts[rank] +
+      throw MismatchError(std::string(what) + ": ranks disagree; rank " + std::to_string(world[0]) +
+                          " has " + texts[0] + ", rank " + std::to_string(world[rank]) + " has " +
+                          texts[rank] +
                           "; all ranks must pass the same arguments in the same order");
     }
   }

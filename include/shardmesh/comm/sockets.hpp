@@ -32,11 +32,8 @@ class SocketCommunicator {
   /// Rank 0 listens on `port` of its host, `address`; the others connect.
   /// @throws TimeoutError naming the ranks that did not come.
   /// @collective over all `size` ranks.
-  SocketCommunicator(std::string const& address,
-                     int port,
-                     int rank,
-                     int size,
-                     std::chrono::milliseconds timeout) {
+  SocketCommunicator(
+      std::string const& address, int port, int rank, int size, std::chrono::milliseconds timeout) {
     std::vector<int> world(static_cast<std::size_t>(size));
     std::iota(world.begin(), world.end(), 0);
     detail::Socket listener = rank == 0 ? detail::Socket::listen(port) : detail::Socket();
@@ -73,8 +70,9 @@ class SocketCommunicator {
         members.push_back(rank);
       }
     }
-    std::stable_sort(members.begin(), members.end(), [&wishes](int a, int b) {
-      return wishes[static_cast<std::size_t>(a)].key < wishes[static_cast<std::size_t>(b)].key;
+    std::sort(members.begin(), members.end(), [&wishes](int a, int b) {
+      return std::pair(wishes[static_cast<std::size_t>(a)].key, a) <
+             std::pair(wishes[static_cast<std::size_t>(b)].key, b);
     });
     detail::Socket listener;
     Door door{};
@@ -95,9 +93,9 @@ class SocketCommunicator {
     }
     auto const at = std::find(members.begin(), members.end(), rank()) - members.begin();
     SocketCommunicator result;
-    result.group_ = std::make_shared<detail::SocketGroup>(std::move(listener), leader.address,
-                                                          leader.port, static_cast<int>(at),
-                                                          std::move(world), timeout());
+    result.group_ =
+        std::make_shared<detail::SocketGroup>(std::move(listener), leader.address, leader.port,
+                                              static_cast<int>(at), std::move(world), timeout());
     return result;
   }
 

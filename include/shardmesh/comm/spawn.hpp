@@ -26,7 +26,9 @@ namespace shardmesh::inline v0 {
 /// @returns for each rank its exit status, or 128 + the signal that ended it.
 /// @throws CommError if a process cannot be started.
 template <class Body>
-[[nodiscard]] std::vector<int> spawn_processes(int ranks, Body&& body, unsigned grace_seconds = 20) {
+[[nodiscard]] std::vector<int> spawn_processes(int ranks,
+                                               Body&& body,
+                                               unsigned grace_seconds = 20) {
   int const port = detail::Socket::listen(0).port();
   std::vector<pid_t> children;
   for (int rank = 0; rank < ranks; ++rank) {

@@ -65,8 +65,9 @@ class ThreadsCommunicator {
         members.push_back(rank);
       }
     }
-    std::stable_sort(members.begin(), members.end(), [&wishes](int a, int b) {
-      return wishes[static_cast<std::size_t>(a)].key < wishes[static_cast<std::size_t>(b)].key;
+    std::sort(members.begin(), members.end(), [&wishes](int a, int b) {
+      return std::pair(wishes[static_cast<std::size_t>(a)].key, a) <
+             std::pair(wishes[static_cast<std::size_t>(b)].key, b);
     });
     auto const at = std::find(members.begin(), members.end(), rank_) - members.begin();
     return {group_->child(number, color, members), static_cast<int>(at)};

@@ -62,9 +62,10 @@ template <class Body>
 void launch(threads_on_devices const& options, Body&& body) {
   int const devices = cuda::device_count();
   if (devices == 0) {
-    throw DeviceError(cudaErrorNoDevice,
-                      "shardmesh::launch: threads_on_devices finds no usable GPU; check nvidia-smi, "
-                      "or use threads{n} with tensors in host memory");
+    throw DeviceError(
+        cudaErrorNoDevice,
+        "shardmesh::launch: threads_on_devices finds no usable GPU; check nvidia-smi, "
+        "or use threads{n} with tensors in host memory");
   }
   cuda::connect_devices(devices);
   detail::run_threads({options.ranks, options.timeout},

@@ -41,8 +41,9 @@ template <FloatFormat F>
       return __builtin_bit_cast(float, nan);
     }
   } else if (exponent == e_mask) {
-    return __builtin_bit_cast(float, mantissa == 0 ? (sign | 0x7f800000U)
-                                              : (sign | 0x7f800000U | (mantissa << (23 - m_bits))));
+    return __builtin_bit_cast(float, mantissa == 0
+                                         ? (sign | 0x7f800000U)
+                                         : (sign | 0x7f800000U | (mantissa << (23 - m_bits))));
   }
   int unbiased = static_cast<int>(exponent) - F.bias;
   if (exponent == 0) {
@@ -61,7 +62,7 @@ template <FloatFormat F>
     return __builtin_bit_cast(float, sign | (full >> (-126 - unbiased)));
   }
   return __builtin_bit_cast(float, sign | (static_cast<std::uint32_t>(unbiased + 127) << 23) |
-                              (mantissa << (23 - m_bits)));
+                                       (mantissa << (23 - m_bits)));
 }
 
 /// `value` in format F, rounded to nearest, ties to even. Overflow gives infinity, or NaN where the
@@ -76,9 +77,9 @@ template <FloatFormat F>
   std::uint32_t const word = __builtin_bit_cast(std::uint32_t, value);
   std::uint32_t const sign = (word >> 31) << (e_bits + m_bits);
   std::uint32_t const magnitude = word & 0x7fffffffU;
-  std::uint32_t const nan = F.unsigned_zero ? (1U << (e_bits + m_bits))
-                                            : (sign | (e_mask << m_bits) |
-                                               (ieee ? (1U << (m_bits - 1)) : m_mask));
+  std::uint32_t const nan =
+      F.unsigned_zero ? (1U << (e_bits + m_bits))
+                      : (sign | (e_mask << m_bits) | (ieee ? (1U << (m_bits - 1)) : m_mask));
   std::uint32_t const overflow = ieee ? (sign | (e_mask << m_bits)) : nan;
   if (magnitude > 0x7f800000U) {
     return nan;
@@ -114,7 +115,7 @@ template <FloatFormat F>
   // `kept` carries the implicit bit when the result is normal, so adding lets a carry ripple.
   std::uint32_t const packed =
       biased == 0 ? kept : (static_cast<std::uint32_t>(biased - 1) << m_bits) + kept;
-  std::uint32_t const largest = ieee               ? (e_mask << m_bits) - 1U
+  std::uint32_t const largest = ieee              ? (e_mask << m_bits) - 1U
                                 : F.unsigned_zero ? ((e_mask << m_bits) | m_mask)
                                                   : ((e_mask << m_bits) | m_mask) - 1U;
   if (packed > largest) {

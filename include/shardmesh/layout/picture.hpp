@@ -58,7 +58,10 @@ namespace detail {
 /// column for each range of the second.
 class BlockPicture {
  public:
-  BlockPicture(Layout const& layout, std::size_t row_dim, std::size_t column_dim, PictureStyle style)
+  BlockPicture(Layout const& layout,
+               std::size_t row_dim,
+               std::size_t column_dim,
+               PictureStyle style)
       : layout_(layout),
         row_dim_(row_dim),
         column_dim_(column_dim),

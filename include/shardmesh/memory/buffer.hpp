@@ -22,7 +22,8 @@ class Buffer {
       : data_(Space::allocate(bytes, stream)), size_(bytes), stream_(stream) {}
 
   Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)),
+      : data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
         stream_(other.stream_) {}
 
   Buffer& operator=(Buffer&& other) noexcept {

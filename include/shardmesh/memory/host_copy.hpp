@@ -26,18 +26,18 @@ inline void copy_rows(std::byte* to,
   };
   // A copy of known size is a load and a store instead of a call: single elements are moved so.
   switch (row_bytes) {
-  case 1:
-    return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 1); });
-  case 2:
-    return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 2); });
-  case 4:
-    return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 4); });
-  case 8:
-    return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 8); });
-  case 16:
-    return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 16); });
-  default:
-    return each([row_bytes](std::byte* t, std::byte const* f) { std::memcpy(t, f, row_bytes); });
+    case 1:
+      return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 1); });
+    case 2:
+      return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 2); });
+    case 4:
+      return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 4); });
+    case 8:
+      return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 8); });
+    case 16:
+      return each([](std::byte* t, std::byte const* f) { std::memcpy(t, f, 16); });
+    default:
+      return each([row_bytes](std::byte* t, std::byte const* f) { std::memcpy(t, f, row_bytes); });
   }
 }
 

@@ -85,8 +85,9 @@ template <class Real>
 /// One term more; `avg` combines as `sum`.
 /// @tparam E the element type whose accumulators are combined.
 template <class E>
-[[nodiscard]] SHARDMESH_HD inline Accumulator<E>
-combine(ReduceOp op, Accumulator<E> a, Accumulator<E> b) noexcept {
+[[nodiscard]] SHARDMESH_HD inline Accumulator<E> combine(ReduceOp op,
+                                                         Accumulator<E> a,
+                                                         Accumulator<E> b) noexcept {
   using A = Accumulator<E>;
   bool const ordered = op == ReduceOp::min || op == ReduceOp::max;
   if constexpr (std::is_same_v<A, bool>) {  // as NCCL through PyTorch: sum is "or", product "and"

@@ -80,9 +80,7 @@ class DeviceMesh {
   }
 
   /// Ranks (in the numbering of the whole job) of the caller's group along `dim`, in order.
-  [[nodiscard]] std::vector<int> group_ranks(std::size_t dim) const {
-    return ranks_over({dim});
-  }
+  [[nodiscard]] std::vector<int> group_ranks(std::size_t dim) const { return ranks_over({dim}); }
   [[nodiscard]] std::vector<int> group_ranks(std::string const& name) const {
     return group_ranks(dimension(description(), name));
   }

@@ -58,8 +58,8 @@ class Adam {
   explicit Adam(Model& model, AdamOptions options = {})
       : parameters_(named_parameters<Parameter>(model)), options_(options) {
     for (auto const& parameter : parameters_) {
-      slots_.push_back({zeros_like(parameter.value), zeros_like(parameter.value),
-                        Tensor<float>::zeros({})});
+      slots_.push_back(
+          {zeros_like(parameter.value), zeros_like(parameter.value), Tensor<float>::zeros({})});
     }
   }
 

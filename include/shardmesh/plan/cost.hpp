@@ -13,13 +13,13 @@ namespace shardmesh::inline v0 {
 
 /// What a plan costs, over all ranks; bytes unless said.
 struct PlanCost {
-  index_t exchanges = 0;     ///< collective steps
-  index_t messages = 0;      ///< pairs of ranks that talk, summed over the steps
-  index_t moved = 0;         ///< bytes that cross between ranks
-  index_t most_sent = 0;     ///< by one rank
-  index_t most_received = 0; ///< by one rank
-  index_t most_staging = 0;  ///< temporary bytes on one rank, at once
-  index_t local = 0;         ///< bytes copied within ranks
+  index_t exchanges = 0;      ///< collective steps
+  index_t messages = 0;       ///< pairs of ranks that talk, summed over the steps
+  index_t moved = 0;          ///< bytes that cross between ranks
+  index_t most_sent = 0;      ///< by one rank
+  index_t most_received = 0;  ///< by one rank
+  index_t most_staging = 0;   ///< temporary bytes on one rank, at once
+  index_t local = 0;          ///< bytes copied within ranks
 
   [[nodiscard]] friend constexpr bool operator==(PlanCost const&, PlanCost const&) = default;
 };

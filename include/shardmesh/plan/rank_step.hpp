@@ -143,8 +143,7 @@ class ExchangePlanner {
   /// Is `rank` in the line that serves `receiver`?
   [[nodiscard]] constexpr bool serves(Coordinate const& rank, Coordinate const& line) const {
     for (std::size_t m = 0; m < roles_.size(); ++m) {
-      bool const own_line =
-          roles_[m] == SourceRole::replicates || roles_[m] == SourceRole::keeps;
+      bool const own_line = roles_[m] == SourceRole::replicates || roles_[m] == SourceRole::keeps;
       if (own_line && rank[m] != line[m]) {
         return false;
       }
@@ -175,8 +174,8 @@ class ExchangePlanner {
         }
         continue;
       }
-      for_each_box(receiver, [&](Piece const& target, Coordinate const& holder,
-                                 Piece const& source, Box const& box, index_t slot) {
+      for_each_box(receiver, [&](Piece const& target, Coordinate const& holder, Piece const& source,
+                                 Box const& box, index_t slot) {
         if (same_cut(holder, mine)) {
           Transfer one = transfer(receiver, box, source, mine, target, receiver);
           one.slot = slot + term * box.volume();

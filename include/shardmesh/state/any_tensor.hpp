@@ -64,9 +64,7 @@ class AnyTensor {
   /// Is the calling rank part of its mesh? Always true for plain tensors.
   [[nodiscard]] bool is_member() const noexcept { return member_; }
   /// Is the calling rank the first of its mesh (or the tensor plain)?
-  [[nodiscard]] bool is_first() const {
-    return member_ && ravel(coordinate_, layout_.mesh()) == 0;
-  }
+  [[nodiscard]] bool is_first() const { return member_ && ravel(coordinate_, layout_.mesh()) == 0; }
   /// The mesh of a distributed tensor; empty for a plain one.
   [[nodiscard]] MeshDescription const& mesh() const noexcept { return mesh_; }
   [[nodiscard]] MemoryKind memory() const noexcept { return memory_; }

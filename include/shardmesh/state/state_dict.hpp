@@ -166,9 +166,9 @@ template <class Model>
     if (entry.is_tensor() != other->is_tensor()) {
       return "\"" + entry.key + "\": a tensor against a plain value";
     }
-    std::string const what =
-        entry.is_tensor() ? difference(entry.tensor(), other->tensor())
-                          : (entry.plain() == other->plain() ? "" : "plain values differ");
+    std::string const what = entry.is_tensor()
+                                 ? difference(entry.tensor(), other->tensor())
+                                 : (entry.plain() == other->plain() ? "" : "plain values differ");
     if (!what.empty()) {
       return "\"" + entry.key + "\": " + what;
     }

@@ -57,9 +57,10 @@ concept Visitable = detail::HasVisitMember<std::remove_reference_t<T>> ||
 
 /// A leaf of a model: a tensor, or a plain number or string.
 template <class T>
-concept StateLeaf = AnyDistTensor<T> || AnyPlainTensor<T> || std::integral<std::remove_cvref_t<T>> ||
-                    std::floating_point<std::remove_cvref_t<T>> ||
-                    std::same_as<std::remove_cvref_t<T>, std::string>;
+concept StateLeaf =
+    AnyDistTensor<T> || AnyPlainTensor<T> || std::integral<std::remove_cvref_t<T>> ||
+    std::floating_point<std::remove_cvref_t<T>> ||
+    std::same_as<std::remove_cvref_t<T>, std::string>;
 
 /// Calls `visitor(name, member)` for each member of a visitable value.
 template <Visitable T, class Visitor>

@@ -22,10 +22,7 @@ namespace shardmesh::inline v0 {
 /// @tparam Space memory space of the local part.
 ///
 /// A handle: copies share the local elements. On a rank outside the mesh the local shape is (0).
-template <Element T,
-          class Mesh,
-          PlacementTuple P = PlacementList,
-          MemorySpace Space = HostMemory>
+template <Element T, class Mesh, PlacementTuple P = PlacementList, MemorySpace Space = HostMemory>
 class DistTensor {
  public:
   using value_type = T;

@@ -45,7 +45,6 @@ template <class T, class Space>
   return false;
 }
 
-
 }  // namespace detail
 
 /// Distributes a whole tensor over a mesh.

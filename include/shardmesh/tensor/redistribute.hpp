@@ -97,8 +97,7 @@ template <AnyDistTensor Source, PlacementTuple Q>
 /// @collective over source.mesh().
 template <AnyDistTensor Source>
 [[nodiscard]] Tensor<typename Source::value_type, typename Source::memory_space> full_tensor(
-    Source const& source,
-    typename Source::Stream stream = {}) {
+    Source const& source, typename Source::Stream stream = {}) {
   PlacementList const replicated(source.mesh().shape().size(), Placement{});
   return redistribute(source, replicated, stream).to_local();
 }
@@ -109,8 +108,7 @@ template <AnyDistTensor Source>
 /// @collective over source.mesh().
 template <AnyDistTensor Source>
 [[nodiscard]] Tensor<typename Source::value_type, typename Source::memory_space> gather_to_first(
-    Source const& source,
-    typename Source::Stream stream = {}) {
+    Source const& source, typename Source::Stream stream = {}) {
   if (!source.mesh().is_member()) {
     return {};
   }

@@ -10,8 +10,8 @@
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/memory/buffer.hpp>
-#include <shardmesh/memory/host.hpp>
 #include <shardmesh/memory/copy.hpp>
+#include <shardmesh/memory/host.hpp>
 
 namespace shardmesh::inline v0 {
 

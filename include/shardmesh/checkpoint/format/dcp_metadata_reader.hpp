@@ -128,8 +128,8 @@ class DcpMetadataReader {
                                    "; only torch.strided is supported");
     }
     if (tree.is(state[0], PickleKind::global, PickleGlobal::unsupported_dtype)) {
-      schema_.unsupported(
-          state[0], "tensor \"" + escaped(fqn) + "\" has an element type that shardmesh has not");
+      schema_.unsupported(state[0], "tensor \"" + escaped(fqn) +
+                                        "\" has an element type that shardmesh has not");
     }
     if (!tree.is(state[0], PickleKind::global, PickleGlobal::dtype)) {
       schema_.fail(state[0], "tensor \"" + escaped(fqn) + "\" has no element type");
@@ -267,9 +267,10 @@ class DcpMetadataReader {
     auto& chunks = std::get<TensorMetadata>(target.value).chunks;
     Shape const at = schema_.torch_size(offset, "the offset of an item");
     auto const& order = order_[entry];
-    auto const found = std::lower_bound(
-        order.begin(), order.end(), at,
-        [&](std::uint32_t i, Shape const& x) { return before(chunks[i].offsets, x); });
+    auto const found =
+        std::lower_bound(order.begin(), order.end(), at, [&](std::uint32_t i, Shape const& x) {
+          return before(chunks[i].offsets, x);
+        });
     if (found == order.end() || !(chunks[*found].offsets == at)) {
       schema_.fail(key, "storage_data has an item for \"" + escaped(target.fqn) + "\" at " +
                             to_string(at) + ", where the tensor has no chunk");

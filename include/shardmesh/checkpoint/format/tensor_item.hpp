@@ -20,9 +20,9 @@ namespace shardmesh::inline v0::format {
 struct TensorItem {
   DType dtype = DType::float32;
   Shape sizes;
-  Shape strides;        ///< bytes per step
+  Shape strides;          ///< bytes per step
   std::size_t first = 0;  ///< byte of the first element
-  ByteSpan storage;     ///< views into the item
+  ByteSpan storage;       ///< views into the item
 };
 
 namespace detail {
@@ -114,8 +114,7 @@ inline void add_leading_records(ZipWriter& zip, ByteSpan pickle, std::uint64_t a
 class TensorItemFrame {
  public:
   TensorItemFrame(DType dtype, Shape const& sizes, std::uint64_t alignment = 64)
-      : zip_(alignment),
-        payload_(static_cast<std::uint64_t>(volume(sizes)) * size_of(dtype)) {
+      : zip_(alignment), payload_(static_cast<std::uint64_t>(volume(sizes)) * size_of(dtype)) {
     detail::add_leading_records(zip_, write_tensor_pickle(dtype, sizes), alignment);
     zip_.add_external("archive/data/0", payload_);
   }

@@ -18,8 +18,8 @@ namespace shardmesh::inline v0::format {
 struct TensorPickle {
   DType dtype = DType::float32;
   Shape sizes;
-  Shape strides;                 ///< in elements
-  index_t storage_offset = 0;    ///< elements
+  Shape strides;               ///< in elements
+  index_t storage_offset = 0;  ///< elements
   std::uint64_t storage_bytes = 0;
 
   [[nodiscard]] friend bool operator==(TensorPickle const&, TensorPickle const&) = default;

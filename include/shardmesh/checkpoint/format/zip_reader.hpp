@@ -18,10 +18,10 @@ namespace shardmesh::inline v0::format {
 
 /// A record of an archive.
 struct ZipEntry {
-  std::string name;         ///< with the archive's prefix
-  std::uint64_t offset = 0; ///< of its bytes, from the start of the archive
+  std::string name;          ///< with the archive's prefix
+  std::uint64_t offset = 0;  ///< of its bytes, from the start of the archive
   std::uint64_t size = 0;
-  std::uint32_t crc = 0;    ///< 0 for "not computed"
+  std::uint32_t crc = 0;  ///< 0 for "not computed"
 };
 
 /// An archive as torch.save writes it: stored records only, one prefix, a zip64 directory.
@@ -87,8 +87,7 @@ class ZipReader {
 
   void find_directory() {
     std::uint64_t const size = source_.size();
-    if (size < 22 || at<std::uint32_t>(size - 22) != zip_end ||
-        at<std::uint16_t>(size - 2) != 0) {
+    if (size < 22 || at<std::uint32_t>(size - 22) != zip_end || at<std::uint16_t>(size - 2) != 0) {
       fail(size, "the archive does not end as one (truncated?)");
     }
     std::uint64_t const end = size - 22;
@@ -231,8 +230,8 @@ class ZipReader {
                                          ZipEntry const& entry,
                                          std::string const& path = "(memory)",
                                          std::uint64_t position = 0) {
-  ByteSpan const bytes = archive.subspan(static_cast<std::size_t>(entry.offset),
-                                         static_cast<std::size_t>(entry.size));
+  ByteSpan const bytes =
+      archive.subspan(static_cast<std::size_t>(entry.offset), static_cast<std::size_t>(entry.size));
   if (entry.crc != 0 && crc32_of(bytes) != entry.crc) {
     fail_corrupt(SpanSource(archive, path, position), entry.offset,
                  "shardmesh::read_zip: the record \"" + escaped(entry.name) +

@@ -26,8 +26,8 @@ namespace detail {
 /// Throws what the operating system said of a file.
 [[noreturn]] inline void throw_io(std::string const& path, std::string const& operation) {
   int const code = errno;
-  throw IoError(path, code, "shardmesh: cannot " + operation + " " + path + ": " +
-                                std::strerror(code));
+  throw IoError(path, code,
+                "shardmesh: cannot " + operation + " " + path + ": " + std::strerror(code));
 }
 
 }  // namespace detail
@@ -40,7 +40,7 @@ class File {
   /// @throws IoError
   [[nodiscard]] static File open(std::string const& path) {
     File file(path, ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-    struct stat status {};
+    struct stat status{};
     if (::fstat(file.descriptor_, &status) != 0) {
       detail::throw_io(path, "read the size of");
     }
@@ -158,7 +158,7 @@ class File {
 /// Directories and names on a POSIX file system.
 struct PosixStorage {
   [[nodiscard]] static bool exists(std::string const& path) {
-    struct stat status {};
+    struct stat status{};
     return ::lstat(path.c_str(), &status) == 0;
   }
 
@@ -241,7 +241,7 @@ struct PosixStorage {
   /// Removes a directory and the files in it. Subdirectories are removed the same way; symbolic
   /// links are removed, not followed. What is already gone is no error.
   static void remove_all(std::string const& path) {
-    struct stat status {};
+    struct stat status{};
     if (::lstat(path.c_str(), &status) != 0) {
       return;
     }

@@ -62,7 +62,8 @@ class Socket {
         throw DeadlinePassed{};
       }
       pollfd entry{descriptor_, events, 0};
-      int const ready = ::poll(&entry, 1, static_cast<int>(std::min<std::int64_t>(left.count(), 1000)));
+      int const ready =
+          ::poll(&entry, 1, static_cast<int>(std::min<std::int64_t>(left.count(), 1000)));
       if (ready > 0) {
         return;
       }

@@ -192,9 +192,9 @@ class SocketGroup {
       try {
         send_frame(peers_[i], data, sequence_, packed, deadline);
       } catch (ConnectionClosed const&) {
-        fail_all(static_cast<int>(i), RankFailed(world_[i], "shardmesh: rank " +
-                                                                std::to_string(world_[i]) +
-                                                                " has ended"));
+        fail_all(
+            static_cast<int>(i),
+            RankFailed(world_[i], "shardmesh: rank " + std::to_string(world_[i]) + " has ended"));
       }
     }
     ++sequence_;

@@ -139,7 +139,9 @@ class ThreadGroup {
   void wait(std::unique_lock<std::mutex>& lock, std::string_view operation) {
     unsigned long const mine = generation_;
     auto const deadline = std::chrono::steady_clock::now() + job_->timeout();
-    auto const woken = [&] { return generation_ != mine || job_->failed() || !absent(true).empty(); };
+    auto const woken = [&] {
+      return generation_ != mine || job_->failed() || !absent(true).empty();
+    };
     bool const in_time = job_->changed.wait_until(lock, deadline, woken);
     if (generation_ != mine) {
       return;
@@ -170,8 +172,8 @@ class ThreadGroup {
     for (std::size_t i = 1; i < operations_.size(); ++i) {
       if (operations_[i] != operations_[0]) {
         mismatch_ = "shardmesh: ranks made different calls: rank " + std::to_string(world_[0]) +
-                    " is in " + operations_[0] + ", rank " + std::to_string(world_[i]) +
-                    " is in " + operations_[i] + "; every rank must make the same calls";
+                    " is in " + operations_[0] + ", rank " + std::to_string(world_[i]) + " is in " +
+                    operations_[i] + "; every rank must make the same calls";
         return;
       }
     }

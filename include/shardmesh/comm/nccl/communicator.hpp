@@ -27,8 +27,7 @@ class NcclCommunicator {
  public:
   static constexpr bool shared_address_space = false;
   template <class Space>
-  static constexpr bool moves =
-      std::is_same_v<Space, CudaMemory> || Control::template moves<Space>;
+  static constexpr bool moves = std::is_same_v<Space, CudaMemory> || Control::template moves<Space>;
 
   NcclCommunicator() = default;
 

@@ -15,8 +15,10 @@ namespace shardmesh::inline v0 {
 namespace detail {
 
 /// One 3-D copy: the two innermost dimensions of `copy`, from `from` to `to`.
-inline void
-copy_slices(CollapsedCopy const& copy, std::byte const* from, std::byte* to, CudaStream stream) {
+inline void copy_slices(CollapsedCopy const& copy,
+                        std::byte const* from,
+                        std::byte* to,
+                        CudaStream stream) {
   std::size_t const slices = copy.extent.size() - 2;
   std::size_t const rows = slices + 1;
   auto const bytes = [](index_t n) { return static_cast<std::size_t>(n); };

@@ -72,8 +72,8 @@ struct ChunkedReduce {
 /// The parameters stay where the launch puts them: a functor that a library copies, as Thrust's
 /// for_each does, would have its 2 KiB of addresses copied to the stack of every thread.
 template <class E>
-__attribute__((visibility("hidden"))) __global__ void
-reduce_kernel(__grid_constant__ ChunkedReduce<E> const reduce) {
+__attribute__((visibility("hidden"))) __global__ void reduce_kernel(
+    __grid_constant__ ChunkedReduce<E> const reduce) {
   index_t const chunks = (reduce.count + reduce.width - 1) / reduce.width;
   index_t const step = static_cast<index_t>(gridDim.x) * blockDim.x;
   for (index_t chunk = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x; chunk < chunks;

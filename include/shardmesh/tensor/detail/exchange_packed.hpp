@@ -26,7 +26,7 @@ struct PeerTraffic {
 
 /// Groups the transfers of all jobs by peer.
 [[nodiscard]] inline std::vector<PeerTraffic> by_peer(std::span<ExchangeJob const> jobs,
-                                                      std::vector<Transfer> RankStep::*side,
+                                                      std::vector<Transfer> RankStep::* side,
                                                       int ranks) {
   std::vector<PeerTraffic> traffic(static_cast<std::size_t>(ranks));
   for (std::size_t j = 0; j < jobs.size(); ++j) {
@@ -61,8 +61,8 @@ void exchange_packed(Comm const& comm,
     Transfer const& first = *traffic.transfers.front().transfer;
     ExchangeJob const& job = jobs[traffic.transfers.front().job];
     if (traffic.transfers.size() == 1 && is_contiguous(first.box.extent, first.source)) {
-      auto const* data = static_cast<std::byte const*>(job.source) +
-                         byte_offset(first.source, size_of(job.dtype));
+      auto const* data =
+          static_cast<std::byte const*>(job.source) + byte_offset(first.source, size_of(job.dtype));
       outgoing.push_back({peer, const_cast<std::byte*>(data), traffic.bytes});
       continue;
     }

@@ -61,9 +61,9 @@ void exchange_shared(Comm const& comm,
       }
       SharedEntry theirs;
       std::memcpy(&theirs, all[peer].data() + sizeof(events) + j * sizeof(theirs), sizeof(theirs));
-      Space::copy(copy_of(one, jobs[j].source, theirs.target, theirs.staging,
-                          size_of(jobs[j].dtype)),
-                  stream);
+      Space::copy(
+          copy_of(one, jobs[j].source, theirs.target, theirs.staging, size_of(jobs[j].dtype)),
+          stream);
     }
   }
   Space::record(done, stream);

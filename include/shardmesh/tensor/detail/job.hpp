@@ -85,7 +85,8 @@ namespace detail {
   if (one.slot < 0) {
     return copy_between(source, one.source, target, one.target, one.box.extent, element_bytes);
   }
-  auto* slot = static_cast<std::byte*>(staging) + static_cast<std::size_t>(one.slot) * element_bytes;
+  auto* slot =
+      static_cast<std::byte*>(staging) + static_cast<std::size_t>(one.slot) * element_bytes;
   return copy_between(source, one.source, slot, packed(one.box.extent), one.box.extent,
                       element_bytes);
 }
