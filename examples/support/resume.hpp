@@ -5,6 +5,7 @@
 // The main job, the same on every engine and in every memory space: resume a hybrid-sharded model
 // from a checkpoint, train on, save, resume on another mesh, and compare the full state bit by bit.
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -237,20 +238,23 @@ class Job {
   std::vector<Phase> phases_;
 };
 
-/// Prints the summary; returns false if any state differed.
-inline bool print_summary(std::vector<Phase> const& phases) {
+[[nodiscard]] inline bool all_equal(std::vector<Phase> const& phases) {
+  return std::none_of(phases.begin(), phases.end(), [](Phase const& one) {
+    return one.compared.find("DIFFERS") != std::string::npos;
+  });
+}
+
+inline void print_summary(std::vector<Phase> const& phases) {
   std::printf("\n%-8s %5s  %7s %9s  %-11s %10s %10s %10s\n", "mesh", "ranks", "tensors", "bytes",
               "full state", "loss first", "loss last", "tensors/s");
-  bool equal = true;
   for (Phase const& one : phases) {
     std::printf("%-8s %5d  %7zu %9zu  %-11s %10.6f %10.6f %10.0f\n", one.mesh.c_str(), one.ranks,
                 one.tensors, one.bytes, one.compared.c_str(), static_cast<double>(one.first_loss),
                 static_cast<double>(one.last_loss), one.tensors_per_second);
-    equal = equal && one.compared.find("DIFFERS") == std::string::npos;
   }
-  std::printf("%s\n", equal ? "Every resumed state is bit-equal to the state that was saved."
-                            : "A resumed state DIFFERS from the state that was saved.");
-  return equal;
+  std::printf("%s\n", all_equal(phases)
+                          ? "Every resumed state is bit-equal to the state that was saved."
+                          : "A resumed state DIFFERS from the state that was saved.");
 }
 
 }  // namespace resume
