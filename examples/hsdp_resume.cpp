@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <shardmesh/processes.hpp>
 #include <shardmesh/shardmesh.hpp>
 #ifdef EXAMPLE_WITH_CUDA
 #include <shardmesh/cuda.hpp>

@@ -2,9 +2,6 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-/// Communicators that need no CUDA, NCCL or MPI.
+/// The communicator concept and the engine `threads`; the others are included by name.
 #include <shardmesh/comm/communicator.hpp>
-#include <shardmesh/comm/environment.hpp>
-#include <shardmesh/comm/sockets.hpp>
-#include <shardmesh/comm/spawn.hpp>
 #include <shardmesh/comm/threads.hpp>

@@ -2,8 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-/// Everything that needs no CUDA, NCCL or MPI. Backends are included by name:
-/// <shardmesh/cuda.hpp>, <shardmesh/nccl.hpp>; safetensors by <shardmesh/checkpoint/safetensors.hpp>.
+/// The library with its embedded engine, threads. What needs more than the standard library and zlib
+/// is included by name: processes under a launcher by <shardmesh/processes.hpp>, devices by
+/// <shardmesh/cuda.hpp> and <shardmesh/nccl.hpp>, safetensors by
+/// <shardmesh/checkpoint/load_any.hpp>.
 #include <shardmesh/checkpoint.hpp>
 #include <shardmesh/comm.hpp>
 #include <shardmesh/core.hpp>

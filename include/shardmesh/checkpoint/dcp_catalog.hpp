@@ -145,21 +145,24 @@ class DcpCatalog {
                              " went through " + info.transforms.front() +
                              " when it was saved, which is not supported; save it without");
     }
-    auto found = files_.find(info.relative_path);
-    if (found == files_.end()) {
-      found = files_.emplace(info.relative_path, File::open(directory_ + "/" + info.relative_path))
-                  .first;
+    auto const [found, is_new] = file_index_.emplace(info.relative_path, files_.size());
+    if (is_new) {
+      try {
+        files_.push_back(File::open(directory_ + "/" + info.relative_path));
+      } catch (...) {
+        file_index_.erase(found);
+        throw;
+      }
     }
-    return found->second;
+    return files_[found->second];
   }
 
   std::string directory_;
   format::DcpMetadata metadata_;
   std::unordered_map<std::string, std::size_t> index_;
   std::vector<StoredTensor> tensors_;  ///< by entry; empty ones for plain values
-  std::unordered_map<std::string, File> files_;
+  std::unordered_map<std::string, std::size_t> file_index_;
+  std::vector<File> files_;
 };
-
-static_assert(Catalog<DcpCatalog<>>);
 
 }  // namespace shardmesh::inline v0

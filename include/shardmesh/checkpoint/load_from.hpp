@@ -6,7 +6,6 @@
 #include <exception>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <shardmesh/checkpoint/stored.hpp>
@@ -116,9 +115,7 @@ template <Catalog C>
   }
   std::string prefix;
   for (std::size_t depth = 0; depth + 1 < entry.path.size(); ++depth) {
-    prefix += (prefix.empty() ? "" : ".") + (entry.path[depth].index() == 0
-                                                 ? std::get<0>(entry.path[depth])
-                                                 : std::to_string(std::get<1>(entry.path[depth])));
+    prefix += (prefix.empty() ? "" : ".") + to_string(entry.path[depth]);
     if (!catalog.contains(prefix) || catalog.tensor(prefix) != nullptr) {
       continue;
     }
@@ -126,17 +123,16 @@ template <Catalog C>
     bool good = true;
     for (std::size_t i = depth + 1; good && i < entry.path.size(); ++i) {
       good = false;
-      if (auto const* list = part.get<Value::List>();
-          list != nullptr && entry.path[i].index() == 1) {
-        auto const at = static_cast<std::size_t>(std::get<1>(entry.path[i]));
+      if (auto const* list = part.get<Value::List>(); list != nullptr && !entry.path[i].is_key()) {
+        auto const at = static_cast<std::size_t>(entry.path[i].index());
         if (at < list->size()) {
           part = Value((*list)[at]);
           good = true;
         }
       } else if (auto const* dict = part.get<Value::Dict>();
-                 dict != nullptr && entry.path[i].index() == 0) {
+                 dict != nullptr && entry.path[i].is_key()) {
         for (auto const& [name, value] : *dict) {
-          if (name == std::get<0>(entry.path[i])) {
+          if (name == entry.path[i].key()) {
             part = Value(value);
             good = true;
             break;
@@ -152,20 +148,23 @@ template <Catalog C>
 }
 
 /// What was read for one entry, before anything is overwritten.
-using Staged = std::variant<std::vector<std::byte>, Value>;
+struct Staged {
+  std::vector<std::byte> bytes;  ///< of a tensor
+  Value value;                   ///< of anything else
+};
 
 template <Catalog C>
 [[nodiscard]] std::vector<Staged> stage(C& catalog, StateDict const& dict) {
   std::vector<Staged> staged;
   for (StateEntry const& entry : dict) {
     if (!entry.is_tensor()) {
-      staged.emplace_back(stage_value(catalog, entry));
+      staged.push_back({{}, stage_value(catalog, entry)});
       continue;
     }
     if (!catalog.contains(entry.key)) {
       throw_missing(entry.key, catalog.describe(), catalog.keys());
     }
-    staged.emplace_back(stage_tensor(catalog, entry.key, entry.tensor()));
+    staged.push_back({stage_tensor(catalog, entry.key, entry.tensor()), {}});
   }
   return staged;
 }
@@ -224,9 +223,9 @@ void load_from(Comm const& comm, Open&& open, StateDict& dict) {
   auto part = staged.begin();
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor()) {
-      entry.tensor().assign(std::get<0>(*part));
+      entry.tensor().assign(part->bytes);
     } else {
-      values.emplace_back(entry.key, std::move(std::get<1>(*part)));
+      values.emplace_back(entry.key, std::move(part->value));
     }
     ++part;
   }

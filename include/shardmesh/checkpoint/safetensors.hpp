@@ -244,8 +244,6 @@ class SafetensorsCatalog {
   std::unordered_map<std::string, Entry> tensors_;
 };
 
-static_assert(Catalog<SafetensorsCatalog>);
-
 /// Writes the tensors of a state dict that are whole on this rank (plain ones and replicas) to one
 /// safetensors file; plain values are left out. The file appears when it is complete and on the disk.
 /// No communication: call it on one rank, e.g. with `full_state_dict`.

@@ -126,6 +126,9 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
     if (in_list_ || stack_.empty()) {
       return problem("a string out of place");
     }
+    if (value.find('\0') != value.npos) {
+      return problem("a string with a NUL");
+    }
     stack_.back()->members.back().text = std::move(value);
     return true;
   }
@@ -210,8 +213,13 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
   for (JsonMember const& part : member.members) {
     if (part.name == "dtype" && part.text) {
       dtype = part.text;
-    } else if (part.name == "shape" && part.is_list && part.numbers.size() <= max_rank) {
+    } else if (part.name == "shape" && part.is_list) {
       has_shape = true;
+      if (part.numbers.size() > max_rank) {
+        throw UnsupportedError("shardmesh: " + path + ": \"" + escaped(member.name) + "\" has " +
+                               std::to_string(part.numbers.size()) +
+                               " dimensions; at most 8 are supported");
+      }
       for (std::uint64_t const extent : part.numbers) {
         if (!std::in_range<index_t>(extent)) {
           refuse_entry(path, member.name, "an extent that does not fit 63 bits");
@@ -288,10 +296,36 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
   return header;
 }
 
+namespace detail {
+
+/// Refuses names that could be written but not read again.
+inline void check_writable(SafetensorsHeader const& header) {
+  std::set<std::string_view> seen;
+  for (SafetensorsEntry const& entry : header.tensors) {
+    if (!is_utf8(entry.name) || entry.name.find('\0') != std::string::npos ||
+        entry.name == "__metadata__" || !seen.insert(entry.name).second) {
+      throw InvalidArgument(
+          "shardmesh: \"" + escaped(entry.name) +
+          "\" cannot name a tensor of a safetensors file: names are UTF-8 without "
+          "NUL, not __metadata__, and stand once; rename it");
+    }
+  }
+  for (auto const& [name, value] : header.metadata) {
+    if (!is_utf8(name + value) || (name + value).find('\0') != std::string::npos) {
+      throw InvalidArgument("shardmesh: the metadata \"" + escaped(name) +
+                            "\" of a safetensors file is not UTF-8 without NUL");
+    }
+  }
+}
+
+}  // namespace detail
+
 /// The first bytes of a safetensors file: length, JSON, spaces up to a multiple of 8. `begin` and
 /// `end` of the entries are filled here, in the given order.
-/// @throws UnsupportedError for complex128, which the format has not.
+/// @throws UnsupportedError for complex128, which the format has not; InvalidArgument for names and
+///         metadata that no reader would accept.
 [[nodiscard]] inline Bytes write_safetensors_header(SafetensorsHeader& header) {
+  detail::check_writable(header);
   nlohmann::ordered_json json;
   if (!header.metadata.empty()) {
     for (auto const& [name, value] : header.metadata) {

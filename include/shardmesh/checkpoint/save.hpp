@@ -26,19 +26,19 @@ namespace shardmesh::inline v0 {
 namespace detail {
 
 /// What this rank has of one item of its offer.
-struct OfferSource {
+struct SaveSource {
   AnyTensor const* tensor = nullptr;
   Shape local;          ///< of the box, in the local tensor
   format::Bytes value;  ///< the archive of a plain value
 };
 
 /// What this rank could write, and where it would take it from.
-struct Offer {
+struct SaveOffer {
   std::vector<SaveItem> items;
-  std::vector<OfferSource> sources;  ///< by item
+  std::vector<SaveSource> sources;  ///< by item
 };
 
-inline void offer_tensor(StateEntry const& entry, Offer& offer) {
+inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
   AnyTensor const& tensor = entry.tensor();
   if (tensor.layout().has_partial()) {
     throw InvalidArgument("shardmesh::save: \"" + entry.key + "\" is " +
@@ -64,8 +64,8 @@ inline void offer_tensor(StateEntry const& entry, Offer& offer) {
   }
 }
 
-[[nodiscard]] inline Offer make_offer(StateDict const& dict) {
-  Offer offer;
+[[nodiscard]] inline SaveOffer make_offer(StateDict const& dict) {
+  SaveOffer offer;
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor()) {
       offer_tensor(entry, offer);
@@ -86,7 +86,7 @@ inline void offer_tensor(StateEntry const& entry, Offer& offer) {
 inline void write_box(File const& file,
                       std::uint64_t offset,
                       SaveItem const& item,
-                      OfferSource const& source) {
+                      SaveSource const& source) {
   format::TensorItemFrame const frame(*item.dtype, item.box.extent);
   std::size_t const bytes = size_of(*item.dtype);
   std::vector<std::byte> elements(static_cast<std::size_t>(frame.payload()));
@@ -106,7 +106,7 @@ inline void write_box(File const& file,
 /// Writes this rank's data file, if it has anything to write, and brings it to the disk.
 inline void write_data(std::string const& directory,
                        int rank,
-                       Offer const& offer,
+                       SaveOffer const& offer,
                        std::vector<PlacedItem> const& plan) {
   std::unordered_map<std::string, std::size_t> own;
   for (std::size_t i = 0; i < offer.items.size(); ++i) {
@@ -120,7 +120,7 @@ inline void write_data(std::string const& directory,
     if (!file) {
       file = File::create(directory + "/" + data_file_name(rank));
     }
-    OfferSource const& source = offer.sources[own.at(item_id(placed.item))];
+    SaveSource const& source = offer.sources[own.at(item_id(placed.item))];
     if (placed.item.dtype) {
       write_box(*file, placed.offset, placed.item, source);
     } else {
@@ -146,8 +146,8 @@ inline void write_data(std::string const& directory,
           {item.key, item.path, format::TensorMetadata{*item.dtype, item.shape, {}}});
     }
     if (item.dtype) {
-      std::get<format::TensorMetadata>(metadata.entries[at->second].value)
-          .chunks.push_back({item.box.offset, item.box.extent, info});
+      metadata.entries[at->second].value.tensor()->chunks.push_back(
+          {item.box.offset, item.box.extent, info});
     }
   }
   return metadata;
@@ -225,7 +225,7 @@ void save(Comm const& comm, std::string directory, StateDict const& dict) {
     }
     detail::agree_on_failure(comm, "shardmesh::save", error);
   };
-  detail::Offer offer;
+  detail::SaveOffer offer;
   std::string temporary;
   together([&] { offer = detail::make_offer(dict); });
   std::vector<std::vector<SaveItem>> offers;

@@ -87,13 +87,19 @@ struct Candidates {
 
 /// Does every tensor have each element once? Volumes must add up, and no two boxes may overlap.
 inline void check_coverage(std::vector<Candidates> const& candidates) {
-  std::unordered_map<std::string, std::vector<SaveItem const*>> tensors;
+  std::unordered_map<std::string, std::size_t> index;
+  std::vector<std::vector<SaveItem const*>> tensors;
   for (Candidates const& one : candidates) {
     if (one.item->dtype) {
-      tensors[one.item->key].push_back(one.item);
+      auto const [at, is_new] = index.emplace(one.item->key, tensors.size());
+      if (is_new) {
+        tensors.emplace_back();
+      }
+      tensors[at->second].push_back(one.item);
     }
   }
-  for (auto const& [key, items] : tensors) {
+  for (auto const& items : tensors) {
+    std::string const& key = items.front()->key;
     index_t covered = 0;
     for (std::size_t i = 0; i < items.size(); ++i) {
       covered += items[i]->box.volume();

@@ -4,6 +4,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
 #include <string>
@@ -62,7 +63,8 @@ template <Communicator Comm, class T>
   std::vector<T> values(all.size());
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank].size() != sizeof(T)) {
-      throw MismatchError("shardmesh::all_gather_value: rank " + std::to_string(rank) + " sent " +
+      throw MismatchError("shardmesh::all_gather_value: rank " +
+                          std::to_string(comm.world_ranks()[rank]) + " sent " +
                           std::to_string(all[rank].size()) + " bytes instead of " +
                           std::to_string(sizeof(T)) + "; all ranks must make the same call");
     }
@@ -104,17 +106,154 @@ void check_agreement(Comm const& comm, std::string_view what, std::string_view t
 
 /// Turns a failure that only some ranks see into the same error on all of them.
 /// @param problem what is wrong on this rank; empty if nothing.
-/// @throws E on every rank, naming the first rank with a problem, if there is one.
+/// @throws E on every rank, naming the first rank with a problem (in the numbering of the whole
+///         job), if there is one.
 /// @collective over `comm`.
 template <class E, Communicator Comm>
 void throw_together(Comm const& comm, std::string_view problem) {
   auto const problems = all_gather_text(comm, problem);
   for (std::size_t rank = 0; rank < problems.size(); ++rank) {
     if (!problems[rank].empty()) {
-      throw E(problems[rank] + " [rank " + std::to_string(comm.world_ranks()[rank]) + " of " +
-              std::to_string(problems.size()) + "]");
+      throw E(problems[rank] + " [rank " + std::to_string(comm.world_ranks()[rank]) + "]");
     }
   }
 }
+
+namespace detail {
+
+/// What one rank brings to an exchange.
+struct Offer {
+  std::vector<Message> sends;
+  std::vector<Message> receives;
+  std::size_t bytes = 0;  ///< of the packed offer; data may follow
+};
+
+/// The place of each message to receive among its sender's sends: what every rank finds alike from
+/// everybody's offer, before anything is moved.
+class MessageMatcher {
+ public:
+  /// @param world the ranks in the numbering of the whole job.
+  MessageMatcher(std::vector<Offer> const& offers, std::vector<int> const& world)
+      : offers_(offers), world_(world) {}
+
+  /// For each message that `rank` receives, the number of the message in its sender's sends.
+  /// @throws MismatchError naming both ranks if a message has no counterpart of its size.
+  [[nodiscard]] std::vector<std::size_t> match(int rank) const {
+    Offer const& mine = offers_[static_cast<std::size_t>(rank)];
+    std::vector<std::size_t> next(offers_.size(), 0);
+    std::vector<std::size_t> found;
+    for (Message const& wanted : mine.receives) {
+      check_peer(rank, wanted);
+      auto const peer = static_cast<std::size_t>(wanted.peer);
+      std::size_t& position = next[peer];
+      find(offers_[peer].sends, rank, position);
+      if (position == offers_[peer].sends.size() ||
+          offers_[peer].sends[position].bytes != wanted.bytes) {
+        refuse(rank, wanted.peer, wanted.bytes, position);
+      }
+      found.push_back(position++);
+    }
+    for (std::size_t peer = 0; peer < offers_.size(); ++peer) {
+      find(offers_[peer].sends, rank, next[peer]);
+      if (next[peer] < offers_[peer].sends.size()) {
+        throw MismatchError("shardmesh::exchange: rank " + name(static_cast<int>(peer)) +
+                            " sends " + std::to_string(offers_[peer].sends[next[peer]].bytes) +
+                            " bytes to rank " + name(rank) + ", which does not expect them");
+      }
+    }
+    return found;
+  }
+
+  /// @throws MismatchError, the same on every rank, if a message of any rank does not match.
+  void check_all() const {
+    for (std::size_t rank = 0; rank < offers_.size(); ++rank) {
+      for (Message const& one : offers_[rank].sends) {
+        check_peer(static_cast<int>(rank), one);
+      }
+    }
+    for (std::size_t rank = 0; rank < offers_.size(); ++rank) {
+      static_cast<void>(match(static_cast<int>(rank)));
+    }
+  }
+
+ private:
+  static void find(std::vector<Message> const& sends, int receiver, std::size_t& position) {
+    while (position < sends.size() && sends[position].peer != receiver) {
+      ++position;
+    }
+  }
+
+  [[nodiscard]] std::string name(int rank) const {
+    return std::to_string(world_[static_cast<std::size_t>(rank)]);
+  }
+
+  void check_peer(int rank, Message const& one) const {
+    if (one.peer < 0 || static_cast<std::size_t>(one.peer) >= offers_.size()) {
+      throw MismatchError("shardmesh::exchange: rank " + name(rank) + " has a message for rank " +
+                          std::to_string(one.peer) + " of a group of " +
+                          std::to_string(offers_.size()) + "; peers are ranks of the group");
+    }
+  }
+
+  [[noreturn]] void refuse(int rank, int peer, std::size_t bytes, std::size_t position) const {
+    auto const& sends = offers_[static_cast<std::size_t>(peer)].sends;
+    throw MismatchError("shardmesh::exchange: rank " + name(rank) + " expects " +
+                        std::to_string(bytes) + " bytes from rank " + name(peer) +
+                        ", which sends " +
+                        (position < sends.size() ? std::to_string(sends[position].bytes) + " bytes"
+                                                 : std::string("nothing")));
+  }
+
+  std::vector<Offer> const& offers_;
+  std::vector<int> const& world_;
+};
+
+/// An offer as bytes, for the other ranks.
+[[nodiscard]] inline std::vector<std::byte> pack_offer(std::span<Message const> sends,
+                                                       std::span<Message const> receives) {
+  std::uint64_t const counts[2] = {sends.size(), receives.size()};
+  std::vector<std::byte> packed;
+  auto const append = [&packed](std::span<std::byte const> bytes) {
+    packed.insert(packed.end(), bytes.begin(), bytes.end());
+  };
+  append(std::as_bytes(std::span(counts)));
+  append(std::as_bytes(sends));
+  append(std::as_bytes(receives));
+  return packed;
+}
+
+/// Everybody's offer; the addresses in it are those of their ranks.
+/// @throws MismatchError, the same on every rank, if the messages do not match in pairs.
+[[nodiscard]] inline std::vector<Offer> read_offers(std::vector<std::vector<std::byte>> const& all,
+                                                    std::vector<int> const& world) {
+  std::vector<Offer> offers(all.size());
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    std::uint64_t counts[2] = {};
+    std::size_t const most = all[rank].size() / sizeof(Message);
+    bool legal = all[rank].size() >= sizeof(counts);
+    if (legal) {
+      std::memcpy(counts, all[rank].data(), sizeof(counts));
+      legal = counts[0] <= most && counts[1] <= most &&
+              sizeof(counts) + (counts[0] + counts[1]) * sizeof(Message) <= all[rank].size();
+    }
+    if (!legal) {
+      throw MismatchError("shardmesh::exchange: rank " + std::to_string(world[rank]) +
+                          " is in another call; every rank must make the same calls");
+    }
+    std::byte const* at = all[rank].data() + sizeof(counts);
+    for (auto* messages : {&offers[rank].sends, &offers[rank].receives}) {
+      messages->resize(counts[messages == &offers[rank].sends ? 0 : 1]);
+      for (Message& one : *messages) {
+        std::memcpy(&one, at, sizeof(one));
+        at += sizeof(one);
+      }
+    }
+    offers[rank].bytes = static_cast<std::size_t>(at - all[rank].data());
+  }
+  MessageMatcher(offers, world).check_all();
+  return offers;
+}
+
+}  // namespace detail
 
 }  // namespace shardmesh::inline v0

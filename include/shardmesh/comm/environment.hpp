@@ -32,14 +32,15 @@ struct LauncherVariables {
   char const* size;
   char const* local_rank;
   char const* local_size;
+  bool local_size_is_exact;  ///< Slurm tells what was asked for, not what runs
 };
 
 inline constexpr LauncherVariables launchers[] = {
-    {"torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
+    {"torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", true},
     {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
-     "OMPI_COMM_WORLD_LOCAL_SIZE"},
-    {"MPICH", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"},
-    {"Slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"},
+     "OMPI_COMM_WORLD_LOCAL_SIZE", true},
+    {"MPICH", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", true},
+    {"Slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE", false},
 };
 
 /// An integer variable: nothing if it is not set.
@@ -53,7 +54,8 @@ inline constexpr LauncherVariables launchers[] = {
   long const value = std::strtol(text, &end, 10);
   if (end == text || *end != '\0' || value < 0 || value > 1'000'000'000) {
     throw InvalidArgument(std::string("shardmesh: the variable ") + name + " is \"" + text +
-                          "\", which is no number");
+                          "\", which is no number from 0 to 1000000000; start the program by " +
+                          "torchrun, mpirun or srun, or unset it");
   }
   return static_cast<int>(value);
 }
@@ -89,12 +91,22 @@ inline constexpr LauncherVariables launchers[] = {
     found.size = *size;
     found.local_rank = detail::number_in_environment(names.local_rank).value_or(*rank);
     found.local_size = detail::number_in_environment(names.local_size).value_or(*size);
+    if (names.local_size_is_exact && found.local_rank >= found.local_size) {
+      throw InvalidArgument(std::string("shardmesh: the variables of ") + names.launcher +
+                            " are inconsistent: " + detail::show_variable(names.local_rank) + ", " +
+                            detail::show_variable(names.local_size) +
+                            "; the local rank must be below the local size");
+    }
     break;
   }
   if (char const* address = std::getenv("MASTER_ADDR")) {
     found.address = address;
   }
   found.port = detail::number_in_environment("MASTER_PORT").value_or(found.port);
+  if (found.port < 1 || found.port > 65535) {
+    throw InvalidArgument("shardmesh: the variable " + detail::show_variable("MASTER_PORT") +
+                          " is no port; give a free one from 1 to 65535");
+  }
   return found;
 }
 

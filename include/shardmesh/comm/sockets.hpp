@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -100,26 +99,29 @@ class SocketCommunicator {
   }
 
   /// Messages between pairs of ranks, through rank 0.
-  /// @throws MismatchError if a message has no counterpart of its size.
+  /// @throws MismatchError on every rank, before anything is written, if a message of any rank has no
+  ///         counterpart of its size.
   template <class Space>
   void exchange(std::span<Message const> sends,
                 std::span<Message> receives,
                 typename Space::Stream = {}) const {
-    std::vector<std::byte> packed;
-    auto const append = [&packed](void const* data, std::size_t bytes) {
-      auto const* raw = static_cast<std::byte const*>(data);
-      packed.insert(packed.end(), raw, raw + bytes);
-    };
+    std::vector<std::byte> packed = detail::pack_offer(sends, receives);
     for (Message const& one : sends) {
-      std::uint64_t const header[2] = {static_cast<std::uint64_t>(one.peer), one.bytes};
-      append(header, sizeof(header));
-      append(one.data, one.bytes);
+      auto const* raw = static_cast<std::byte const*>(one.data);
+      packed.insert(packed.end(), raw, raw + one.bytes);
     }
     auto const all = all_gather(packed);
-    std::vector<std::size_t> next(all.size(), 0);
-    for (Message const& wanted : receives) {
-      take(all[static_cast<std::size_t>(wanted.peer)], next[static_cast<std::size_t>(wanted.peer)],
-           wanted);
+    std::vector<int> const world = world_ranks();
+    auto const offers = detail::read_offers(all, world);
+    auto const matches = detail::MessageMatcher(offers, world).match(rank());
+    for (std::size_t i = 0; i < receives.size(); ++i) {
+      auto const peer = static_cast<std::size_t>(receives[i].peer);
+      std::size_t at = offers[peer].bytes;
+      for (std::size_t before = 0; before < matches[i]; ++before) {
+        at += offers[peer].sends[before].bytes;
+      }
+      auto const first = all[peer].begin() + static_cast<std::ptrdiff_t>(at);
+      std::copy_n(first, receives[i].bytes, static_cast<std::byte*>(receives[i].data));
     }
   }
 
@@ -127,29 +129,7 @@ class SocketCommunicator {
   void report_failure(std::string const& what) const noexcept { group_->report_failure(what); }
 
  private:
-  /// Finds the next message for this rank in what a peer sent.
-  void take(std::vector<std::byte> const& from, std::size_t& at, Message const& wanted) const {
-    while (at < from.size()) {
-      std::uint64_t header[2] = {};
-      std::memcpy(header, from.data() + at, sizeof(header));
-      std::size_t const data = at + sizeof(header);
-      at = data + static_cast<std::size_t>(header[1]);
-      if (header[0] == static_cast<std::uint64_t>(rank())) {
-        if (header[1] == wanted.bytes) {
-          std::memcpy(wanted.data, from.data() + data, wanted.bytes);
-          return;
-        }
-        break;
-      }
-    }
-    throw MismatchError("shardmesh::exchange: rank " + std::to_string(rank()) + " expects " +
-                        std::to_string(wanted.bytes) + " bytes from rank " +
-                        std::to_string(wanted.peer) + ", which sends something else");
-  }
-
   std::shared_ptr<detail::SocketGroup> group_;
 };
-
-static_assert(Communicator<SocketCommunicator>);
 
 }  // namespace shardmesh::inline v0

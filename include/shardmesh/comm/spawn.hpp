@@ -2,11 +2,15 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -18,9 +22,99 @@
 
 namespace shardmesh::inline v0 {
 
+namespace detail {
+
+/// What a forked process does: it never returns into the caller's program.
+template <class Body>
+[[noreturn]] void run_child(int rank, int ranks, int port, Body& body) {
+  auto const set = [](char const* name, std::string const& value) {
+    ::setenv(name, value.c_str(), 1);
+  };
+  set("RANK", std::to_string(rank));
+  set("WORLD_SIZE", std::to_string(ranks));
+  set("LOCAL_RANK", std::to_string(rank));
+  set("LOCAL_WORLD_SIZE", std::to_string(ranks));
+  set("MASTER_ADDR", "127.0.0.1");
+  set("MASTER_PORT", std::to_string(port));
+  int result = EXIT_FAILURE;
+  try {
+    result = body();
+  } catch (std::exception const& error) {
+    std::fprintf(stderr, "rank %d: %s\n", rank, error.what());
+  } catch (...) {
+    std::fprintf(stderr, "rank %d: an exception that is no std::exception\n", rank);
+  }
+  std::fflush(nullptr);
+  std::_Exit(result);
+}
+
+/// The processes of a job, and how they ended.
+class Children {
+ public:
+  void add(pid_t child) {
+    children_.push_back(child);
+    status_.push_back(-1);
+  }
+
+  /// Waits for all; once one has failed, the others get `grace` before they are killed.
+  [[nodiscard]] std::vector<int> wait(std::chrono::milliseconds grace) {
+    using Clock = std::chrono::steady_clock;
+    bool failed = false;
+    Clock::time_point deadline;
+    while (look()) {
+      bool const fails = std::any_of(status_.begin(), status_.end(), [](int s) { return s > 0; });
+      if (fails && !failed) {
+        failed = true;
+        deadline = Clock::now() + grace;
+      }
+      if (failed && Clock::now() >= deadline) {
+        kill();
+      }
+      ::usleep(10'000);
+    }
+    return status_;
+  }
+
+  /// Ends those that still run.
+  void kill() const {
+    for (std::size_t i = 0; i < children_.size(); ++i) {
+      if (status_[i] < 0) {
+        ::kill(children_[i], SIGKILL);
+      }
+    }
+  }
+
+ private:
+  /// Asks after these processes only: others of the caller are not ours to wait for.
+  /// @returns whether any still runs.
+  bool look() {
+    bool running = false;
+    for (std::size_t i = 0; i < children_.size(); ++i) {
+      if (status_[i] >= 0) {
+        continue;
+      }
+      int raw = 0;
+      pid_t const ended = ::waitpid(children_[i], &raw, WNOHANG);
+      if (ended == children_[i]) {
+        status_[i] = WIFEXITED(raw) ? WEXITSTATUS(raw) : 128 + WTERMSIG(raw);
+      } else if (ended < 0 && errno == ECHILD) {
+        throw CommError("shardmesh: the process of rank " + std::to_string(i) +
+                        " ended without a status; SIGCHLD must not be ignored");
+      }
+      running = running || status_[i] < 0;
+    }
+    return running;
+  }
+
+  std::vector<pid_t> children_;
+  std::vector<int> status_;
+};
+
+}  // namespace detail
+
 /// Forks `ranks` processes that find torchrun's variables set, and calls `body()` in each; its result
-/// is the process's exit status. Waits for all; once one has failed, the others get `grace_seconds`
-/// to see it, then are killed.
+/// is the process's exit status, 1 (and a line on stderr) if it throws. Waits for all; once one has
+/// failed, the others get `grace_seconds` to see it, then are killed.
 ///
 /// Call it before the first CUDA call and before threads are started: neither survives a fork.
 /// @returns for each rank its exit status, or 128 + the signal that ended it.
@@ -30,56 +124,22 @@ template <class Body>
                                                Body&& body,
                                                unsigned grace_seconds = 20) {
   int const port = detail::Socket::listen(0).port();
-  std::vector<pid_t> children;
+  detail::Children children;
+  std::fflush(nullptr);  // or the children would write what is buffered here once more
   for (int rank = 0; rank < ranks; ++rank) {
     pid_t const child = ::fork();
     if (child < 0) {
-      throw CommError(std::string("shardmesh: cannot start a process: ") + std::strerror(errno));
+      std::string const why = std::strerror(errno);
+      children.kill();
+      static_cast<void>(children.wait(std::chrono::seconds(0)));
+      throw CommError("shardmesh: cannot start a process: " + why);
     }
     if (child == 0) {
-      auto const set = [](char const* name, std::string const& value) {
-        ::setenv(name, value.c_str(), 1);
-      };
-      set("RANK", std::to_string(rank));
-      set("WORLD_SIZE", std::to_string(ranks));
-      set("LOCAL_RANK", std::to_string(rank));
-      set("LOCAL_WORLD_SIZE", std::to_string(ranks));
-      set("MASTER_ADDR", "127.0.0.1");
-      set("MASTER_PORT", std::to_string(port));
-      int const result = body();
-      std::fflush(nullptr);
-      std::_Exit(result);
+      detail::run_child(rank, ranks, port, body);
     }
-    children.push_back(child);
+    children.add(child);
   }
-  std::vector<int> status(children.size(), -1);
-  unsigned waited_ms = 0;
-  std::size_t running = children.size();
-  bool failed = false;
-  while (running > 0) {
-    int raw = 0;
-    pid_t const ended = ::waitpid(-1, &raw, WNOHANG);
-    if (ended <= 0) {
-      ::usleep(10'000);
-      waited_ms += failed ? 10 : 0;
-      if (waited_ms > grace_seconds * 1000) {
-        for (std::size_t i = 0; i < children.size(); ++i) {
-          if (status[i] < 0) {
-            ::kill(children[i], SIGKILL);
-          }
-        }
-      }
-      continue;
-    }
-    for (std::size_t i = 0; i < children.size(); ++i) {
-      if (children[i] == ended) {
-        status[i] = WIFEXITED(raw) ? WEXITSTATUS(raw) : 128 + WTERMSIG(raw);
-        failed = failed || status[i] != 0;
-        --running;
-      }
-    }
-  }
-  return status;
+  return children.wait(std::chrono::seconds(grace_seconds));
 }
 
 }  // namespace shardmesh::inline v0

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <span>
@@ -74,31 +73,21 @@ class ThreadsCommunicator {
   }
 
   /// Messages go straight from the sender's memory into the receiver's.
-  /// @throws MismatchError if a message has no counterpart of its size.
+  /// @throws MismatchError on every rank, before anything is moved, if a message of any rank has no
+  ///         counterpart of its size.
   template <class Space>
   void exchange(std::span<Message const> sends,
                 std::span<Message> receives,
                 typename Space::Stream stream = {}) const {
     stream.synchronize();
-    auto const all = all_gather(std::as_bytes(std::span<Message const>(sends)));
-    std::vector<std::size_t> next(static_cast<std::size_t>(size()), 0);
-    for (Message const& wanted : receives) {
-      auto const& theirs = all[static_cast<std::size_t>(wanted.peer)];
-      std::size_t& position = next[static_cast<std::size_t>(wanted.peer)];
-      Message offer{-1, nullptr, 0};
-      while (offer.peer != rank_ && position < theirs.size()) {
-        std::memcpy(&offer, theirs.data() + position, sizeof(offer));
-        position += sizeof(offer);
-      }
-      if (offer.peer != rank_ || offer.bytes != wanted.bytes) {
-        throw MismatchError("shardmesh::exchange: rank " + std::to_string(rank_) + " expects " +
-                            std::to_string(wanted.bytes) + " bytes from rank " +
-                            std::to_string(wanted.peer) + ", which sends " +
-                            (offer.peer == rank_ ? std::to_string(offer.bytes) + " bytes"
-                                                 : std::string("nothing")));
-      }
-      StridedCopy copy{offer.data, wanted.data, Shape{static_cast<index_t>(wanted.bytes)},
-                       Shape{1},   Shape{1},    1};
+    std::vector<int> const world = world_ranks();
+    auto const offers = detail::read_offers(all_gather(detail::pack_offer(sends, receives)), world);
+    auto const matches = detail::MessageMatcher(offers, world).match(rank_);
+    for (std::size_t i = 0; i < receives.size(); ++i) {
+      Message const& wanted = receives[i];
+      Message const& offer = offers[static_cast<std::size_t>(wanted.peer)].sends[matches[i]];
+      StridedCopy const copy{offer.data, wanted.data, Shape{static_cast<index_t>(wanted.bytes)},
+                             Shape{1},   Shape{1},    1};
       Space::copy(copy, stream);
     }
     stream.synchronize();
@@ -115,8 +104,6 @@ class ThreadsCommunicator {
   std::shared_ptr<Turn> turn_;
   int rank_ = 0;
 };
-
-static_assert(Communicator<ThreadsCommunicator>);
 
 namespace detail {
 

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <shardmesh/core/error.hpp>
@@ -43,27 +43,28 @@ class Value {
     [[nodiscard]] friend bool operator==(Opaque const&, Opaque const&) = default;
   };
 
-  Value() noexcept : held_(None{}) {}
+  Value() noexcept = default;
   template <std::same_as<bool> T>
-  Value(T value) : held_(value) {}
+  Value(T value) : kind_(Kind::flag), flag_(value) {}
   /// @throws ShapeError if the integer does not fit 64 bits with sign.
   template <std::integral T>
     requires(!std::same_as<T, bool>)
-  Value(T value) : held_(checked_cast<std::int64_t>(value)) {}
+  Value(T value) : kind_(Kind::integer), integer_(checked_cast<std::int64_t>(value)) {}
   template <std::floating_point T>
-  Value(T value) : held_(static_cast<double>(value)) {}
-  Value(std::string value) : held_(std::move(value)) {}
-  Value(char const* value) : held_(std::string(value)) {}
-  Value(List value) : held_(std::move(value)) {}
-  Value(Tuple value) : held_(std::move(value)) {}
-  Value(Dict value) : held_(std::move(value)) {}
-  Value(Opaque value) : held_(std::move(value)) {}
+  Value(T value) : kind_(Kind::real), real_(static_cast<double>(value)) {}
+  Value(std::string value) : kind_(Kind::text), text_(std::move(value)) {}
+  Value(char const* value) : kind_(Kind::text), text_(value) {}
+  Value(List value) : kind_(Kind::list), list_(std::move(value)) {}
+  Value(Tuple value) : kind_(Kind::tuple), tuple_(std::move(value)) {}
+  Value(Dict value) : kind_(Kind::dict), dict_(std::move(value)) {}
+  Value(Opaque value) : kind_(Kind::opaque), opaque_(std::move(value)) {}
 
   /// The `T` (bool, std::int64_t, double, std::string, List, Tuple, Dict, Opaque or None) that is
   /// held; nullptr if it is something else.
   template <class T>
   [[nodiscard]] T const* get() const noexcept {
-    return std::get_if<T>(&held_);
+    auto const [kind, held] = slot(std::type_identity<T>{});
+    return kind == kind_ ? held : nullptr;
   }
 
   /// The `T` that is held.
@@ -80,31 +81,100 @@ class Value {
   /// Calls `f` with what is held, as one of the types that `get` lists.
   template <class F>
   decltype(auto) visit(F&& f) const {
-    return std::visit(std::forward<F>(f), held_);
+    switch (kind_) {
+      case Kind::flag:
+        return f(flag_);
+      case Kind::integer:
+        return f(integer_);
+      case Kind::real:
+        return f(real_);
+      case Kind::text:
+        return f(text_);
+      case Kind::list:
+        return f(list_);
+      case Kind::tuple:
+        return f(tuple_);
+      case Kind::dict:
+        return f(dict_);
+      case Kind::opaque:
+        return f(opaque_);
+      case Kind::none:
+        break;
+    }
+    return f(None{});
   }
 
   /// "None", "bool", "int", "float", "str", "list", "tuple", "dict" or "opaque".
   [[nodiscard]] std::string_view kind() const noexcept {
     constexpr std::array<std::string_view, 9> names{"None", "bool",  "int",  "float", "str",
                                                     "list", "tuple", "dict", "opaque"};
-    return names[held_.index()];
+    return names[static_cast<std::size_t>(kind_)];
   }
 
   [[nodiscard]] friend bool operator==(Value const& a, Value const& b) {
-    double const* const x = a.get<double>();
-    double const* const y = b.get<double>();
-    if (x != nullptr && y != nullptr) {
-      return std::bit_cast<std::uint64_t>(*x) == std::bit_cast<std::uint64_t>(*y);
-    }
-    return a.held_ == b.held_;
+    auto const bits = [](Value const& value) { return std::bit_cast<std::uint64_t>(value.real_); };
+    return a.kind_ == b.kind_ && a.flag_ == b.flag_ && a.integer_ == b.integer_ &&
+           bits(a) == bits(b) && a.text_ == b.text_ && a.list_ == b.list_ && a.tuple_ == b.tuple_ &&
+           a.dict_ == b.dict_ && a.opaque_ == b.opaque_;
   }
 
  private:
-  std::variant<None, bool, std::int64_t, double, std::string, List, Tuple, Dict, Opaque> held_;
+  enum class Kind : std::uint8_t { none, flag, integer, real, text, list, tuple, dict, opaque };
+  template <class T>
+  struct Slot {
+    Kind kind;
+    T const* held;
+  };
+
+  // clang-format off
+  Slot<None> slot(std::type_identity<None>) const noexcept { return {Kind::none, &none}; }
+  Slot<bool> slot(std::type_identity<bool>) const noexcept { return {Kind::flag, &flag_}; }
+  Slot<std::int64_t> slot(std::type_identity<std::int64_t>) const noexcept { return {Kind::integer, &integer_}; }
+  Slot<double> slot(std::type_identity<double>) const noexcept { return {Kind::real, &real_}; }
+  Slot<std::string> slot(std::type_identity<std::string>) const noexcept { return {Kind::text, &text_}; }
+  Slot<List> slot(std::type_identity<List>) const noexcept { return {Kind::list, &list_}; }
+  Slot<Tuple> slot(std::type_identity<Tuple>) const noexcept { return {Kind::tuple, &tuple_}; }
+  Slot<Dict> slot(std::type_identity<Dict>) const noexcept { return {Kind::dict, &dict_}; }
+  Slot<Opaque> slot(std::type_identity<Opaque>) const noexcept { return {Kind::opaque, &opaque_}; }
+  // clang-format on
+
+  // A member for each kind, of which one is in use: a std::variant of nine types would cost every
+  // user of the library a quarter of a second of compile time. State dicts hold few plain values.
+  Kind kind_ = Kind::none;
+  bool flag_ = false;
+  std::int64_t integer_ = 0;
+  double real_ = 0;
+  std::string text_;
+  List list_;
+  Tuple tuple_;
+  Dict dict_;
+  Opaque opaque_;
+  static constexpr None none{};
 };
 
 /// One step of the path to a value of a state dict: a key of a dict, or an index of a list.
-using PathElement = std::variant<std::string, index_t>;
+class PathElement {
+ public:
+  PathElement(std::string key) : key_(std::move(key)) {}
+  PathElement(char const* key) : key_(key) {}
+  PathElement(index_t index) : index_(index) {}
+
+  [[nodiscard]] bool is_key() const noexcept { return index_ < 0; }
+  /// @pre is_key().
+  [[nodiscard]] std::string const& key() const noexcept { return key_; }
+  /// @pre !is_key().
+  [[nodiscard]] index_t index() const noexcept { return index_; }
+  [[nodiscard]] friend bool operator==(PathElement const&, PathElement const&) = default;
+
+ private:
+  std::string key_;
+  index_t index_ = -1;
+};
+
+/// The key itself, or the digits of the index.
+[[nodiscard]] inline std::string to_string(PathElement const& element) {
+  return element.is_key() ? element.key() : std::to_string(element.index());
+}
 
 [[nodiscard]] inline std::string to_string(Value const& value);
 

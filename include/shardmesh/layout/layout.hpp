@@ -49,6 +49,9 @@ class Layout {
     if (other.empty()) {
       other = PlacementList(mesh.size(), Placement{});
     }
+    for (Placement& placement : other) {
+      placement = placement.is_partial() ? placement : Placement{};
+    }
     check_order(order, shape.size(), mesh.size());
     Layout layout(shape, mesh, to_placements(order, mesh, other));
     layout.order_ = detail::canonical(order);

@@ -16,6 +16,7 @@ struct PictureStyle {
   bool color = false;           ///< ANSI background colours, one for each set of owners
   index_t most_blocks = 32;     ///< along one dimension; a layout with more is listed by rank
   index_t lines_per_block = 2;  ///< height of the longest block
+  index_t most_ranks = 64;      ///< listed by rank; the others are counted
 };
 
 namespace detail {
@@ -38,12 +39,16 @@ namespace detail {
   return std::to_string(lo) + ":" + std::to_string(hi);
 }
 
+/// "ranks 0 2"; of more than eight the first seven, the last, and how many there are.
 [[nodiscard]] inline std::string owners_text(std::vector<index_t> const& owners) {
   std::string text = owners.size() == 1 ? "rank" : "ranks";
-  for (index_t owner : owners) {
-    text += " " + std::to_string(owner);
+  bool const many = owners.size() > 8;
+  for (std::size_t i = 0; i < (many ? 7 : owners.size()); ++i) {
+    text += " " + std::to_string(owners[i]);
   }
-  return text;
+  return many ? text + " ... " + std::to_string(owners.back()) + " (" +
+                    std::to_string(owners.size()) + ")"
+              : text;
 }
 
 [[nodiscard]] inline std::string centred(std::string const& text, std::size_t width) {
@@ -136,9 +141,20 @@ class BlockPicture {
     return layout_.owners(box);
   }
 
-  [[nodiscard]] static std::string painted(std::string const& cell, index_t owner) {
+  /// The number of the owners' set: their place in the mesh dimensions that cut.
+  [[nodiscard]] index_t set_of(index_t owner) const {
+    Coordinate const coordinate = unravel(owner, layout_.mesh());
+    index_t set = 0;
+    for (std::size_t m = 0; m < coordinate.size(); ++m) {
+      bool const cuts = layout_.placements()[m].is_shard();
+      set = cuts ? set * layout_.mesh()[m] + coordinate[m] : set;
+    }
+    return set;
+  }
+
+  [[nodiscard]] std::string painted(std::string const& cell, index_t owner) const {
     static constexpr int colors[] = {153, 223, 157, 217, 189, 229, 159, 225};
-    return "\x1b[30;48;5;" + std::to_string(colors[owner % 8]) + "m" + cell + "\x1b[0m";
+    return "\x1b[30;48;5;" + std::to_string(colors[set_of(owner) % 8]) + "m" + cell + "\x1b[0m";
   }
 
   Layout const& layout_;
@@ -149,19 +165,23 @@ class BlockPicture {
   std::vector<index_t> columns_;
 };
 
-/// One line a rank: its coordinate and the pieces it holds.
-[[nodiscard]] inline std::string list_by_rank(Layout const& layout) {
+/// One line a rank: its coordinate and the pieces it holds, at most eight of them.
+[[nodiscard]] inline std::string list_by_rank(Layout const& layout, PictureStyle style) {
   std::string text;
-  for (index_t rank = 0; rank < layout.ranks(); ++rank) {
+  index_t const listed = std::min(layout.ranks(), style.most_ranks);
+  for (index_t rank = 0; rank < listed; ++rank) {
     Coordinate const coordinate = unravel(rank, layout.mesh());
     text += "rank " + std::to_string(rank) + " at " + to_string(coordinate) + ": " +
             to_string(layout.local_shape(coordinate));
-    for (Piece const& piece : layout.pieces(coordinate)) {
-      text += " " + to_string(piece.box);
+    std::vector<Piece> const pieces = layout.pieces(coordinate);
+    for (std::size_t i = 0; i < std::min<std::size_t>(pieces.size(), 8); ++i) {
+      text += " " + to_string(pieces[i].box);
     }
-    text += "\n";
+    text += pieces.size() > 8 ? " and " + std::to_string(pieces.size() - 8) + " more\n" : "\n";
   }
-  return text;
+  return listed == layout.ranks()
+             ? text
+             : text + "and " + std::to_string(layout.ranks() - listed) + " more ranks\n";
 }
 
 }  // namespace detail
@@ -185,11 +205,11 @@ class BlockPicture {
   }
   std::sort(cut.begin(), cut.end());
   if (cut.empty() || cut.size() > 2 || volume(layout.shape()) == 0) {
-    return text + detail::list_by_rank(layout);
+    return text + detail::list_by_rank(layout, style);
   }
   detail::BlockPicture const blocks(layout, cut.front(), cut.back(), style);
   if (!blocks.fits()) {
-    return text + detail::list_by_rank(layout);
+    return text + detail::list_by_rank(layout, style);
   }
   if (layout.shape().size() > 2) {
     text += "dimensions " + std::to_string(cut.front()) + " (down) and " +

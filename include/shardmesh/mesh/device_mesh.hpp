@@ -262,7 +262,7 @@ template <std::size_t N, Communicator Comm>
 
 /// A mesh over communicators that exist: `groups[d]` connects the ranks along dimension d, and its
 /// rank numbers are the coordinates. `comm` connects all of them.
-/// @throws InvalidArgument if the groups do not form an array of ranks.
+/// @throws InvalidArgument on every rank if the groups do not form an array of ranks.
 /// @collective over `comm`.
 template <std::size_t N, Communicator Comm>
 [[nodiscard]] DeviceMesh<N, Comm> device_mesh_from_groups(Comm const& comm,
@@ -293,9 +293,16 @@ template <std::size_t N, Communicator Comm>
     extents[d] = shape[d];
   }
   auto mesh = device_mesh<N>(comm, extents, ranks, std::move(names));
+  std::string problem;
   for (std::size_t d = 0; d < N; ++d) {
+    if (problem.empty() && groups[d].world_ranks() != mesh.group_ranks(d)) {
+      problem = "shardmesh::device_mesh_from_groups: the group of dimension " + std::to_string(d) +
+                " does not hold the ranks that differ only there; order its ranks as those of the "
+                "other groups";
+    }
     mesh.adopt_group(d, groups[d]);
   }
+  throw_together<InvalidArgument>(comm, problem);
   return mesh;
 }
 

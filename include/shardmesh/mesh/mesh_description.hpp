@@ -79,10 +79,16 @@ inline void check(MeshDescription const& mesh, int world) {
   }
   std::vector<bool> seen(static_cast<std::size_t>(world), false);
   for (int rank : mesh.ranks) {
-    if (rank < 0 || rank >= world || seen[static_cast<std::size_t>(rank)]) {
+    if (rank < 0 || rank >= world) {
       throw InvalidArgument("shardmesh::device_mesh: rank " + std::to_string(rank) +
-                            " stands twice, or is not one of the " + std::to_string(world) +
-                            " ranks of the communicator");
+                            " is not one of the " + std::to_string(world) +
+                            " ranks of the communicator; give numbers from 0 to " +
+                            std::to_string(world - 1));
+    }
+    if (seen[static_cast<std::size_t>(rank)]) {
+      throw InvalidArgument("shardmesh::device_mesh: rank " + std::to_string(rank) +
+                            " stands twice in " + to_string(mesh) +
+                            "; give each rank one position at most");
     }
     seen[static_cast<std::size_t>(rank)] = true;
   }

@@ -94,7 +94,7 @@ class Adam {
     Value::List names;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       std::string const& name = parameters_[i].name;
-      names.push_back(name);
+      names.emplace_back(name);
       dict.insert({"state", name, "step"}, AnyTensor(slots_[i].step));
       dict.insert({"state", name, "exp_avg"}, AnyTensor(slots_[i].exp_avg));
       dict.insert({"state", name, "exp_avg_sq"}, AnyTensor(slots_[i].exp_avg_sq));

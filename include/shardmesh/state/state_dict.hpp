@@ -2,12 +2,13 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <shardmesh/core/value.hpp>
@@ -16,17 +17,36 @@
 
 namespace shardmesh::inline v0 {
 
+/// A leaf of a state dict: a tensor or a plain value.
+class StateValue {
+ public:
+  template <std::convertible_to<AnyTensor> T>
+  StateValue(T const& tensor) : tensor_(tensor) {}
+  template <std::convertible_to<Value> T>
+  StateValue(T plain) : plain_(std::move(plain)) {}
+
+  [[nodiscard]] bool is_tensor() const noexcept { return tensor_.has_value(); }
+  /// @pre is_tensor().
+  [[nodiscard]] AnyTensor const& tensor() const noexcept { return *tensor_; }
+  /// @pre !is_tensor().
+  [[nodiscard]] Value const& plain() const noexcept { return plain_; }
+
+ private:
+  std::optional<AnyTensor> tensor_;
+  Value plain_;
+};
+
 /// A value of a state dict with its path. `key` is the path joined with dots, PyTorch's flat key.
 struct StateEntry {
   std::string key;
   std::vector<PathElement> path;
-  std::variant<AnyTensor, Value> value;
+  StateValue value;
 
-  [[nodiscard]] bool is_tensor() const noexcept { return value.index() == 0; }
+  [[nodiscard]] bool is_tensor() const noexcept { return value.is_tensor(); }
   /// @pre is_tensor().
-  [[nodiscard]] AnyTensor const& tensor() const { return std::get<AnyTensor>(value); }
+  [[nodiscard]] AnyTensor const& tensor() const noexcept { return value.tensor(); }
   /// @pre !is_tensor().
-  [[nodiscard]] Value const& plain() const { return std::get<Value>(value); }
+  [[nodiscard]] Value const& plain() const noexcept { return value.plain(); }
 };
 
 /// Named tensors and plain values, nested as PyTorch nests them, in the order of insertion. Tensors
@@ -47,11 +67,10 @@ class StateDict {
   }
 
   /// @throws KeyError if two paths give the same key.
-  void insert(std::vector<PathElement> path, std::variant<AnyTensor, Value> value) {
+  void insert(std::vector<PathElement> path, StateValue value) {
     std::string key;
     for (PathElement const& element : path) {
-      key += (key.empty() ? "" : ".") +
-             (element.index() == 0 ? std::get<0>(element) : std::to_string(std::get<1>(element)));
+      key += (key.empty() ? "" : ".") + to_string(element);
     }
     if (!index_.emplace(key, entries_.size()).second) {
       throw KeyError("shardmesh::StateDict: two values have the key \"" + key +
@@ -59,7 +78,7 @@ class StateDict {
     }
     entries_.push_back({std::move(key), std::move(path), std::move(value)});
   }
-  void insert(std::string name, std::variant<AnyTensor, Value> value) {
+  void insert(std::string name, StateValue value) {
     insert(std::vector<PathElement>{std::move(name)}, std::move(value));
   }
 
@@ -99,7 +118,7 @@ class StateDict {
 namespace detail {
 
 template <class T>
-[[nodiscard]] std::variant<AnyTensor, Value> state_value(T const& leaf) {
+[[nodiscard]] StateValue state_value(T const& leaf) {
   if constexpr (AnyDistTensor<T> || AnyPlainTensor<T>) {
     return AnyTensor(leaf);
   } else {
@@ -125,9 +144,8 @@ template <class Model>
 [[nodiscard]] inline StateDict offloaded(StateDict const& dict) {
   StateDict result;
   for (StateEntry const& entry : dict) {
-    result.insert(entry.path, entry.is_tensor()
-                                  ? std::variant<AnyTensor, Value>(entry.tensor().offloaded())
-                                  : entry.value);
+    result.insert(entry.path,
+                  entry.is_tensor() ? StateValue(entry.tensor().offloaded()) : entry.value);
   }
   return result;
 }
@@ -145,9 +163,8 @@ template <class Model>
       first = first && entry.tensor().is_first();
       result.insert(entry.path, whole);
     } else {
-      result.insert(entry.path, entry.is_tensor()
-                                    ? std::variant<AnyTensor, Value>(entry.tensor().offloaded())
-                                    : entry.value);
+      result.insert(entry.path,
+                    entry.is_tensor() ? StateValue(entry.tensor().offloaded()) : entry.value);
     }
   }
   return first ? result : StateDict{};

@@ -79,11 +79,11 @@ class Unpacker {
     out.text(item.key);
     out.number(item.path.size());
     for (PathElement const& element : item.path) {
-      out.number(element.index());
-      if (element.index() == 0) {
-        out.text(std::get<0>(element));
+      out.number(element.is_key() ? 0 : 1);
+      if (element.is_key()) {
+        out.text(element.key());
       } else {
-        out.number(static_cast<std::uint64_t>(std::get<1>(element)));
+        out.number(static_cast<std::uint64_t>(element.index()));
       }
     }
     out.number(item.dtype ? static_cast<std::uint64_t>(*item.dtype) + 1 : 0);
@@ -104,7 +104,7 @@ class Unpacker {
       if (in.number() == 0) {
         item.path.emplace_back(in.text());
       } else {
-        item.path.emplace_back(static_cast<std::int64_t>(in.number()));
+        item.path.emplace_back(static_cast<index_t>(in.number()));
       }
     }
     if (std::uint64_t const dtype = in.number(); dtype > 0) {

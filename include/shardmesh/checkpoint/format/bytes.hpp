@@ -31,7 +31,7 @@ template <std::unsigned_integral T>
 template <std::unsigned_integral T>
 constexpr void append_le(Bytes& bytes, T value) {
   for (std::size_t i = 0; i < sizeof(T); ++i) {
-    bytes.push_back(static_cast<std::byte>((value >> (8 * i)) & 0xffU));
+    bytes.push_back(static_cast<std::byte>((std::uint64_t{value} >> (8 * i)) & 0xffU));
   }
 }
 

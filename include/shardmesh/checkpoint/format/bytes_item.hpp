@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,15 +18,17 @@ namespace shardmesh::inline v0::format {
 
 namespace detail {
 
-/// Turns a pickle of plain values into a `Value`. The tree's depth is bounded; so is the number of
-/// values, since shared references could multiply.
+/// Turns a pickle of plain values into a `Value`. References may be shared and circular, so depth
+/// and size of what is made are bounded here: the size in proportion to the pickle.
 class ValueReader {
  public:
-  explicit ValueReader(PickleTree const& tree) : tree_(tree) {}
+  explicit ValueReader(PickleTree const& tree)
+      : tree_(tree),
+        budget_(256 * static_cast<std::uint64_t>(tree.pickle_bytes()) + (std::uint64_t{1} << 20)) {}
 
-  /// @returns false if something in it is no plain value.
+  /// @returns false if something in it is no plain value, or if it is deeper or larger than allowed.
   [[nodiscard]] bool read(PickleRef ref, Value& out) {
-    if (++count_ > most_values) {
+    if (depth_ > most_depth || !charge(64)) {
       return false;
     }
     switch (tree_.kind(ref)) {
@@ -43,19 +46,34 @@ class ValueReader {
         return true;
       case PickleKind::text:
         out = Value(std::string(tree_.text(ref)));
-        return true;
+        return charge(tree_.text(ref).size());
       case PickleKind::tuple:
       case PickleKind::list:
-        return read_items(ref, out);
+        return read_inside(&ValueReader::read_items, ref, out);
       case PickleKind::dict:
-        return read_dict(ref, out);
+        return read_inside(&ValueReader::read_dict, ref, out);
       default:
         return false;
     }
   }
 
  private:
-  static constexpr std::size_t most_values = 1'000'000;
+  static constexpr int most_depth = 64;
+
+  [[nodiscard]] bool charge(std::uint64_t bytes) {
+    bool const allowed = bytes <= budget_;
+    budget_ -= allowed ? bytes : 0;
+    return allowed;
+  }
+
+  [[nodiscard]] bool read_inside(bool (ValueReader::*read_members)(PickleRef, Value&),
+                                 PickleRef ref,
+                                 Value& out) {
+    ++depth_;
+    bool const plain = (this->*read_members)(ref, out);
+    --depth_;
+    return plain;
+  }
 
   [[nodiscard]] bool read_items(PickleRef ref, Value& out) {
     Value::List items;
@@ -76,7 +94,8 @@ class ValueReader {
     auto const members = tree_.items(ref);
     for (std::size_t i = 0; i + 1 < members.size(); i += 2) {
       Value value;
-      if (!tree_.is(members[i], PickleKind::text) || !read(members[i + 1], value)) {
+      if (!tree_.is(members[i], PickleKind::text) || !charge(tree_.text(members[i]).size()) ||
+          !read(members[i + 1], value)) {
         return false;
       }
       items.emplace_back(std::string(tree_.text(members[i])), std::move(value));
@@ -86,7 +105,8 @@ class ValueReader {
   }
 
   PickleTree const& tree_;
-  std::size_t count_ = 0;
+  std::uint64_t budget_;
+  int depth_ = 0;
 };
 
 /// Writes plain values as torch.save pickles them.
@@ -135,18 +155,17 @@ class ValueWriter {
   [[nodiscard]] Bytes finish() && { return std::move(out_).finish(); }
 
  private:
-  /// As CPython's pickler: batches of 1000; a batch of one has its own opcode.
+  /// As CPython's pickler: batches of 1000; one element alone has its own opcode.
   template <class F>
   void write_batches(std::size_t count, Opcode one, Opcode many, F write) {
     for (std::size_t begin = 0; begin < count; begin += 1000) {
-      std::size_t const end = std::min(count, begin + 1000);
-      if (end - begin > 1) {
+      if (count > 1) {
         out_.op(Opcode::mark);
       }
-      for (std::size_t i = begin; i < end; ++i) {
+      for (std::size_t i = begin; i < std::min(count, begin + 1000); ++i) {
         write(i);
       }
-      out_.op(end - begin > 1 ? many : one);
+      out_.op(count > 1 ? many : one);
     }
   }
 

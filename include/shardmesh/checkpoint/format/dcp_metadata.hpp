@@ -6,7 +6,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include <shardmesh/core/dtype.hpp>
@@ -47,19 +46,36 @@ struct BytesMetadata {
   [[nodiscard]] friend bool operator==(BytesMetadata const&, BytesMetadata const&) = default;
 };
 
-struct MetadataEntry {
-  std::string fqn;
-  std::vector<PathElement> path;  ///< where it stood in the nested state dict; {fqn} if unknown
-  std::variant<TensorMetadata, BytesMetadata> value;
+/// What is stored under a name.
+class MetadataValue {
+ public:
+  MetadataValue(TensorMetadata tensor) : tensor_(std::move(tensor)) {}
+  MetadataValue(BytesMetadata bytes) : bytes_(std::move(bytes)) {}
 
   /// The tensor, or nullptr for bytes.
   [[nodiscard]] TensorMetadata const* tensor() const noexcept {
-    return std::get_if<TensorMetadata>(&value);
+    return tensor_ ? &*tensor_ : nullptr;
   }
+  [[nodiscard]] TensorMetadata* tensor() noexcept { return tensor_ ? &*tensor_ : nullptr; }
   /// The bytes, or nullptr for a tensor.
-  [[nodiscard]] BytesMetadata const* bytes() const noexcept {
-    return std::get_if<BytesMetadata>(&value);
-  }
+  [[nodiscard]] BytesMetadata const* bytes() const noexcept { return tensor_ ? nullptr : &bytes_; }
+  [[nodiscard]] BytesMetadata* bytes() noexcept { return tensor_ ? nullptr : &bytes_; }
+  [[nodiscard]] friend bool operator==(MetadataValue const&, MetadataValue const&) = default;
+
+ private:
+  std::optional<TensorMetadata> tensor_;
+  BytesMetadata bytes_;
+};
+
+struct MetadataEntry {
+  std::string fqn;
+  std::vector<PathElement> path;  ///< where it stood in the nested state dict; {fqn} if unknown
+  MetadataValue value;
+
+  /// The tensor, or nullptr for bytes.
+  [[nodiscard]] TensorMetadata const* tensor() const noexcept { return value.tensor(); }
+  /// The bytes, or nullptr for a tensor.
+  [[nodiscard]] BytesMetadata const* bytes() const noexcept { return value.bytes(); }
   [[nodiscard]] friend bool operator==(MetadataEntry const&, MetadataEntry const&) = default;
 };
 

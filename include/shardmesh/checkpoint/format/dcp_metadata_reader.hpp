@@ -11,9 +11,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
@@ -173,17 +171,19 @@ class DcpMetadataReader {
     if (dict == no_pickle_ref || !schema_.tree().is(dict, PickleKind::dict)) {
       return;
     }
-    std::unordered_set<std::string_view> seen;
+    std::vector<bool> seen(metadata_.entries.size(), false);
     auto const pairs = schema_.tree().items(dict);
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
       std::string_view const fqn = name(pairs[i]);
-      if (!seen.insert(fqn).second) {
+      auto const found = index_.find(std::string(fqn));
+      if (found == index_.end()) {
+        continue;
+      }
+      if (seen[found->second]) {
         schema_.fail(pairs[i], "\"" + escaped(fqn) + "\" stands twice in planner_data");
       }
-      auto const found = index_.find(fqn);
-      if (found != index_.end()) {
-        read_path(pairs[i + 1], metadata_.entries[found->second].path);
-      }
+      seen[found->second] = true;
+      read_path(pairs[i + 1], metadata_.entries[found->second].path);
     }
   }
 
@@ -197,7 +197,7 @@ class DcpMetadataReader {
       if (tree.is(item, PickleKind::text)) {
         schema_.charge(ref, sizeof(PathElement) + tree.text(item).size());
         elements.emplace_back(std::string(tree.text(item)));
-      } else if (tree.is(item, PickleKind::integer)) {
+      } else if (tree.is(item, PickleKind::integer) && tree.integer(item) >= 0) {
         schema_.charge(ref, sizeof(PathElement));
         elements.emplace_back(tree.integer(item));
       } else {
@@ -213,7 +213,7 @@ class DcpMetadataReader {
       auto const [fqn_ref, offset] = schema_.members<2>(pairs[i], PickleGlobal::metadata_index,
                                                         {"fqn", "offset"}, "a key of storage_data");
       std::string_view const fqn = name(fqn_ref);
-      auto const found = index_.find(fqn);
+      auto const found = index_.find(std::string(fqn));
       if (found == index_.end()) {
         schema_.fail(pairs[i], "storage_data has \"" + escaped(fqn) +
                                    "\", which state_dict_metadata has not");
@@ -255,7 +255,7 @@ class DcpMetadataReader {
 
   void place(std::size_t entry, PickleRef offset, PickleRef key, StorageInfo info) {
     MetadataEntry& target = metadata_.entries[entry];
-    if (auto* const bytes = std::get_if<BytesMetadata>(&target.value)) {
+    if (BytesMetadata* const bytes = target.value.bytes()) {
       if (!schema_.is_none(offset) || stored_bytes_[entry]) {
         schema_.fail(key, "storage_data has more than one item for \"" + escaped(target.fqn) +
                               "\", or one with an offset");
@@ -264,7 +264,7 @@ class DcpMetadataReader {
       stored_bytes_[entry] = true;
       return;
     }
-    auto& chunks = std::get<TensorMetadata>(target.value).chunks;
+    auto& chunks = target.value.tensor()->chunks;
     Shape const at = schema_.torch_size(offset, "the offset of an item");
     auto const& order = order_[entry];
     auto const found =
@@ -302,7 +302,7 @@ class DcpMetadataReader {
 
   PickleSchema schema_;
   DcpMetadata metadata_;
-  std::unordered_map<std::string_view, std::size_t> index_;
+  std::unordered_map<std::string, std::size_t> index_;
   std::vector<std::vector<std::uint32_t>> order_;
   std::vector<bool> stored_bytes_;
 };

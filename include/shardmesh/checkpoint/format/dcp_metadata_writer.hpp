@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
-#include <variant>
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/chunk_check.hpp>
@@ -115,10 +115,10 @@ class DcpMetadataWriter {
       out_.text(entry.fqn);
       out_.op(Opcode::mark);
       for (PathElement const& element : entry.path) {
-        if (auto const* const key = std::get_if<std::string>(&element)) {
-          out_.text(*key);
+        if (element.is_key()) {
+          out_.text(element.key());
         } else {
-          out_.integer(std::get<index_t>(element));
+          out_.integer(element.index());
         }
       }
       out_.op(Opcode::tuple);
@@ -194,6 +194,12 @@ inline void check_writable(MetadataEntry const& entry) {
       entry.fqn.find('\0') != std::string::npos) {
     throw InvalidArgument(who + " is not a name: it must be UTF-8, without NUL, up to 64 KiB");
   }
+  for (PathElement const& element : entry.path) {
+    if (element.is_key() && !is_utf8(element.key())) {
+      throw InvalidArgument(who + ": its path has the key \"" + escaped(element.key()) +
+                            "\", which is not UTF-8");
+    }
+  }
   if (BytesMetadata const* const bytes = entry.bytes()) {
     check_writable(bytes->storage, entry.fqn);
     return;
@@ -202,7 +208,11 @@ inline void check_writable(MetadataEntry const& entry) {
   if (!fault.empty()) {
     throw InvalidArgument(who + ": " + fault);
   }
+  std::unordered_map<std::string, std::size_t> starts;
   for (ChunkMetadata const& chunk : entry.tensor()->chunks) {
+    if (!starts.emplace(to_string(chunk.offsets), 0).second) {
+      throw InvalidArgument(who + " has two chunks at " + to_string(chunk.offsets));
+    }
     if (chunk.storage) {
       check_writable(*chunk.storage, entry.fqn);
     } else if (!is_empty_box(chunk.sizes)) {
@@ -215,12 +225,21 @@ inline void check_writable(MetadataEntry const& entry) {
 }  // namespace detail
 
 /// The bytes of `.metadata`: protocol 2, no class that torch 2.3 lacks, readable by every torch
-/// since. Names must be unique.
+/// since.
 /// @throws InvalidArgument for chunks that overlap or stick out, chunks without a place, and names
-///         that no reader would accept.
+///         that no reader would accept or that stand twice.
 [[nodiscard]] inline Bytes write_dcp_metadata(DcpMetadata const& metadata) {
+  std::unordered_map<std::string, std::size_t> names;
   for (MetadataEntry const& entry : metadata.entries) {
     detail::check_writable(entry);
+    if (!names.emplace(entry.fqn, 0).second) {
+      throw InvalidArgument("shardmesh::write_dcp_metadata: \"" + escaped(entry.fqn) +
+                            "\" stands twice");
+    }
+  }
+  if (metadata.version && !is_utf8(*metadata.version)) {
+    throw InvalidArgument("shardmesh::write_dcp_metadata: the version \"" +
+                          escaped(*metadata.version) + "\" is not UTF-8");
   }
   return detail::DcpMetadataWriter().write(metadata);
 }

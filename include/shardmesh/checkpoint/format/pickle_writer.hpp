@@ -111,7 +111,7 @@ class PickleWriter {
     if (found == memo_.end()) {
       return false;
     }
-    get(found->second);
+    get(static_cast<std::uint32_t>(found->second));
     return true;
   }
 
@@ -132,7 +132,7 @@ class PickleWriter {
   }
 
   Bytes pickle_;
-  std::unordered_map<std::string, std::uint32_t> memo_;
+  std::unordered_map<std::string, std::size_t> memo_;
   std::uint32_t memo_size_ = 0;
 };
 

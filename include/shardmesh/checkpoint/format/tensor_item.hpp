@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -35,14 +36,22 @@ namespace detail {
                          std::to_string(position) + "]");
 }
 
+[[nodiscard]] inline bool has_elements(Shape const& sizes) noexcept {
+  return std::find(sizes.begin(), sizes.end(), 0) == sizes.end();
+}
+
 /// Does the last element lie inside the storage? All arithmetic is checked.
 [[nodiscard]] inline bool reaches_only(TensorPickle const& pickle) {
-  if (volume(pickle.sizes) == 0) {
+  if (!has_elements(pickle.sizes)) {
     return true;
   }
   index_t last = pickle.storage_offset;
   for (std::size_t d = 0; d < pickle.sizes.size(); ++d) {
-    last = checked_add(last, checked_mul(pickle.sizes[d] - 1, pickle.strides[d]));
+    index_t reach = 0;
+    if (__builtin_mul_overflow(pickle.sizes[d] - 1, pickle.strides[d], &reach) ||
+        __builtin_add_overflow(last, reach, &last)) {
+      return false;
+    }
   }
   auto const elements = static_cast<index_t>(pickle.storage_bytes / size_of(pickle.dtype));
   return last >= 0 && last < elements;
@@ -102,9 +111,12 @@ inline void add_leading_records(ZipWriter& zip, ByteSpan pickle, std::uint64_t a
   result.sizes = said.sizes;
   auto const bytes = static_cast<index_t>(size_of(said.dtype));
   for (index_t const stride : said.strides) {
-    result.strides.push_back(checked_mul(stride, bytes));
+    index_t step = 0;  // what overflows is never stepped: the extent is 0 or 1
+    result.strides.push_back(__builtin_mul_overflow(stride, bytes, &step) ? 0 : step);
   }
-  result.first = static_cast<std::size_t>(said.storage_offset * bytes);
+  if (detail::has_elements(said.sizes)) {
+    result.first = static_cast<std::size_t>(said.storage_offset * bytes);
+  }
   result.storage = zip_record(item, *data);
   return result;
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include <shardmesh/checkpoint/format/byte_source.hpp>
@@ -179,13 +180,12 @@ class ZipReader {
   }
 
   void check_names(ZipArchive const& archive) const {
-    for (std::size_t i = 0; i < archive.entries.size(); ++i) {
-      std::string const& name = archive.entries[i].name;
-      bool legal = name.rfind(archive.prefix + "/", 0) == 0 && name.front() != '/' &&
-                   name.find('\0') == std::string::npos && name.find("..") == std::string::npos;
-      for (std::size_t j = 0; legal && j < i; ++j) {
-        legal = archive.entries[j].name != name;
-      }
+    std::unordered_map<std::string, std::size_t> seen;
+    for (ZipEntry const& entry : archive.entries) {
+      std::string const& name = entry.name;
+      bool const legal = name.rfind(archive.prefix + "/", 0) == 0 && name.front() != '/' &&
+                         name.find('\0') == std::string::npos &&
+                         name.find("..") == std::string::npos && seen.emplace(name, 0).second;
       if (!legal) {
         fail(directory_, "the archive has a record \"" + escaped(name) +
                              "\", which is no legal name or stands twice");

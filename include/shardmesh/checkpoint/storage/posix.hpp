@@ -36,16 +36,25 @@ namespace detail {
 /// interrupted and short transfers are continued.
 class File {
  public:
-  /// Opens an existing regular file. A symbolic link is not followed.
+  /// Opens an existing regular file. A symbolic link is not followed, a pipe not waited for.
   /// @throws IoError
   [[nodiscard]] static File open(std::string const& path) {
-    File file(path, ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    int const descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (descriptor < 0 && errno == ELOOP) {
+      throw IoError(path, ELOOP,
+                    "shardmesh: " + path +
+                        " is a symbolic link (or below a loop of them), which is not followed; "
+                        "put the file itself there");
+    }
+    File file(path, descriptor);
     struct stat status{};
     if (::fstat(file.descriptor_, &status) != 0) {
       detail::throw_io(path, "read the size of");
     }
     if (!S_ISREG(status.st_mode)) {
-      throw IoError(path, EINVAL, "shardmesh: " + path + " is no regular file");
+      throw IoError(path, EINVAL,
+                    "shardmesh: cannot open " + path +
+                        ": it is no regular file: " + std::strerror(EINVAL));
     }
     file.size_ = static_cast<std::uint64_t>(status.st_size);
     return file;
@@ -164,9 +173,16 @@ struct PosixStorage {
 
   /// @throws IoError unless the directory exists afterwards.
   static void make_directory(std::string const& path) {
-    if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) {
-      detail::throw_io(path, "make the directory");
+    if (::mkdir(path.c_str(), 0755) == 0) {
+      return;
     }
+    int const code = errno;
+    struct stat status{};
+    if (code == EEXIST && ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
+      return;
+    }
+    errno = code;
+    detail::throw_io(path, "make the directory");
   }
 
   /// The directory that a path lies in.

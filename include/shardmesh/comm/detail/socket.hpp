@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -159,7 +160,7 @@ class Socket {
   }
 
   /// Connects, again and again until someone listens.
-  /// @throws TimeoutError; CommError if the name has no address.
+  /// @throws TimeoutError if nobody does in time; CommError if the name has no address.
   [[nodiscard]] static Socket connect(std::string const& host, int port, Deadline deadline) {
     addrinfo hints{};
     hints.ai_family = AF_INET;
@@ -172,9 +173,8 @@ class Socket {
     std::memcpy(&address, found->ai_addr, sizeof(address));
     ::freeaddrinfo(found);
     while (std::chrono::steady_clock::now() < deadline) {
-      Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-      if (::connect(socket.descriptor_, reinterpret_cast<sockaddr const*>(&address),
-                    sizeof(address)) == 0) {
+      Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      if (socket.connects_to(address, deadline)) {
         socket.no_delay();
         return socket;
       }
@@ -185,6 +185,25 @@ class Socket {
   }
 
  private:
+  /// @pre the socket does not block: a host that does not answer must not outlast the deadline.
+  [[nodiscard]] bool connects_to(sockaddr_in const& address, Deadline deadline) const {
+    auto const* const raw = reinterpret_cast<sockaddr const*>(&address);
+    if (::connect(descriptor_, raw, sizeof(address)) == 0) {
+      return true;
+    }
+    if (errno != EINPROGRESS) {
+      return false;
+    }
+    try {
+      wait_for(POLLOUT, deadline);
+    } catch (DeadlinePassed const&) {
+      return false;
+    }
+    int error = 0;
+    socklen_t size = sizeof(error);
+    return ::getsockopt(descriptor_, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
+  }
+
   int descriptor_ = -1;
 };
 

@@ -38,8 +38,7 @@ class SocketGroup {
     } else {
       peers_.resize(1);
       peers_[0] = Socket::connect(address, port, deadline);
-      std::uint32_t const hello[2] = {magic, static_cast<std::uint32_t>(rank_)};
-      peers_[0].send_all(std::as_bytes(std::span(hello)), deadline);
+      greet(deadline);
     }
   }
 
@@ -64,7 +63,8 @@ class SocketGroup {
   void report_failure(std::string const& what) noexcept {
     try {
       Deadline const deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-      send_failure(rank_, what, deadline);
+      std::string const who = "shardmesh: rank " + std::to_string(world_[0]) + " failed: ";
+      send_failure(rank_, rank_ == 0 ? who + what : what, deadline);  // others: rank 0 says who
     } catch (...) {  // the others see the end of the connection instead
     }
   }
@@ -74,18 +74,43 @@ class SocketGroup {
   static constexpr std::uint64_t most_bytes = std::uint64_t{1} << 34;
   enum Kind : std::uint64_t { data, failure };
 
+  /// Tells rank 0 who connects.
+  void greet(Deadline deadline) const {
+    std::uint32_t const hello[2] = {magic, static_cast<std::uint32_t>(rank_)};
+    try {
+      peers_[0].send_all(std::as_bytes(std::span(hello)), deadline);
+    } catch (ConnectionClosed const&) {
+      throw RankFailed(world_[0], "shardmesh: rank " + std::to_string(world_[0]) + " has ended");
+    } catch (DeadlinePassed const&) {
+      throw TimeoutError("shardmesh: rank " + std::to_string(world_[0]) +
+                         " did not answer within " + std::to_string(timeout_.count()) + " ms");
+    }
+  }
+
+  /// The rank that says hello; 0 if it is a stranger, who may say nothing at all.
+  [[nodiscard]] std::size_t greeted_by(Socket const& socket, Deadline deadline) const {
+    std::uint32_t hello[2] = {};
+    Deadline const patience = std::chrono::steady_clock::now() + timeout_ / 4;
+    try {
+      socket.receive_all(std::as_writable_bytes(std::span(hello)), std::min(patience, deadline));
+    } catch (ConnectionClosed const&) {
+      return 0;
+    } catch (DeadlinePassed const&) {
+      return 0;
+    }
+    bool const legal = hello[0] == magic && hello[1] < world_.size() && !peers_[hello[1]].is_open();
+    return legal ? hello[1] : 0;
+  }
+
   void accept_all(Socket const& listener, Deadline deadline) {
     peers_.resize(world_.size());
     std::size_t missing = world_.size() - 1;
     try {
       while (missing > 0) {
         Socket socket = listener.accept(deadline);
-        std::uint32_t hello[2] = {};
-        socket.receive_all(std::as_writable_bytes(std::span(hello)), deadline);
-        bool const legal = hello[0] == magic && hello[1] > 0 && hello[1] < world_.size() &&
-                           !peers_[hello[1]].is_open();
-        if (legal) {
-          peers_[hello[1]] = std::move(socket);
+        std::size_t const rank = greeted_by(socket, deadline);
+        if (rank > 0) {
+          peers_[rank] = std::move(socket);
           --missing;
         }
       }
@@ -149,6 +174,7 @@ class SocketGroup {
           send_frame(peer, failure, static_cast<std::uint64_t>(failed), std::as_bytes(text),
                      deadline);
         } catch (ConnectionClosed const&) {  // gone as well
+        } catch (DeadlinePassed const&) {    // does not listen
         }
       }
     }
@@ -195,22 +221,43 @@ class SocketGroup {
         fail_all(
             static_cast<int>(i),
             RankFailed(world_[i], "shardmesh: rank " + std::to_string(world_[i]) + " has ended"));
+      } catch (DeadlinePassed const&) {
+        fail_all(static_cast<int>(i), TimeoutError("shardmesh: rank " + std::to_string(world_[i]) +
+                                                   " did not take its data within " +
+                                                   std::to_string(timeout_.count()) + " ms"));
       }
     }
     ++sequence_;
     return all;
   }
 
+  /// Rank 0 may have said why it takes no more data.
+  /// @throws RankFailed if it has.
+  void hear_why(bool sent) const {
+    try {
+      if (!sent) {
+        Deadline const deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+        static_cast<void>(receive_frame(peers_[0], deadline, 0));
+      }
+    } catch (ConnectionClosed const&) {  // it has not
+    } catch (DeadlinePassed const&) {
+    }
+  }
+
   [[nodiscard]] std::vector<Bytes> send_and_receive(std::span<std::byte const> mine,
                                                     Deadline deadline) {
     Bytes packed;
+    bool sent = false;
     try {
       send_frame(peers_[0], data, sequence_, mine, deadline);
+      sent = true;
       // Rank 0 gives up first, so that its message names the rank that is missing.
       packed = receive_frame(peers_[0], deadline + std::chrono::seconds(2), 0);
     } catch (ConnectionClosed const&) {
+      hear_why(sent);
       throw RankFailed(world_[0], "shardmesh: rank " + std::to_string(world_[0]) + " has ended");
     } catch (DeadlinePassed const&) {
+      hear_why(sent);
       throw TimeoutError("shardmesh: rank " + std::to_string(world_[0]) +
                          " did not answer within " + std::to_string(timeout_.count()) + " ms");
     }

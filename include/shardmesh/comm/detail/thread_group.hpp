@@ -85,10 +85,14 @@ class ThreadGroup {
 
   /// Waits for all ranks of the group.
   /// @throws RankFailed if a rank of the job fails, CommError if one has left, MismatchError if the
-  ///         ranks meet for different operations, TimeoutError naming those that do not come.
+  ///         ranks meet for different operations, TimeoutError naming those that do not come. After
+  ///         any of them the group meets no more.
   void meet(int rank, std::string_view operation) {
     std::unique_lock lock(job_->mutex);
     job_->throw_if_failed(operation);
+    if (!given_up_.empty()) {
+      throw TimeoutError(given_up_);
+    }
     auto const me = static_cast<std::size_t>(rank);
     operations_[me] = operation;
     arrived_[me] = true;
@@ -99,7 +103,7 @@ class ThreadGroup {
       ++generation_;
       job_->changed.notify_all();
     } else {
-      wait(lock, operation);
+      wait(lock, me, operation);
     }
     if (!mismatch_.empty()) {
       throw MismatchError(mismatch_);
@@ -136,25 +140,34 @@ class ThreadGroup {
   }
 
  private:
-  void wait(std::unique_lock<std::mutex>& lock, std::string_view operation) {
+  void wait(std::unique_lock<std::mutex>& lock, std::size_t me, std::string_view operation) {
     unsigned long const mine = generation_;
     auto const deadline = std::chrono::steady_clock::now() + job_->timeout();
     auto const woken = [&] {
-      return generation_ != mine || job_->failed() || !absent(true).empty();
+      return generation_ != mine || job_->failed() || !given_up_.empty() || !absent(true).empty();
     };
     bool const in_time = job_->changed.wait_until(lock, deadline, woken);
     if (generation_ != mine) {
       return;
     }
+    std::string const left = absent(true);
+    std::string const missing = absent(false);
+    arrived_[me] = false;  // nobody may meet a rank that is gone
+    --count_;
     job_->throw_if_failed(operation);
+    if (!given_up_.empty()) {
+      throw TimeoutError(given_up_);
+    }
     std::string const where = "shardmesh::" + std::string(operation) + ": ";
     if (in_time) {
-      throw CommError(where + "rank " + absent(true) +
+      throw CommError(where + "rank " + left +
                       " has left without taking part; every rank must make the same calls");
     }
-    throw TimeoutError(where + "rank " + absent(false) + " did not arrive within " +
-                       std::to_string(job_->timeout().count()) +
-                       " ms; look at what it waits for, or raise the timeout of the launch");
+    given_up_ = where + "rank " + missing + " did not arrive within " +
+                std::to_string(job_->timeout().count()) +
+                " ms; look at what it waits for, or raise the timeout of the launch";
+    job_->changed.notify_all();
+    throw TimeoutError(given_up_);
   }
 
   /// Ranks that have not arrived, as text: all of them, or those that never will.
@@ -186,6 +199,7 @@ class ThreadGroup {
   std::size_t count_ = 0;
   unsigned long generation_ = 0;
   std::string mismatch_;
+  std::string given_up_;  // why a rank waits no longer
   std::vector<Bytes> slots_[2];
   std::map<std::pair<int, int>, std::pair<std::shared_ptr<ThreadGroup>, std::size_t>> children_;
 };

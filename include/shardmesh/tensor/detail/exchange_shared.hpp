@@ -35,19 +35,21 @@ void exchange_shared(Comm const& comm,
   Space::record(ready, stream);
 
   check_agreement(comm, "shardmesh::redistribute", what);
-  std::vector<std::byte> mine(2 * sizeof(Event*) + jobs.size() * sizeof(SharedEntry));
-  Event* const events[2] = {&ready, &done};
-  std::memcpy(mine.data(), events, sizeof(events));
+  struct Events {
+    Event* of_kind[2];
+  };
+  Events const events{{&ready, &done}};
+  std::vector<std::byte> mine(sizeof(events) + jobs.size() * sizeof(SharedEntry));
+  std::memcpy(mine.data(), &events, sizeof(events));
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     SharedEntry const entry{jobs[j].target, staging[j].data()};
     std::memcpy(mine.data() + sizeof(events) + j * sizeof(entry), &entry, sizeof(entry));
   }
   auto const all = comm.all_gather(mine);
   auto const event_of = [&all](int peer, std::size_t which) {
-    Event* event = nullptr;
-    std::memcpy(&event, all[static_cast<std::size_t>(peer)].data() + which * sizeof(event),
-                sizeof(event));
-    return event;
+    Events theirs{};
+    std::memcpy(&theirs, all[static_cast<std::size_t>(peer)].data(), sizeof(theirs));
+    return theirs.of_kind[which];
   };
 
   std::vector<bool> waited(all.size(), false);

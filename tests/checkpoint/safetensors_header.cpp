@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// Headers of safetensors files: written ones are read, real ones are read, and every departure from
+// the format is refused.
+#include <shardmesh/checkpoint/safetensors_header.hpp>
+
+#include <doctest/doctest.h>
+
+#include "../support/checkpoints.hpp"
+#include "damage.hpp"
+
+namespace sm = shardmesh;
+namespace format = shardmesh::format;
+
+using format::SafetensorsHeader;
+using test::failure_of;
+
+TEST_SUITE_BEGIN("checkpoint.safetensors_header");
+
+namespace {
+
+SafetensorsHeader read(std::string_view text) {
+  return format::read_safetensors_header(text, "x.safetensors");
+}
+
+test::Failure failure(std::string_view text) {
+  return failure_of([&] { static_cast<void>(read(text)); });
+}
+
+/// A header with one tensor of these fields.
+std::string one(std::string const& fields) {
+  return "{\"w\":{" + fields + "}}";
+}
+
+std::string const good = R"("dtype":"F32","shape":[2,3],"data_offsets":[0,24])";
+
+/// The JSON text of a header as it stands in a file, checked for its length and padding.
+std::string text_of(format::ByteSpan bytes) {
+  auto const size = format::load_le<std::uint64_t>(bytes, 0);
+  CHECK(size + 8 == bytes.size());
+  CHECK(size % 8 == 0);
+  return std::string(format::as_text(bytes.subspan(8)));
+}
+
+/// What writing tensors of these names throws.
+test::Failure unwritable(std::vector<std::string> const& names) {
+  SafetensorsHeader header;
+  for (std::string const& name : names) {
+    header.tensors.push_back({name, sm::DType::int8, {1}, 0, 0});
+  }
+  return failure_of([&] { static_cast<void>(format::write_safetensors_header(header)); });
+}
+
+bool is_refused(std::string_view text, std::string_view words) {
+  auto const found = failure(text);
+  if (found.kind != "CorruptError" || found.path != "x.safetensors" ||
+      !found.says("x.safetensors") || !found.says(words)) {
+    MESSAGE(text << ": " << found.kind << " " << found.what);
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("a header is read as it was written, for every element type") {
+  SafetensorsHeader header;
+  header.metadata = {{"format", "pt"}, {"\xc3\xa9", "a \"b\" \\ \n"}};
+  for (auto const& [name, dtype] : format::detail::safetensors_dtypes) {
+    header.tensors.push_back({"t." + std::string(name), dtype, {2, 3}, 0, 0});
+  }
+  header.tensors.push_back({"scalar", sm::DType::float64, {}, 0, 0});
+  header.tensors.push_back({"", sm::DType::float16, {3}, 0, 0});
+  std::string const text = text_of(format::write_safetensors_header(header));
+  SafetensorsHeader const again = read(text);
+  REQUIRE(again.tensors.size() == 21);
+  std::uint64_t end = 0;
+  for (std::size_t i = 0; i < 21; ++i) {
+    CHECK(again.tensors[i].name == header.tensors[i].name);
+    CHECK(again.tensors[i].dtype == header.tensors[i].dtype);
+    CHECK(again.tensors[i].shape == header.tensors[i].shape);
+    CHECK(again.tensors[i].begin == end);
+    end += static_cast<std::uint64_t>(sm::volume(header.tensors[i].shape)) *
+           sm::size_of(header.tensors[i].dtype);
+    CHECK(again.tensors[i].end == end);
+    CHECK(header.tensors[i].end == end);  // filled in by the writer
+  }
+  CHECK(again.data_bytes() == end);
+  CHECK(again.metadata.size() == 2);
+  REQUIRE(again.find_metadata("\xc3\xa9") != nullptr);
+  CHECK(*again.find_metadata("\xc3\xa9") == "a \"b\" \\ \n");
+  CHECK(again.find_metadata("none") == nullptr);
+}
+
+TEST_CASE("the bytes of a header are those of the format") {
+  SafetensorsHeader header;
+  header.tensors.push_back({"w", sm::DType::float32, {2, 3}, 0, 0});
+  CHECK(text_of(format::write_safetensors_header(header)) ==
+        R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}       )");
+  SafetensorsHeader empty;
+  CHECK(text_of(format::write_safetensors_header(empty)) == "{}      ");
+  CHECK(read("{}").tensors.empty());
+  CHECK(read("{}").data_bytes() == 0);
+  SafetensorsHeader complex;
+  complex.tensors.push_back({"z", sm::DType::complex128, {1}, 0, 0});
+  CHECK_THROWS_WITH_AS(static_cast<void>(format::write_safetensors_header(complex)),
+                       "shardmesh: \"z\" is complex128, which safetensors files cannot hold",
+                       sm::UnsupportedError);
+}
+
+TEST_CASE("names that no reader would accept are not written") {
+  CHECK(unwritable({"a", "b"}).kind.empty());
+  for (std::string const& name :
+       {std::string("\xff"), std::string("a\0b", 3), std::string("__metadata__")}) {
+    auto const found = unwritable({"a", name});
+    CHECK(found.kind == "InvalidArgument");
+    CHECK(found.says("\"" + sm::escaped(name) + "\" cannot name a tensor of a safetensors file"));
+  }
+  CHECK(unwritable({"a", "b", "a"}).says("\"a\" cannot name a tensor"));
+  SafetensorsHeader header;
+  header.metadata = {{"key", "\xff"}};
+  CHECK_THROWS_WITH_AS(static_cast<void>(format::write_safetensors_header(header)),
+                       doctest::Contains("the metadata \"key\""), sm::InvalidArgument);
+}
+
+TEST_CASE("the headers of real files are read") {
+  for (std::string const& name : test::fixtures()) {
+    std::string const file =
+        test::slurp(test::data_directory + "/checkpoints/" + name + "/reference.safetensors");
+    auto const bytes = format::as_bytes(file);
+    auto const size = static_cast<std::size_t>(format::load_le<std::uint64_t>(bytes, 0));
+    SafetensorsHeader header = read(std::string_view(file).substr(8, size));
+    CHECK(header.tensors.size() >= 8);
+    CHECK(8 + size + header.data_bytes() == file.size());
+    SafetensorsHeader const before = header;
+    auto const again = read(text_of(format::write_safetensors_header(header)));
+    REQUIRE(again.tensors.size() == before.tensors.size());
+    for (std::size_t i = 0; i < again.tensors.size(); ++i) {
+      CHECK(again.tensors[i].name == before.tensors[i].name);
+      CHECK(again.tensors[i].begin == before.tensors[i].begin);
+      CHECK(again.tensors[i].shape == before.tensors[i].shape);
+    }
+  }
+}
+
+TEST_CASE("a header cut at any byte is refused") {
+  std::string const text = one(good);
+  REQUIRE(failure(text).kind.empty());
+  for (std::size_t size = 0; size < text.size(); ++size) {
+    CHECK(is_refused(text.substr(0, size), "it is no valid JSON"));
+  }
+  CHECK(failure(text + "   ").kind.empty());
+  CHECK(is_refused(text + "x", "it is no valid JSON"));
+  CHECK(is_refused(text + text, "it is no valid JSON"));
+  CHECK(is_refused(text + std::string(1, '\0'), "it is no valid JSON"));
+  CHECK(failure("{\"w\":}").says("(character 6)"));
+}
+
+TEST_CASE("JSON beyond what the format needs is refused") {
+  CHECK(is_refused("[]", "it has a list out of place"));
+  CHECK(is_refused("7", "a number out of place or range"));
+  CHECK(is_refused("\"w\"", "it has a string out of place"));
+  CHECK(is_refused("null", "it has null"));
+  CHECK(is_refused("{\"w\":null}", "it has null"));
+  CHECK(is_refused("{\"w\":true}", "it has true or false"));
+  CHECK(is_refused("{\"w\":7}", "a number out of place or range"));
+  CHECK(is_refused("{\"w\":\"x\"}", "something that is no object"));
+  CHECK(is_refused("{\"w\":[1]}", "something that is no object"));
+  CHECK(is_refused("{\"\xff\":{}}", "it is no valid JSON"));
+  CHECK(is_refused("{" + good + "," + good + "}", "it has the name \"dtype\" twice"));
+  CHECK(is_refused("{\"w\":{" + good + "},\"w\":{" + good + "}}", "it has the name \"w\" twice"));
+  CHECK(is_refused("{\"w\\u0000\":{}}", "it has a name with a NUL"));
+  CHECK(is_refused(R"({"__metadata__":{"a":"\u0000"}})", "it has a string with a NUL"));
+  CHECK(is_refused(R"({"a":{"b":{"c":{}}}})", "it has an object nested too deep"));
+  CHECK(is_refused("{\"w\":{\"shape\":[[1]]}}", "it has a list out of place"));
+  CHECK(is_refused("{\"w\":{\"shape\":[{}]}}", "it has an object nested too deep"));
+  CHECK(is_refused("{\"w\":{\"shape\":[\"1\"]}}", "it has a string out of place"));
+  CHECK(is_refused("{\"w\":" + std::string(100'000, '['), "it has a list out of place"));
+  CHECK(is_refused(R"({"__metadata__":{"a":[1]}})", "metadata that is no string"));
+}
+
+TEST_CASE("numbers are plain integers of 63 bits") {
+  auto const shape = [](std::string const& number) {
+    return one(R"("dtype":"F32","shape":[)" + number + R"(],"data_offsets":[0,24])");
+  };
+  CHECK(failure(shape("6")).kind.empty());
+  CHECK(is_refused(shape("6.0"), "a number that is no integer"));
+  CHECK(is_refused(shape("6e0"), "a number that is no integer"));
+  CHECK(is_refused(shape("-6"), "a negative number"));
+  CHECK(is_refused(shape("06"), "it is no valid JSON"));
+  CHECK(is_refused(shape("9223372036854775808"), "a number out of place or range"));
+  CHECK(is_refused(shape("99999999999999999999"), "a number that is no integer"));
+  CHECK(is_refused(shape("9223372036854775807"), "which overflows"));
+  CHECK(is_refused(shape("4294967296,4294967296"), "which overflows"));
+  CHECK(is_refused(shape("0"), "bytes 0 to 24, but F32 (0) has 0"));
+}
+
+TEST_CASE("a tensor has exactly its three fields, and the bytes of its shape") {
+  CHECK(is_refused(one(good + R"(,"extra":"x")"), "something else than dtype, shape and"));
+  CHECK(is_refused(one(R"("dtype":"F32","shape":[2,3])"), "too little: dtype, shape and"));
+  CHECK(is_refused(one(R"("dtype":"F32","data_offsets":[0,24])"), "too little"));
+  CHECK(is_refused(one(R"("shape":[2,3],"data_offsets":[0,24])"), "too little"));
+  CHECK(is_refused(one(R"("dtype":["F32"],"shape":[],"data_offsets":[0,4])"),
+                   "a string out of place"));
+  CHECK(is_refused(one(R"("dtype":"F32","shape":"","data_offsets":[0,4])"), "something else"));
+  CHECK(is_refused(one(R"("dtype":"F32","shape":{},"data_offsets":[0,4])"), "something else"));
+  CHECK(is_refused(one(R"("dtype":"F32","shape":[],"data_offsets":[0,4,8])"), "something else"));
+  CHECK(is_refused(one(R"("dtype":"F32","shape":[],"data_offsets":[4])"), "something else"));
+  CHECK(is_refused(one(R"("dtype":"F32","shape":[2,3],"data_offsets":[0,23])"),
+                   "bytes 0 to 23, but F32 (2, 3) has 24"));
+  CHECK(is_refused(one(R"("dtype":"F32","shape":[2,3],"data_offsets":[24,0])"), "bytes 24 to 0"));
+  auto const nine =
+      failure(one(R"("dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4])"));
+  CHECK(nine.kind == "UnsupportedError");
+  CHECK(nine.says("x.safetensors: \"w\" has 9 dimensions; at most 8 are supported"));
+  auto const dtype = failure(one(R"("dtype":"F4","shape":[2],"data_offsets":[0,1])"));
+  CHECK(dtype.kind == "UnsupportedError");
+  CHECK(dtype.says("x.safetensors: \"w\" has the dtype F4, which is not supported"));
+}
+
+TEST_CASE("data has no holes and no overlaps, in whatever order it is told") {
+  auto const two = [](std::string const& a, std::string const& b) {
+    std::string const field = R"({"dtype":"U8","shape":[4],"data_offsets":[)";
+    return "{\"b\":" + field + b + "]},\"a\":" + field + a + "]}}";
+  };
+  CHECK(read(two("0,4", "4,8")).tensors[0].name == "a");
+  CHECK(read(two("4,8", "0,4")).tensors[0].name == "b");
+  CHECK(is_refused(two("0,4", "0,4"), "\"b\" that its data starts at byte 0, where the data "
+                                      "before it ends at 4"));
+  CHECK(is_refused(two("0,4", "3,7"), "starts at byte 3, where the data before it ends at 4"));
+  CHECK(is_refused(two("0,4", "5,9"), "starts at byte 5, where the data before it ends at 4"));
+  CHECK(is_refused(two("1,5", "5,9"), "starts at byte 1, where the data before it ends at 0"));
+  CHECK(read(R"({"e":{"dtype":"U8","shape":[0],"data_offsets":[4,4]},)"
+             R"("a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})")
+            .data_bytes() == 4);
+}
+
+TEST_CASE("DCP_SHARDING_INFO says where each tensor of a file lies") {
+  auto const info = [](std::string_view text) {
+    return format::read_dcp_sharding_info(text, "x.safetensors");
+  };
+  auto const found = info(R"({"a":{"saved_offsets":[2,0]},"b":{"saved_offsets":[]}})");
+  REQUIRE(found.size() == 2);
+  CHECK(found[0].first == "a");
+  CHECK(found[0].second == sm::Shape{2, 0});
+  CHECK(found[1].second.empty());
+  for (std::string_view const text :
+       {R"({"a":{"offsets":[2,0]}})", R"({"a":{}})", R"({"a":{"saved_offsets":"2"}})",
+        R"({"a":{"saved_offsets":[1,1,1,1,1,1,1,1,1]}})", R"({"a":[2]})"}) {
+    auto const bad = failure_of([&] { static_cast<void>(info(text)); });
+    CHECK(bad.kind == "CorruptError");
+    CHECK(bad.says("of \"a\" in DCP_SHARDING_INFO something else than saved_offsets"));
+  }
+}
+
+TEST_SUITE_END();

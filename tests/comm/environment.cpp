@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#include <shardmesh/comm/environment.hpp>
+
+#include <cstdlib>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "ranks.hpp"
+
+namespace sm = shardmesh;
+
+using test::contains;
+using test::error_of;
+
+namespace {
+
+using Map = std::map<std::string, std::string>;
+
+/// Sets the variables of launchers to those given and no others; puts them back with its end.
+class Variables {
+ public:
+  explicit Variables(Map const& wanted) {
+    for (char const* name : {"MASTER_ADDR", "MASTER_PORT"}) {
+      keep(name);
+    }
+    for (auto const& names : sm::detail::launchers) {
+      for (char const* name : {names.rank, names.size, names.local_rank, names.local_size}) {
+        keep(name);
+      }
+    }
+    for (auto const& [name, value] : wanted) {
+      ::setenv(name.c_str(), value.c_str(), 1);
+    }
+  }
+  Variables(Variables const&) = delete;
+  Variables& operator=(Variables const&) = delete;
+  ~Variables() {
+    for (auto const& [name, value] : before_) {
+      if (value) {
+        ::setenv(name.c_str(), value->c_str(), 1);
+      } else {
+        ::unsetenv(name.c_str());
+      }
+    }
+  }
+
+ private:
+  void keep(char const* name) {
+    char const* const value = std::getenv(name);
+    before_[name] = value == nullptr ? std::nullopt : std::optional<std::string>(value);
+    ::unsetenv(name);
+  }
+
+  std::map<std::string, std::optional<std::string>> before_;
+};
+
+sm::Environment read(Map const& variables) {
+  Variables const set(variables);
+  return sm::read_environment();
+}
+
+std::string error_with(Map const& variables) {
+  return error_of<sm::InvalidArgument>([&] { static_cast<void>(read(variables)); });
+}
+
+/// "launcher rank/size local_rank/local_size address:port".
+std::string place(Map const& variables) {
+  sm::Environment const e = read(variables);
+  return e.launcher + " " + std::to_string(e.rank) + "/" + std::to_string(e.size) + " " +
+         std::to_string(e.local_rank) + "/" + std::to_string(e.local_size) + " " + e.address + ":" +
+         std::to_string(e.port);
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("comm.environment");
+
+TEST_CASE("environment: what each launcher sets is read") {
+  Map const torchrun{{"RANK", "5"},
+                     {"WORLD_SIZE", "8"},
+                     {"LOCAL_RANK", "1"},
+                     {"LOCAL_WORLD_SIZE", "4"},
+                     {"MASTER_ADDR", "node7"},
+                     {"MASTER_PORT", "1234"}};
+  Map const open_mpi{{"OMPI_COMM_WORLD_RANK", "3"},
+                     {"OMPI_COMM_WORLD_SIZE", "4"},
+                     {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+                     {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
+  Map const mpich{
+      {"PMI_RANK", "2"}, {"PMI_SIZE", "6"}, {"MPI_LOCALRANKID", "0"}, {"MPI_LOCALNRANKS", "3"}};
+  Map const slurm{{"SLURM_PROCID", "7"},
+                  {"SLURM_NTASKS", "16"},
+                  {"SLURM_LOCALID", "3"},
+                  {"SLURM_NTASKS_PER_NODE", "4"}};
+  CHECK(place({}) == "none 0/1 0/1 127.0.0.1:29500");
+  CHECK(place(torchrun) == "torchrun 5/8 1/4 node7:1234");
+  CHECK(place(open_mpi) == "Open MPI 3/4 1/2 127.0.0.1:29500");
+  CHECK(place(mpich) == "MPICH 2/6 0/3 127.0.0.1:29500");
+  CHECK(place(slurm) == "Slurm 7/16 3/4 127.0.0.1:29500");
+  // The launcher that was called last, inside the allocation of the other, wins.
+  Map both = slurm;
+  both.insert(torchrun.begin(), torchrun.end());
+  CHECK(place(both) == "torchrun 5/8 1/4 node7:1234");
+}
+
+TEST_CASE("environment: without local numbers all ranks are on one host") {
+  CHECK(place({{"RANK", "2"}, {"WORLD_SIZE", "3"}}) == "torchrun 2/3 2/3 127.0.0.1:29500");
+  CHECK(place({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}) == "MPICH 0/1 0/1 127.0.0.1:29500");
+}
+
+TEST_CASE("environment: Slurm's tasks per node are what was asked for, not what runs") {
+  CHECK(place({{"SLURM_PROCID", "7"},
+               {"SLURM_NTASKS", "8"},
+               {"SLURM_LOCALID", "7"},
+               {"SLURM_NTASKS_PER_NODE", "2"}}) == "Slurm 7/8 7/2 127.0.0.1:29500");
+}
+
+TEST_CASE("environment: half a set of variables is an error that shows both halves") {
+  CHECK(error_with({{"RANK", "1"}}) ==
+        "shardmesh: the variables of torchrun are inconsistent: RANK=1, WORLD_SIZE is not set; "
+        "both must be set, and the rank be below the size");
+  CHECK(contains(error_with({{"WORLD_SIZE", "2"}}), "RANK is not set, WORLD_SIZE=2"));
+  CHECK(contains(error_with({{"OMPI_COMM_WORLD_RANK", "1"}}),
+                 "of Open MPI are inconsistent: OMPI_COMM_WORLD_RANK=1, OMPI_COMM_WORLD_SIZE is "
+                 "not set"));
+  CHECK(contains(error_with({{"PMI_SIZE", "2"}}), "PMI_RANK is not set, PMI_SIZE=2"));
+  CHECK(contains(error_with({{"SLURM_PROCID", "2"}}), "SLURM_PROCID=2, SLURM_NTASKS is not set"));
+}
+
+TEST_CASE("environment: numbers that contradict each other are an error") {
+  CHECK(contains(error_with({{"RANK", "2"}, {"WORLD_SIZE", "2"}}), "RANK=2, WORLD_SIZE=2"));
+  CHECK(contains(error_with({{"PMI_RANK", "0"}, {"PMI_SIZE", "0"}}), "PMI_RANK=0, PMI_SIZE=0"));
+  CHECK(error_with(
+            {{"RANK", "2"}, {"WORLD_SIZE", "4"}, {"LOCAL_RANK", "2"}, {"LOCAL_WORLD_SIZE", "2"}}) ==
+        "shardmesh: the variables of torchrun are inconsistent: LOCAL_RANK=2, LOCAL_WORLD_SIZE=2; "
+        "the local rank must be below the local size");
+}
+
+TEST_CASE("environment: a variable that is no number is an error that shows it") {
+  for (std::string const text : {"two", "", "1x", "-1", "1.5", "99999999999999999999"}) {
+    std::string const error = error_with({{"RANK", text}, {"WORLD_SIZE", "4"}});
+    CHECK(contains(error, "the variable RANK is \"" + text + "\", which is no number"));
+    CHECK(contains(error, "start the program by torchrun, mpirun or srun, or unset it"));
+  }
+  CHECK(contains(error_with({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4(x2)"}}),
+                 "SLURM_NTASKS is \"4(x2)\""));
+  CHECK(contains(error_with({{"RANK", "0"}, {"WORLD_SIZE", "4"}, {"LOCAL_RANK", "a"}}),
+                 "LOCAL_RANK is \"a\""));
+}
+
+TEST_CASE("environment: a port must be one") {
+  CHECK(place({{"MASTER_PORT", "65535"}}) == "none 0/1 0/1 127.0.0.1:65535");
+  for (std::string const port : {"0", "65536", "70000"}) {
+    CHECK(error_with({{"MASTER_PORT", port}}) == "shardmesh: the variable MASTER_PORT=" + port +
+                                                     " is no port; give a free one from 1 to "
+                                                     "65535");
+  }
+  CHECK(contains(error_with({{"MASTER_PORT", "http"}}), "MASTER_PORT is \"http\""));
+}
+
+TEST_CASE("environment: a launch without a launcher is a job of one") {
+  Variables const none({{"MASTER_PORT", std::to_string(test::free_port())}});
+  int calls = 0;
+  sm::launch(sm::environment{}, [&calls](sm::SocketCommunicator const& world) {
+    CHECK(world.size() == 1);
+    CHECK(sm::all_gather_value(world, 3) == std::vector<int>{3});
+    ++calls;
+  });
+  CHECK(calls == 1);
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#include <shardmesh/comm/sockets.hpp>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <shardmesh/comm/environment.hpp>
+#include <shardmesh/comm/spawn.hpp>
+
+#include "ranks.hpp"
+
+namespace sm = shardmesh;
+
+using sm::SocketCommunicator;
+using sm::detail::Deadline;
+using sm::detail::Socket;
+using test::contains;
+using test::error_of;
+using test::milliseconds;
+using test::run_sockets;
+using test::Texts;
+
+namespace {
+
+constexpr std::size_t big = std::size_t{8} << 20;
+
+Deadline in_five_seconds() {
+  return std::chrono::steady_clock::now() + std::chrono::seconds(5);
+}
+
+Texts no_errors(int ranks) {
+  return Texts(static_cast<std::size_t>(ranks), "no error");
+}
+
+/// Connects as `rank` without being one.
+Socket say_hello(int port, std::uint32_t rank) {
+  Socket socket = Socket::connect("127.0.0.1", port, in_five_seconds());
+  std::uint32_t const hello[2] = {0x534d6573, rank};
+  socket.send_all(std::as_bytes(std::span(hello)), in_five_seconds());
+  return socket;
+}
+
+/// Gathers until something fails; nothing is wrong if it fails in time and names rank 2.
+int see_rank_2_end(SocketCommunicator const& world) {
+  std::string error;
+  auto const elapsed = test::time_of([&] {
+    error = error_of<sm::RankFailed>([&] {
+      std::vector<std::byte> const bytes(100'000);
+      while (true) {
+        static_cast<void>(world.all_gather(bytes));
+      }
+    });
+  });
+  return contains(error, "rank 2 has ended") && elapsed < world.timeout() ? 0 : 1;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("comm.sockets");
+
+TEST_CASE("sockets: collectives at 1 to 8 ranks") {
+  for (int ranks : {1, 2, 3, 4, 8}) {
+    CHECK(run_sockets(ranks, milliseconds(5000), [ranks](SocketCommunicator const& world) {
+            CHECK(world.size() == ranks);
+            CHECK(world.timeout() == milliseconds(5000));
+            for (int round = 0; round < 20; ++round) {
+              auto const all = sm::all_gather_value(world, 10 * world.rank() + round);
+              REQUIRE(static_cast<int>(all.size()) == ranks);
+              for (int rank = 0; rank < ranks; ++rank) {
+                CHECK(all[static_cast<std::size_t>(rank)] == 10 * rank + round);
+              }
+              world.barrier();
+            }
+            auto const texts = sm::all_gather_text(
+                world, std::string(static_cast<std::size_t>(world.rank()), 'x'));
+            CHECK(texts.back() == std::string(static_cast<std::size_t>(ranks - 1), 'x'));
+            CHECK(texts.front().empty());
+          }) == no_errors(ranks));
+  }
+}
+
+TEST_CASE("sockets: splits by color and key, negative colors, splits of splits") {
+  CHECK(run_sockets(6, milliseconds(5000), [](SocketCommunicator const& world) {
+          CHECK(test::splits_of_six(world) == "");
+        }) == no_errors(6));
+}
+
+TEST_CASE("sockets: exchange of messages of many sizes, none and to oneself included") {
+  for (int ranks : {1, 2, 4}) {
+    CHECK(run_sockets(ranks, milliseconds(5000), [](SocketCommunicator const& world) {
+            CHECK(test::exchange_all_pairs(world, {1, 0, 7, 4096, 10'003, 0}) == "");
+            CHECK(test::exchange_all_pairs(world, {}) == "");
+          }) == no_errors(ranks));
+  }
+}
+
+TEST_CASE("sockets: exchange takes null addresses of empty messages") {
+  CHECK(run_sockets(2, milliseconds(5000), [](SocketCommunicator const& world) {
+          sm::Message const send{1 - world.rank(), nullptr, 0};
+          sm::Message receive{1 - world.rank(), nullptr, 0};
+          world.exchange<sm::HostMemory>({&send, 1}, {&receive, 1});
+        }) == no_errors(2));
+}
+
+TEST_CASE("sockets: big messages both ways at once do not block each other") {
+  CHECK(run_sockets(2, milliseconds(20'000), [](SocketCommunicator const& world) {
+          int const peer = 1 - world.rank();
+          std::vector<std::byte> out(big, static_cast<std::byte>(world.rank() + 1));
+          std::vector<std::byte> in(big);
+          sm::Message const send{peer, out.data(), big};
+          sm::Message receive{peer, in.data(), big};
+          world.exchange<sm::HostMemory>({&send, 1}, {&receive, 1});
+          CHECK(in == std::vector<std::byte>(big, static_cast<std::byte>(peer + 1)));
+        }) == no_errors(2));
+}
+
+TEST_CASE("sockets: messages that do not match give every rank an error that names both") {
+  auto const errors = [](int sent, int expected) {
+    return run_sockets(3, milliseconds(5000), [&](SocketCommunicator const& world) {
+      std::string const error =
+          error_of<sm::MismatchError>([&] { test::exchange_sizes(world, sent, expected); });
+      world.barrier();  // the group is still good: nothing was half done
+      throw std::runtime_error(error);
+    });
+  };
+  auto const all = [](std::string const& text) { return Texts(3, text); };
+  CHECK(errors(8, 8) == all("no error"));
+  CHECK(errors(8, 12) ==
+        all("shardmesh::exchange: rank 1 expects 12 bytes from rank 0, which sends 8 bytes"));
+  CHECK(errors(-1, 12) ==
+        all("shardmesh::exchange: rank 1 expects 12 bytes from rank 0, which sends nothing"));
+  CHECK(errors(8, -1) ==
+        all("shardmesh::exchange: rank 0 sends 8 bytes to rank 1, which does not expect them"));
+}
+
+TEST_CASE("sockets: ranks that are in different calls of a group get an error") {
+  auto const errors = run_sockets(2, milliseconds(5000), [](SocketCommunicator const& world) {
+    if (world.rank() == 1) {
+      world.barrier();
+    } else {
+      world.exchange<sm::HostMemory>({}, {});
+    }
+  });
+  CHECK(errors[0] == "shardmesh::exchange: rank 1 is in another call; every rank must make the "
+                     "same calls");
+}
+
+TEST_CASE("sockets: a rank that fails is named to all others, with its words") {
+  for (int failing : {0, 1, 2}) {
+    auto const errors =
+        run_sockets(3, milliseconds(5000), [failing](SocketCommunicator const& world) {
+          world.barrier();
+          if (world.rank() == failing) {
+            throw std::runtime_error("the disk is full");
+          }
+          world.barrier();
+        });
+    for (int rank = 0; rank < 3; ++rank) {
+      std::string const& error = errors[static_cast<std::size_t>(rank)];
+      CHECK(error == (rank == failing ? std::string("the disk is full")
+                                      : "shardmesh: rank " + std::to_string(failing) +
+                                            " failed: the disk is full"));
+    }
+  }
+}
+
+TEST_CASE("sockets: RankFailed holds the number of the rank in the job, in a group as well") {
+  auto const errors = run_sockets(4, milliseconds(5000), [](SocketCommunicator const& world) {
+    SocketCommunicator const group = world.split(world.rank() % 2, -world.rank());
+    if (world.rank() == 1) {
+      group.report_failure("the tape is torn");
+    } else if (world.rank() == 3) {
+      try {
+        group.barrier();
+        CHECK(false);
+      } catch (sm::RankFailed const& error) {
+        CHECK(error.rank() == 1);
+        CHECK(contains(error.what(), "rank 1 failed: the tape is torn"));
+      }
+    }
+    world.barrier();
+  });
+  CHECK(errors == no_errors(4));
+}
+
+TEST_CASE("sockets: a rank that ends without a word is named") {
+  auto const errors = run_sockets(3, milliseconds(5000), [](SocketCommunicator const& world) {
+    if (world.rank() != 1) {
+      world.barrier();
+    }
+  });
+  CHECK(errors == Texts{"shardmesh: rank 1 has ended", "no error", "shardmesh: rank 1 has ended"});
+}
+
+TEST_CASE("sockets: a rank that does not arrive is named when the time is over") {
+  auto const errors = run_sockets(3, milliseconds(300), [](SocketCommunicator const& world) {
+    if (world.rank() == 2) {
+      std::this_thread::sleep_for(milliseconds(450));
+    }
+    auto const elapsed = test::time_of([&] {
+      CHECK(error_of<sm::CommError>([&] { world.barrier(); }) ==
+            "shardmesh: rank 2 did not arrive within 300 ms");
+    });
+    CHECK(elapsed < milliseconds(2000));
+  });
+  CHECK(errors == no_errors(3));
+}
+
+TEST_CASE("sockets: others wait for rank 0 a little longer, then name it") {
+  auto const errors = run_sockets(2, milliseconds(200), [](SocketCommunicator const& world) {
+    if (world.rank() == 1) {
+      CHECK(error_of<sm::TimeoutError>([&] { world.barrier(); }) ==
+            "shardmesh: rank 0 did not answer within 200 ms");
+    } else {
+      std::this_thread::sleep_for(milliseconds(2400));
+    }
+  });
+  CHECK(errors == no_errors(2));
+}
+
+TEST_CASE("sockets: a sender that is cut off still learns which rank has failed") {
+  auto const errors = run_sockets(3, milliseconds(5000), [](SocketCommunicator const& world) {
+    if (world.rank() == 1) {
+      throw std::runtime_error("the tape is torn");
+    }
+    // Rank 0 hears from rank 1 first, and takes nothing of this.
+    std::vector<std::byte> const bytes(world.rank() == 2 ? 8 * big : 0);
+    static_cast<void>(world.all_gather(bytes));
+  });
+  CHECK(errors[0] == "shardmesh: rank 1 failed: the tape is torn");
+  CHECK(errors[2] == "shardmesh: rank 1 failed: the tape is torn");
+}
+
+TEST_CASE("sockets: a rank that does not take what it is sent is named") {
+  int const port = test::free_port();
+  std::jthread const fake([port] {
+    Socket const socket = say_hello(port, 1);
+    std::uint64_t const header[3] = {0, 0, 0};  // its part of the first call: nothing
+    socket.send_all(std::as_bytes(std::span(header)), in_five_seconds());
+    std::this_thread::sleep_for(milliseconds(500));
+  });
+  SocketCommunicator const world("127.0.0.1", port, 0, 2, milliseconds(300));
+  std::vector<std::byte> const bytes(4 * big);
+  CHECK(error_of<sm::TimeoutError>([&] { static_cast<void>(world.all_gather(bytes)); }) ==
+        "shardmesh: rank 1 did not take its data within 300 ms");
+}
+
+TEST_CASE("sockets: bytes that are no message of this program are refused") {
+  int const port = test::free_port();
+  std::jthread const fake([port] {
+    Socket const socket = say_hello(port, 1);
+    std::uint64_t const header[3] = {77, 0, 0};
+    socket.send_all(std::as_bytes(std::span(header)), in_five_seconds());
+  });
+  SocketCommunicator const world("127.0.0.1", port, 0, 2, milliseconds(2000));
+  CHECK(error_of<sm::CommError>([&] { world.barrier(); }) ==
+        "shardmesh: rank 1 sent something that is no message of this program");
+}
+
+TEST_CASE("sockets: strangers on the port of rank 0 keep no rank out") {
+  int const port = test::free_port();
+  std::string error = "nothing happened";
+  std::jthread rank_0([&] {
+    error = error_of<sm::Error>([&] {
+      SocketCommunicator const world("127.0.0.1", port, 0, 2, milliseconds(2000));
+      CHECK(sm::all_gather_value(world, 5) == std::vector<int>{5, 6});
+    });
+  });
+  // Gone at once; not of this program; no such rank; silent.
+  {
+    Socket const gone = Socket::connect("127.0.0.1", port, in_five_seconds());
+  }
+  Socket const wrong = Socket::connect("127.0.0.1", port, in_five_seconds());
+  std::array<char, 8> const words{'G', 'E', 'T', ' ', '/', ' ', 'H', 'T'};
+  wrong.send_all(std::as_bytes(std::span(words)), in_five_seconds());
+  Socket const unknown = say_hello(port, 2);
+  Socket const silent = Socket::connect("127.0.0.1", port, in_five_seconds());
+  SocketCommunicator const world("127.0.0.1", port, 1, 2, milliseconds(2000));
+  CHECK(sm::all_gather_value(world, 6) == std::vector<int>{5, 6});
+  rank_0.join();
+  CHECK(error == "no error");
+}
+
+TEST_CASE("sockets: ranks that do not connect are named") {
+  int const port = test::free_port();
+  std::jthread const fake([port] {
+    Socket const socket = say_hello(port, 2);
+    std::this_thread::sleep_for(milliseconds(500));
+  });
+  CHECK(error_of<sm::TimeoutError>([&] {
+          SocketCommunicator("127.0.0.1", port, 0, 4, milliseconds(300));
+        }) == "shardmesh: rank 1, 3 did not connect within 300 ms; start all 4 ranks");
+}
+
+TEST_CASE("sockets: where nobody listens the error says so, in time") {
+  int const port = test::free_port();
+  std::string error;
+  auto const elapsed = test::time_of([&] {
+    error = error_of<sm::TimeoutError>(
+        [&] { SocketCommunicator("127.0.0.1", port, 1, 2, milliseconds(300)); });
+  });
+  CHECK(error == "shardmesh: nobody listens on 127.0.0.1:" + std::to_string(port) +
+                     "; start rank 0, and look at MASTER_ADDR and MASTER_PORT");
+  CHECK(elapsed >= milliseconds(300));
+  CHECK(elapsed < milliseconds(2000));
+}
+
+TEST_CASE("sockets: a host that does not answer is given up in time") {
+  // A listener whose queue is full answers no connection.
+  Socket const full = Socket::listen(0);
+  REQUIRE(::listen(full.descriptor(), 0) == 0);
+  std::vector<std::jthread> fillers;
+  for (int i = 0; i < 3; ++i) {
+    fillers.emplace_back([&full] {
+      auto const deadline = std::chrono::steady_clock::now() + milliseconds(600);
+      std::string const ignored = error_of<sm::TimeoutError>([&] {
+        Socket const one = Socket::connect("127.0.0.1", full.port(), deadline);
+        std::this_thread::sleep_until(deadline);
+      });
+    });
+  }
+  std::this_thread::sleep_for(milliseconds(100));
+  std::string error;
+  auto const elapsed = test::time_of([&] {
+    error = error_of<sm::TimeoutError>([&] {
+      static_cast<void>(Socket::connect("127.0.0.1", full.port(),
+                                        std::chrono::steady_clock::now() + milliseconds(200)));
+    });
+  });
+  CHECK(contains(error, "nobody listens on 127.0.0.1:"));
+  CHECK(elapsed < milliseconds(900));
+}
+
+TEST_CASE("sockets: a name without an address and a port in use are errors that say so") {
+  std::string const name(300, 'x');
+  CHECK(error_of<sm::CommError>([&] {
+          SocketCommunicator(name, 29500, 1, 2, milliseconds(300));
+        }) == "shardmesh: \"" + name + "\" has no address; look at MASTER_ADDR");
+  Socket const taken = Socket::listen(0);
+  std::string const error = error_of<sm::CommError>(
+      [&] { SocketCommunicator("127.0.0.1", taken.port(), 0, 1, milliseconds(300)); });
+  CHECK(contains(error, "rank 0 cannot listen on port " + std::to_string(taken.port())));
+  CHECK(contains(error, "set MASTER_PORT to a free port"));
+}
+
+TEST_CASE("sockets: processes gather, split and exchange big messages" *
+          doctest::skip(!SHARDMESH_TEST_MAY_FORK)) {
+  auto const status = sm::spawn_processes(3, [] {
+    int result = 1;
+    sm::launch(sm::environment{milliseconds(20'000)}, [&](SocketCommunicator const& world) {
+      SocketCommunicator const group = world.split(world.rank() == 1 ? 0 : 1, -world.rank());
+      bool good =
+          group.world_ranks() == (world.rank() == 1 ? std::vector<int>{1} : std::vector<int>{2, 0});
+      good = good && sm::all_gather_value(group, world.rank()) == group.world_ranks();
+      good = good && test::exchange_all_pairs(group, {big, 0, 5}).empty();
+      good = good && test::exchange_all_pairs(world, {3, 70'000}).empty();
+      result = good ? 0 : 1;
+    });
+    return result;
+  });
+  CHECK(status == std::vector<int>{0, 0, 0});
+}
+
+TEST_CASE("sockets: a process that is killed in mid-collective is named to the others" *
+          doctest::skip(!SHARDMESH_TEST_MAY_FORK)) {
+  auto const status = sm::spawn_processes(4, [] {
+    sm::Environment const place = sm::read_environment();
+    SocketCommunicator const world(place.address, place.port, place.rank, place.size,
+                                   milliseconds(10'000));
+    world.barrier();
+    if (world.rank() == 2) {
+      for (int round = 0; round < 3; ++round) {
+        static_cast<void>(world.all_gather(std::vector<std::byte>(100'000)));
+      }
+      std::raise(SIGKILL);
+    }
+    return see_rank_2_end(world);
+  });
+  CHECK(status == std::vector<int>{0, 0, 128 + SIGKILL, 0});
+}
+
+TEST_CASE("sockets: launch tells the other processes why one fails" *
+          doctest::skip(!SHARDMESH_TEST_MAY_FORK)) {
+  auto const status = sm::spawn_processes(3, [] {
+    std::string const error = error_of<std::runtime_error>([] {
+      sm::launch(sm::environment{milliseconds(10'000)}, [](SocketCommunicator const& world) {
+        if (world.rank() == 1) {
+          throw std::runtime_error("the disk is full");
+        }
+      });
+    });
+    bool const failed = sm::read_environment().rank == 1;
+    return error == (failed ? "the disk is full" : "shardmesh: rank 1 failed: the disk is full")
+               ? 0
+               : 1;
+  });
+  CHECK(status == std::vector<int>{0, 0, 0});
+}
+
+TEST_CASE("sockets: why processes are not tested" * doctest::skip(SHARDMESH_TEST_MAY_FORK)) {
+  MESSAGE("the tests with processes are left out: ThreadSanitizer does not follow a fork of a "
+          "process that has had threads");
+  CHECK(SHARDMESH_TEST_MAY_FORK == 0);
+}
+
+TEST_SUITE_END();

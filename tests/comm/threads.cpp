@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#include <shardmesh/comm/threads.hpp>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "ranks.hpp"
+
+namespace sm = shardmesh;
+
+using test::contains;
+using test::error_of;
+using test::milliseconds;
+using World = sm::ThreadsCommunicator;
+
+namespace {
+
+/// What each rank's body throws, as text; the ranks themselves end well.
+template <class E, class Body>
+test::Texts errors_of_ranks(int ranks, milliseconds timeout, Body body) {
+  test::Texts errors(static_cast<std::size_t>(ranks));
+  sm::launch(sm::threads{ranks, timeout}, [&](World& world) {
+    errors[static_cast<std::size_t>(world.rank())] = error_of<E>([&] { body(world); });
+  });
+  return errors;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("comm.threads");
+
+TEST_CASE("threads: splits by color and key, negative colors, splits of splits") {
+  sm::launch(sm::threads{6}, [](World& world) { CHECK(test::splits_of_six(world) == ""); });
+}
+
+TEST_CASE("threads: halving 8 ranks three times leaves each alone with its own number") {
+  sm::launch(sm::threads{8}, [](World& world) {
+    World group = world;
+    for (int size = 8; size > 1; size /= 2) {
+      CHECK(group.size() == size);
+      group = group.split(group.rank() / (size / 2), group.rank());
+      CHECK(group.world_ranks().front() == world.rank() / (size / 2) * (size / 2));
+    }
+    CHECK(group.world_ranks() == std::vector<int>{world.rank()});
+    group.barrier();
+  });
+}
+
+TEST_CASE("threads: groups of the same color from different splits do not mix") {
+  sm::launch(sm::threads{3}, [](World& world) {
+    World const first = world.split(0, 0);
+    World const second = world.split(0, -world.rank());
+    auto const in_first = sm::all_gather_value(first, world.rank());
+    auto const in_second = sm::all_gather_value(second, world.rank());
+    CHECK(in_first == std::vector<int>{0, 1, 2});
+    CHECK(in_second == std::vector<int>{2, 1, 0});
+  });
+}
+
+TEST_CASE("threads: copies of a communicator are the same rank of the same group") {
+  sm::launch(sm::threads{3}, [](World& world) {
+    World const copy = world;
+    for (int round = 0; round < 5; ++round) {
+      World const& one = round % 2 == 0 ? copy : world;
+      CHECK(sm::all_gather_value(one, world.rank() + round) ==
+            std::vector<int>{round, 1 + round, 2 + round});
+    }
+  });
+}
+
+TEST_CASE("threads: exchange of messages of many sizes, none and to oneself included") {
+  for (int ranks : {1, 2, 3, 5, 8}) {
+    sm::launch(sm::threads{ranks}, [](World& world) {
+      CHECK(test::exchange_all_pairs(world, {1, 0, 7, 4096, 100'003, 0}) == "");
+      CHECK(test::exchange_all_pairs(world, {}) == "");
+    });
+  }
+}
+
+TEST_CASE("threads: exchange takes null addresses of empty messages") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    sm::Message const send{1 - world.rank(), nullptr, 0};
+    sm::Message receive{1 - world.rank(), nullptr, 0};
+    CHECK_NOTHROW(world.exchange<sm::HostMemory>({&send, 1}, {&receive, 1}));
+  });
+}
+
+TEST_CASE("threads: messages that do not match give every rank an error that names both") {
+  auto const errors = [](int sent, int expected) {
+    auto const all = errors_of_ranks<sm::MismatchError>(
+        3, milliseconds(5000), [&](World& w) { test::exchange_sizes(w, sent, expected); });
+    CHECK(all[0] == all[1]);
+    CHECK(all[0] == all[2]);
+    return all[0];
+  };
+  CHECK(errors(8, 8) == "no error");
+  CHECK(errors(8, 12) ==
+        "shardmesh::exchange: rank 1 expects 12 bytes from rank 0, which sends 8 bytes");
+  CHECK(errors(-1, 12) ==
+        "shardmesh::exchange: rank 1 expects 12 bytes from rank 0, which sends nothing");
+  CHECK(errors(8, -1) ==
+        "shardmesh::exchange: rank 0 sends 8 bytes to rank 1, which does not expect them");
+}
+
+TEST_CASE("threads: a message for a rank that is not in the group is refused on every rank") {
+  for (int peer : {-1, 2}) {
+    auto const all =
+        errors_of_ranks<sm::MismatchError>(2, milliseconds(5000), [peer](World& world) {
+          std::byte byte{};
+          std::vector<sm::Message> sends(world.rank() == 0 ? 1 : 0, sm::Message{peer, &byte, 1});
+          world.exchange<sm::HostMemory>(sends, {});
+        });
+    CHECK(all[0] == "shardmesh::exchange: rank 0 has a message for rank " + std::to_string(peer) +
+                        " of a group of 2; peers are ranks of the group");
+    CHECK(all[1] == all[0]);
+  }
+}
+
+TEST_CASE("threads: a rank that throws wakes all others, which learn who and why") {
+  std::atomic<int> woken{0};
+  auto const elapsed = test::time_of([&] {
+    CHECK_THROWS_WITH_AS(
+        sm::launch(sm::threads{5},
+                   [&](World& world) {
+                     World const group = world.split(world.rank() % 2, 0);
+                     if (world.rank() == 3) {
+                       throw std::out_of_range("the disk is full");
+                     }
+                     try {
+                       // Ranks 0, 2, 4 meet without rank 3, then wait for it.
+                       group.barrier();
+                       world.barrier();
+                     } catch (sm::RankFailed const& error) {
+                       CHECK(error.rank() == 3);
+                       CHECK(contains(error.what(), "rank 3 failed: the disk is full"));
+                       ++woken;
+                       throw;
+                     }
+                   }),
+        "the disk is full", std::out_of_range);
+  });
+  CHECK(woken == 4);
+  CHECK(elapsed < milliseconds(5000));
+}
+
+TEST_CASE("threads: what is thrown need not be a std::exception") {
+  std::string seen;
+  try {
+    sm::launch(sm::threads{2}, [&](World& world) {
+      if (world.rank() == 1) {
+        throw 42;
+      }
+      seen = error_of<sm::RankFailed>([&] { world.barrier(); });
+    });
+    CHECK(false);
+  } catch (int thrown) {
+    CHECK(thrown == 42);
+  }
+  CHECK(seen == "shardmesh::barrier: rank 1 failed: an exception that is no std::exception");
+}
+
+TEST_CASE("threads: ranks that wait for one that has returned are told at once") {
+  test::Texts errors;
+  auto const elapsed = test::time_of([&] {
+    errors = errors_of_ranks<sm::CommError>(4, milliseconds(60'000), [](World& world) {
+      if (world.rank() != 1) {
+        static_cast<void>(sm::all_gather_value(world, 1));
+      }
+    });
+  });
+  CHECK(elapsed < milliseconds(5000));
+  CHECK(errors[1] == "no error");
+  for (std::size_t rank : {0U, 2U, 3U}) {
+    CHECK(contains(errors[rank], "shardmesh::all_gather: rank "));
+    CHECK(contains(errors[rank], "1"));
+    CHECK(contains(errors[rank], "left without taking part; every rank must make the same calls"));
+  }
+}
+
+TEST_CASE("threads: a rank that does not arrive is named when the time is over") {
+  std::atomic<int> waiting{3};
+  auto const errors =
+      errors_of_ranks<sm::TimeoutError>(4, milliseconds(200), [&waiting](World& world) {
+        if (world.rank() == 2) {
+          while (waiting > 0) {
+            std::this_thread::sleep_for(milliseconds(1));
+          }
+          world.barrier();
+        }
+        auto const elapsed = test::time_of(
+            [&] { CHECK(error_of<sm::TimeoutError>([&] { world.barrier(); }) != "no error"); });
+        CHECK(elapsed < milliseconds(2000));
+        --waiting;
+        // Nobody may mistake a second call for the rank that is missing.
+        world.barrier();
+      });
+  for (std::string const& error : errors) {
+    CHECK(error == "shardmesh::barrier: rank 2 did not arrive within 200 ms; look at what it waits "
+                   "for, or raise the timeout of the launch");
+  }
+}
+
+TEST_CASE("threads: a call after one that failed does not stand in for a rank that has left") {
+  auto const errors = errors_of_ranks<sm::CommError>(3, milliseconds(5000), [](World& world) {
+    if (world.rank() == 2) {
+      return;
+    }
+    CHECK(contains(error_of<sm::CommError>([&] { world.barrier(); }), "2 has left"));
+    world.barrier();
+  });
+  CHECK(errors[2] == "no error");
+  // The other rank of the two may have left by the second call as well.
+  CHECK(contains(errors[0], "left without taking part"));
+  CHECK(contains(errors[1], "left without taking part"));
+}
+
+TEST_CASE("threads: in a group the missing rank is named by its number in the job") {
+  sm::launch(sm::threads{4, milliseconds(200)}, [](World& world) {
+    World const group = world.split(world.rank() % 2, 0);
+    if (world.rank() == 1) {
+      CHECK(contains(error_of<sm::TimeoutError>([&] { group.barrier(); }),
+                     "rank 3 did not arrive within 200 ms"));
+    } else if (world.rank() == 3) {
+      std::this_thread::sleep_for(milliseconds(400));
+    }
+  });
+}
+
+TEST_CASE("threads: ranks that make different calls get an error that names both") {
+  auto const errors = errors_of_ranks<sm::MismatchError>(3, milliseconds(5000), [](World& world) {
+    if (world.rank() == 1) {
+      static_cast<void>(sm::all_gather_value(world, 1));
+    } else {
+      world.barrier();
+    }
+  });
+  for (std::string const& error : errors) {
+    CHECK(error == "shardmesh: ranks made different calls: rank 0 is in barrier, rank 1 is in "
+                   "all_gather; every rank must make the same calls");
+  }
+}
+
+TEST_CASE("threads: a launch of no ranks is refused") {
+  CHECK(error_of<sm::InvalidArgument>([] { sm::launch(sm::threads{0}, [](World&) {}); }) ==
+        "shardmesh::launch: threads{0} starts no rank; give at least 1");
+}
+
+TEST_CASE("threads: many collectives one after the other keep every value") {
+  for (int ranks : {2, 3, 8}) {
+    sm::launch(sm::threads{ranks}, [ranks](World& world) {
+      bool good = true;
+      for (int round = 0; round < 200; ++round) {
+        auto const all = sm::all_gather_value(world, 1000 * round + world.rank());
+        for (int rank = 0; rank < ranks; ++rank) {
+          good = good && all[static_cast<std::size_t>(rank)] == 1000 * round + rank;
+        }
+        if (round % 10 == 0) {
+          World const group = world.split(world.rank() % 2, round % 20 == 0 ? world.rank() : 0);
+          good = good &&
+                 sm::all_gather_text(group, "x").size() == static_cast<std::size_t>(group.size());
+          good = good && test::exchange_all_pairs(world, {8, 33}).empty();
+        }
+      }
+      CHECK(good);
+    });
+  }
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# SPDX-FileCopyrightText: the shardmesh authors
+"""tool.py TOOL: what a user of the shardmesh tool sees.
+
+`layout --batch` must give the 3,000 layouts that PyTorch computed (tests/data/layouts.jsonl); the picture, the
+JSON and each error are compared as text; `convert` must not leave a half-written file."""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+DATA = pathlib.Path(__file__).resolve().parents[1] / "data"
+TOOL = sys.argv[1]
+
+
+def call(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run([TOOL, *arguments], input=text, text=True, capture_output=True)
+
+
+def expect(what: str, found, wanted) -> None:
+    if found != wanted:
+        sys.exit(f"{what}: {found!r}, not {wanted!r}")
+
+
+def check_batch() -> None:
+    known = [json.loads(line) for line in DATA.joinpath("layouts.jsonl").read_text().splitlines()]
+    asked = "".join(json.dumps({k: line[k] for k in ("shape", "mesh", "placements")}) + "\n" for line in known)
+    done = call("layout", "--batch", text=asked)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    expect("exit status of --batch", done.returncode, 0)
+    expect("number of answers", len(answers), len(known))
+    for line, answer in zip(known, answers):
+        expect(f"layout of {line['shape']} on {line['mesh']} as {line['placements']}", answer, {"ranks": line["ranks"]})
+    print(f"{len(known)} layouts as PyTorch computes them")
+    done = call("layout", "--batch", text='{"shape":[4],"mesh":[2],"placements":["S9"]}\n{"shape":[4]}\n')
+    expect("exit status with bad lines", done.returncode, 1)
+    expect("bad lines", [list(json.loads(line)) for line in done.stdout.splitlines()], [["error"], ["error"]])
+
+
+def check_layout() -> None:
+    asked = ("layout", "--shape", "7,5", "--mesh", "2,2", "--placements", "S0,R")
+    expect("picture", call(*asked).stdout, """(7, 5) on mesh (2, 2) as (Shard(0), Replicate)
+         0:5    
+    +-----------+
+0:4 | ranks 0 1 |
+    |           |
+    +-----------+
+4:7 | ranks 2 3 |
+    +-----------+
+""")
+    expect("JSON", json.loads(call(*asked, "--format", "json").stdout),
+           {"ranks": [[[4, 5], [0, 0]], [[4, 5], [0, 0]], [[3, 5], [4, 0]], [[3, 5], [4, 0]]]})
+    for arguments, words in [
+        (("--shape", "7,x", "--mesh", "2", "--placements", "R"), "write for example 7,5"),
+        (("--shape", "7", "--mesh", "2", "--placements", "Q"), "write R, S<dim> or SS<dim>:<split factor>"),
+        (("--shape", "7", "--mesh", "2", "--placements", "S1"), "out of range for a tensor with 1 dimension"),
+        (("--shape", "7", "--mesh", "2,2", "--placements", "R"), "placement"),
+    ]:
+        done = call("layout", *arguments)
+        expect(f"exit status of {arguments}", done.returncode, 1)
+        if words not in done.stderr:
+            sys.exit(f"{arguments}: {done.stderr!r} does not say {words!r}")
+
+
+def check_convert() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        target = pathlib.Path(folder) / "x.safetensors"
+        source = DATA / "checkpoints" / "hsdp_fsdp2" / "checkpoint"
+        expect("exit status of convert", call("convert", str(source), str(target)).returncode, 0)
+        size = int.from_bytes(target.read_bytes()[:8], "little")
+        header = json.loads(target.read_bytes()[8:8 + size])
+        expect("a tensor of the header", header["model.net1.0.weight"]["shape"], [16, 8])
+        done = call("convert", "/nonexistent", str(target))
+        expect("exit status for a missing checkpoint", (done.returncode, "there is no /nonexistent" in done.stderr), (1, True))
+        done = call("convert", str(source), str(pathlib.Path(folder) / "missing" / "x.safetensors"))
+        expect("exit status for a target that cannot be", (done.returncode, "No such file" in done.stderr), (1, True))
+        expect("files left", sorted(p.name for p in pathlib.Path(folder).iterdir()), ["x.safetensors"])
+
+
+check_batch()
+check_layout()
+check_convert()
+expect("exit status of --help", call("--help").returncode, 0)

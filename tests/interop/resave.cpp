@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// resave SOURCE TARGET RANKS: loads a whole checkpoint onto RANKS ranks, the tensors sharded in turn
+// in every way, and saves it, plain values included.
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/comm/threads.hpp>
+
+#include "../support/checkpoints.hpp"
+
+namespace sm = shardmesh;
+
+namespace {
+
+/// Where the values of a checkpoint stand in its nested dict; empty if it does not say.
+std::vector<std::vector<sm::PathElement>> paths_of(std::string const& source) {
+  return sm::with_catalog(source, [](auto const& catalog) {
+    std::vector<std::vector<sm::PathElement>> paths;
+    if constexpr (requires { catalog.metadata(); }) {
+      for (std::string const& key : catalog.keys()) {
+        paths.push_back(catalog.metadata().find(key)->path);
+      }
+    }
+    return paths;
+  });
+}
+
+template <class World>
+void resave(World const& world, std::string const& source, std::string const& target) {
+  sm::PlacementList const ways[] = {
+      {sm::Shard{0}, sm::Shard{0}},    {sm::Replicate{}, sm::Shard{0}},
+      {sm::Shard{0}, sm::Shard{1}},    {sm::Shard{1}, sm::Shard{0}},
+      {sm::Shard{1}, sm::Replicate{}}, {sm::Replicate{}, sm::Replicate{}}};
+  sm::index_t const rows = world.size() % 2 == 0 ? 2 : 1;
+  auto const mesh = sm::device_mesh<2>(world, {rows, world.size() / rows});
+  std::vector<sm::StateDict> sharded;
+  for (sm::PlacementList const& way : ways) {
+    sharded.push_back(sm::with_catalog(
+        source, [&](auto const& catalog) { return test::unset_state(catalog, mesh, way); }));
+  }
+  sm::StateDict dict;
+  auto const paths = paths_of(source);
+  std::size_t turn = 0;
+  for (sm::StateEntry const& entry : sharded.front()) {
+    dict.insert(paths.empty() ? entry.path : paths[turn],
+                sharded[turn % sharded.size()].at(entry.key).value);
+    ++turn;
+  }
+  sm::load_any(world, source, dict);
+  sm::save(world, target, dict);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) {
+    std::fprintf(stderr, "usage: resave SOURCE TARGET RANKS\n");
+    return 2;
+  }
+  try {
+    sm::launch(sm::threads{std::atoi(argv[3])},
+               [&](auto& world) { resave(world, argv[1], argv[2]); });
+  } catch (std::exception const& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
