@@ -3,9 +3,10 @@
 # SPDX-FileCopyrightText: the shardmesh authors
 #
 # tests/run.sh [--quick]: sets the machine up and passes the tests: g++, then the host suites once more
-# under clang, under ASan + UBSan and under TSan (--quick: g++ alone). Prints a line for each build,
-# and last `N passed, N failed, N skipped`: test cases run in all builds together, where each
-# script (format, compile-fail, install ...) is one case.
+# under clang, under ASan + UBSan and under TSan; installs PyTorch (1.9 GB) into a virtual environment
+# in ~/.cache/shardmesh and lets it read what was saved (--quick: g++ alone, without PyTorch). Prints
+# a line for each build, and last `N passed, N failed`: test cases run in all builds together, where
+# each script (format, compile-fail, install ...) is one case.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 quick=${1:-}
@@ -29,11 +30,20 @@ build() {
   local args=()
   for suite in $suites; do args+=(--suite "$suite"); done
   echo "== $name"
-  meson test -C "$dir" --print-errorlogs "${args[@]}" 2>&1 | grep -vE '^(ninja: |\[[0-9]+/[0-9]+\])' || true
-  ((PIPESTATUS[0] == 0)) || status=1
+  local code=0
+  meson test -C "$dir" --print-errorlogs "${args[@]}" >"$dir/test.log" 2>&1 || code=$?
+  grep -vE '^(ninja: |\[[0-9]+/[0-9]+\]|Cleaning)' "$dir/test.log"
+  ((code == 0)) || status=1
   logs+=("$name=$dir/meson-logs/testlog.json")
 }
 
+if [[ $quick != --quick && -z ${SHARDMESH_TORCH_PYTHON:-} ]]; then
+  echo "== PyTorch for the suite interop"
+  if SHARDMESH_TORCH_PYTHON=$(bash tests/interop/torch_env.sh); then
+    export SHARDMESH_TORCH_PYTHON
+    echo "$SHARDMESH_TORCH_PYTHON"
+  fi
+fi
 build g++ ""
 if [[ $quick != --quick ]]; then
   if command -v clang++-19 >/dev/null; then

@@ -55,7 +55,7 @@ def with_pkg_config(build: str, work: pathlib.Path) -> pathlib.Path:
 def with_cmake(build: str, work: pathlib.Path) -> pathlib.Path:
     need("cmake")
     install(build, work / "root")
-    package = installed(work / "root", "shardmesh-config.cmake").parent
+    package = installed(work / "root", "shardmeshConfig.cmake").parent
     run("cmake", "-S", HERE, "-B", work / "out", f"-Dshardmesh_DIR={package}")
     run("cmake", "--build", work / "out")
     return work / "out" / "consumer"

@@ -188,15 +188,17 @@ class ValueWriter {
   if (pickle == nullptr) {
     detail::fail_item(path, position, "the archive holds no object");
   }
-  Value const opaque(Value::Opaque{Bytes(item.begin(), item.end())});
+  Value value(Value::Opaque{Bytes(item.begin(), item.end())});
   try {
     PickleTree const tree = read_pickle(zip_record(item, *pickle), PickleDialect::plain, path,
                                         position + pickle->offset);
-    Value value;
-    return detail::ValueReader(tree).read(tree.root(), value) ? value : opaque;
-  } catch (PickleRefused const&) {
-    return opaque;
+    Value known;
+    if (detail::ValueReader(tree).read(tree.root(), known)) {
+      value = std::move(known);
+    }
+  } catch (PickleRefused const&) {  // stays opaque
   }
+  return value;
 }
 
 /// The archive of a value, as torch.save writes it.

@@ -183,7 +183,7 @@ class ZipReader {
     std::unordered_map<std::string, std::size_t> seen;
     for (ZipEntry const& entry : archive.entries) {
       std::string const& name = entry.name;
-      bool const legal = name.rfind(archive.prefix + "/", 0) == 0 && name.front() != '/' &&
+      bool const legal = name.starts_with(archive.prefix + "/") && name.front() != '/' &&
                          name.find('\0') == std::string::npos &&
                          name.find("..") == std::string::npos && seen.emplace(name, 0).second;
       if (!legal) {

@@ -63,7 +63,7 @@ class File {
   /// Makes a new file.
   /// @throws IoError if it exists.
   [[nodiscard]] static File create(std::string const& path) {
-    return File(path, ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+    return {path, ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
   }
 
   File(File&& other) noexcept

@@ -95,12 +95,10 @@ class Socket {
       ssize_t const count = ::recv(descriptor_, bytes.data(), bytes.size(), MSG_DONTWAIT);
       if (count > 0) {
         bytes = bytes.subspan(static_cast<std::size_t>(count));
-      } else if (count == 0) {
+      } else if (count == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
         throw ConnectionClosed{};
-      } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        wait_for(POLLIN, deadline);
       } else if (errno != EINTR) {
-        throw ConnectionClosed{};
+        wait_for(POLLIN, deadline);
       }
     }
   }

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -200,7 +201,7 @@ class ThreadGroup {
   unsigned long generation_ = 0;
   std::string mismatch_;
   std::string given_up_;  // why a rank waits no longer
-  std::vector<Bytes> slots_[2];
+  std::array<std::vector<Bytes>, 2> slots_;
   std::map<std::pair<int, int>, std::pair<std::shared_ptr<ThreadGroup>, std::size_t>> children_;
 };
 
