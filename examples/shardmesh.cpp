@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 
 #include "support/convert_command.hpp"
+#include "support/inspect_command.hpp"
 #include "support/layout_command.hpp"
 
 int main(int argc, char** argv) {
@@ -35,11 +36,34 @@ int main(int argc, char** argv) {
   layout_command->callback([&] { status = tool::run_layout(layout); });
 
   tool::ConvertOptions convert;
-  CLI::App* const convert_command = app.add_subcommand(
-      "convert", "Write every tensor of a PyTorch checkpoint directory in full to one file");
-  convert_command->add_option("source", convert.source, "checkpoint directory")->required();
-  convert_command->add_option("target", convert.target, "safetensors file to write")->required();
+  CLI::App* const convert_command =
+      app.add_subcommand("convert", "Write a checkpoint in another format, every tensor in full");
+  convert_command->add_option("source", convert.source, "checkpoint directory or safetensors file")
+      ->required();
+  convert_command->add_option("target", convert.target, "what to write")->required();
+  convert_command
+      ->add_option(
+          "--to", convert.to,
+          "dcp: PyTorch's directory; safetensors: one file (default: by the target's name)")
+      ->check(CLI::IsMember({"dcp", "safetensors"}));
   convert_command->callback([&] { status = tool::run_convert(convert); });
+
+  tool::InspectOptions inspect;
+  inspect.progress = ::isatty(STDERR_FILENO) != 0;
+  auto const add_looking = [&](char const* name, char const* what, auto run) {
+    CLI::App* const command = app.add_subcommand(name, what);
+    command->add_option("checkpoint", inspect.path, "checkpoint directory or safetensors file")
+        ->required();
+    command->add_flag("--json", inspect.json, "print JSON");
+    command->callback([&status, &inspect, run] { status = run(inspect); });
+    return command;
+  };
+  add_looking("inspect", "List what is in a checkpoint", tool::run_inspect);
+  add_looking("verify", "Read every byte and check it; exit 1 on damage", tool::run_verify);
+  add_looking("diff", "Compare two checkpoints of any format; exit 1 if they differ",
+              tool::run_diff)
+      ->add_option("other", inspect.other, "the checkpoint to compare with")
+      ->required();
 
   try {
     app.parse(argc, argv);

@@ -2,53 +2,68 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-// `shardmesh convert`: every tensor of a checkpoint, in full, as one safetensors file.
+// `shardmesh convert`: a checkpoint in another format, every tensor in full.
 
 #include <cstdio>
 #include <string>
+#include <vector>
 
-#include <shardmesh/checkpoint/load_any.hpp>
-#include <shardmesh/comm/threads.hpp>
-#include <shardmesh/state/state_dict.hpp>
-#include <shardmesh/tensor/tensor.hpp>
+#include <shardmesh/checkpoint/save.hpp>
+
+#include "catalog_tools.hpp"
 
 namespace tool {
-
-namespace sm = shardmesh;
 
 struct ConvertOptions {
   std::string source;
   std::string target;
+  std::string to;  ///< "dcp" or "safetensors"; empty: by the name of the target
 };
 
-/// Memory for a tensor of a dtype known at run time.
-inline sm::AnyTensor make_tensor(sm::DType dtype, sm::Shape const& shape) {
-  return sm::visit_dtype(dtype, [&shape](auto type) {
-    return sm::AnyTensor(sm::Tensor<typename decltype(type)::type>::zeros(shape));
-  });
+/// Where a value stands in the nested dict that was saved, if the catalog says.
+template <class C>
+std::vector<sm::PathElement> path_of(C const& catalog, std::string const& key) {
+  if constexpr (requires { catalog.metadata(); }) {
+    return catalog.metadata().find(key)->path;
+  } else {
+    return {key};
+  }
 }
 
-/// Reads all tensors of `source` (plain values have no place in a safetensors file; their number is
-/// told) and writes them to `target`, which appears when it is complete.
+/// Reads all of `source` and writes it to `target`, which appears when it is complete. A safetensors
+/// file has no place for plain values; their number is told.
 inline int run_convert(ConvertOptions const& options) {
+  bool const to_safetensors =
+      options.to.empty() ? options.target.ends_with(".safetensors") : options.to == "safetensors";
   sm::StateDict dict;
-  std::size_t values = 0;
+  std::size_t tensors = 0;
   sm::with_catalog(options.source, [&](auto const& catalog) {
     for (std::string const& key : catalog.keys()) {
       if (sm::StoredTensor const* const stored = catalog.tensor(key)) {
-        dict.insert(key, make_tensor(stored->dtype, stored->shape));
+        dict.insert(path_of(catalog, key), make_tensor(stored->dtype, stored->shape));
+        ++tensors;
       } else {
-        ++values;
+        dict.insert(path_of(catalog, key), sm::Value());
       }
     }
   });
-  sm::launch(sm::threads{1}, [&](auto& world) { sm::load_any(world, options.source, dict); });
-  sm::save_safetensors(options.target, dict);
-  std::printf("%s: %zu tensors written", options.target.c_str(), dict.size());
-  if (values > 0) {
-    std::printf(", %zu plain values left out", values);
+  sm::launch(sm::threads{1}, [&](auto& world) {
+    sm::load_any(world, options.source, dict);
+    if (to_safetensors) {
+      sm::save_safetensors(options.target, dict);
+    } else {
+      sm::save(world, options.target, dict);
+    }
+  });
+  std::size_t const values = dict.size() - tensors;
+  std::printf("%s: %zu tensors", options.target.c_str(), tensors);
+  if (!to_safetensors) {
+    std::printf(" and %zu plain values written\n", values);
+  } else if (values > 0) {
+    std::printf(" written, %zu plain values left out\n", values);
+  } else {
+    std::printf(" written\n");
   }
-  std::printf("\n");
   return 0;
 }
 

@@ -79,7 +79,38 @@ def check_convert() -> None:
         expect("files left", sorted(p.name for p in pathlib.Path(folder).iterdir()), ["x.safetensors"])
 
 
+def check_looking() -> None:
+    source = str(DATA / "checkpoints" / "dtypes" / "checkpoint")
+    rows = {row["name"]: row for row in json.loads(call("inspect", source, "--json").stdout)}
+    expect("rows of inspect", len(rows), 71)
+    expect("a tensor", rows["bfloat16.S0S1"],
+           {"name": "bfloat16.S0S1", "dtype": "bfloat16", "shape": "(7, 5)", "boxes": 4, "bytes": 70})
+    expect("a plain value", (rows["betas"]["dtype"], rows["betas"]["shape"]), ("list", "[0.9, 0.999]"))
+    last = call("inspect", source).stdout.splitlines()[-1]
+    expect("totals", last, f"{source}: 65 tensors, 6.28 KiB; 6 plain values")
+    with tempfile.TemporaryDirectory() as folder:
+        copy, single = str(pathlib.Path(folder) / "copy"), str(pathlib.Path(folder) / "x.safetensors")
+        expect("convert to dcp", call("convert", source, copy, "--to", "dcp").returncode, 0)
+        expect("convert to safetensors", call("convert", source, single).returncode, 0)
+        done = call("diff", source, copy)
+        expect("diff of a copy", (done.returncode, done.stdout), (0, "71 values compared, 0 differ\n"))
+        done = call("diff", "--json", source, single)
+        expect("diff to a file without plain values", (done.returncode, len(json.loads(done.stdout))), (1, 6))
+        expect("verify", call("verify", copy).returncode, 0)
+        data = pathlib.Path(copy) / "__0_0.distcp"
+        bytes_there = bytearray(data.read_bytes())
+        place = bytes_there.find(b"_rebuild_tensor")  # in a record, so under its CRC
+        bytes_there[place] ^= 1
+        data.write_bytes(bytes_there)
+        done = call("verify", copy, "--json")
+        damage = json.loads(done.stdout)["damage"]
+        expect("verify of a damaged copy", (done.returncode, len(damage)), (1, 1))
+        if "__0_0.distcp" not in damage[0]["what"] or "byte" not in damage[0]["what"]:
+            sys.exit(f"damage is not located: {damage}")
+
+
 check_batch()
+check_looking()
 check_layout()
 check_convert()
 expect("exit status of --help", call("--help").returncode, 0)

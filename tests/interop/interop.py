@@ -17,7 +17,7 @@ import warnings
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / "data" / "checkpoints"
 python = os.environ.get("SHARDMESH_TORCH_PYTHON")
-if python and pathlib.Path(python).resolve() != pathlib.Path(sys.executable).resolve() and "INTEROP_INNER" not in os.environ:
+if python and "INTEROP_INNER" not in os.environ:
     os.execve(python, [python, *sys.argv], os.environ | {"INTEROP_INNER": "1"})
 try:
     import torch

@@ -3,6 +3,7 @@
 #include <shardmesh/memory/buffer.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <type_traits>
@@ -17,9 +18,13 @@ namespace sm = shardmesh;
 
 namespace {
 
+std::uintptr_t address_of(void const* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer);
+}
+
 /// What was given back, in which order and on which stream.
 struct Freed {
-  void* pointer;
+  std::uintptr_t address;  // no pointer: it would dangle
   std::size_t bytes;
   int stream;
   bool operator==(Freed const&) const = default;
@@ -35,7 +40,7 @@ struct Recorded : sm::HostMemory {
   static void* allocate(std::size_t bytes, Stream) { return sm::HostMemory::allocate(bytes); }
   static void deallocate(void* pointer, std::size_t bytes, Stream stream) noexcept {
     if (stream.freed != nullptr && pointer != nullptr) {
-      stream.freed->push_back({pointer, bytes, stream.number});
+      stream.freed->push_back({address_of(pointer), bytes, stream.number});
     }
     sm::HostMemory::deallocate(pointer, bytes);
   }
@@ -79,16 +84,16 @@ TEST_CASE("a move takes the bytes and leaves an empty buffer") {
 
 TEST_CASE("bytes are given back once, on the stream that they came with") {
   std::vector<Freed> freed;
-  void* one = nullptr;
-  void* two = nullptr;
+  std::uintptr_t one = 0;
+  std::uintptr_t two = 0;
   {
     RecordedBuffer a(10, {1, &freed});
     RecordedBuffer b(20, {2, &freed});
-    one = a.data();
-    two = b.data();
+    one = address_of(a.data());
+    two = address_of(b.data());
     b = std::move(a);
     CHECK(freed == std::vector<Freed>{{two, 20, 2}});
-    CHECK(b.data() == one);
+    CHECK(address_of(b.data()) == one);
     CHECK(b.size() == 10);
     RecordedBuffer const none(0, {3, &freed});
   }

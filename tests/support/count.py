@@ -4,6 +4,7 @@
 """count.py NAME=TESTLOG...: adds up what Meson's test logs say. A doctest program counts with the test
 cases it ran, any other test as one. Prints a line per build and the sum last."""
 import json
+import os
 import re
 import sys
 
@@ -11,6 +12,10 @@ totals = [0, 0, 0]
 for argument in sys.argv[1:]:
     name, path = argument.split("=", 1)
     passed = failed = skipped = 0
+    if not os.path.exists(path):
+        print(f"{name}: did not build")
+        totals[1] += 1
+        continue
     for line in open(path):
         test = json.loads(line)
         cases = re.findall(r"test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed", test.get("stdout", ""))

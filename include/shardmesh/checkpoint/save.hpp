@@ -153,6 +153,22 @@ inline void write_data(std::string const& directory,
   return metadata;
 }
 
+/// Removes what saves to `directory` that were interrupted have left behind.
+inline void remove_interrupted(std::string const& directory) {
+  std::string const parent = PosixStorage::parent(directory);
+  std::string const mark =
+      directory.substr(directory.find_last_of('/') + 1) + std::string(PosixStorage::temporary_mark);
+  if (!PosixStorage::exists(parent)) {
+    return;
+  }
+  for (std::string const& name : PosixStorage::list(parent)) {
+    if (name.starts_with(mark) &&
+        name.find_first_not_of("0123456789", mark.size()) == std::string::npos) {
+      PosixStorage::remove_all(parent + "/" + name);
+    }
+  }
+}
+
 /// Rank 0's part before data is written: a new directory beside the target.
 /// @returns its path.
 [[nodiscard]] inline std::string begin_commit(std::string const& directory) {
@@ -162,11 +178,9 @@ inline void write_data(std::string const& directory,
                           " exists and is no checkpoint; give a new directory, or one that holds "
                           "a checkpoint to replace");
   }
+  remove_interrupted(directory);
   std::string const temporary = PosixStorage::temporary_name(directory);
   PosixStorage::make_directories(temporary);
-  for (std::string const& name : PosixStorage::list(temporary)) {  // of a process long gone
-    PosixStorage::remove_all(temporary + "/" + name);
-  }
   return temporary;
 }
 
@@ -208,6 +222,9 @@ inline void commit(std::string const& temporary,
 /// by the one with the least to write. Plain values come from the lowest rank that has them. The
 /// checkpoint appears under `directory` when it is complete and on the disk: until then an older
 /// one stays readable there, and a failure on any rank leaves it untouched.
+///
+/// What an interrupted save has left behind is removed by the next one to the same directory; so two
+/// jobs must not save to one directory at the same time.
 ///
 /// @param directory  on a file system that all ranks see; parents are made.
 /// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint), ShapeError (ranks

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -191,9 +192,12 @@ struct PosixStorage {
     return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
   }
 
+  /// Stands in the name of what is not yet complete, before the number of a process.
+  static constexpr std::string_view temporary_mark = ".tmp-";
+
   /// A name beside `path` for what is not yet complete; of this process alone.
   [[nodiscard]] static std::string temporary_name(std::string const& path) {
-    return path + ".tmp-" + std::to_string(::getpid());
+    return path + std::string(temporary_mark) + std::to_string(::getpid());
   }
 
   /// Makes a directory and those above it that are missing.

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+// What the subcommands that look at checkpoints share: tensors made at run time, one tensor at a time
+// out of a catalog, sizes for people.
+
+#include <array>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/comm/threads.hpp>
+#include <shardmesh/state/state_dict.hpp>
+#include <shardmesh/tensor/tensor.hpp>
+
+namespace tool {
+
+namespace sm = shardmesh;
+
+/// Memory for a tensor of a dtype known at run time.
+inline sm::AnyTensor make_tensor(sm::DType dtype, sm::Shape const& shape) {
+  return sm::visit_dtype(dtype, [&shape](auto type) {
+    return sm::AnyTensor(sm::Tensor<typename decltype(type)::type>::zeros(shape));
+  });
+}
+
+/// A catalog that belongs to somebody else.
+template <class C>
+class Borrowed {
+ public:
+  explicit Borrowed(C& catalog) : catalog_(&catalog) {}
+
+  [[nodiscard]] std::string describe() const { return catalog_->describe(); }
+  [[nodiscard]] auto keys() const { return catalog_->keys(); }
+  [[nodiscard]] bool contains(std::string const& key) const { return catalog_->contains(key); }
+  [[nodiscard]] sm::StoredTensor const* tensor(std::string const& key) const {
+    return catalog_->tensor(key);
+  }
+  [[nodiscard]] sm::StoredBox read_box(std::string const& key, std::size_t i) {
+    return catalog_->read_box(key, i);
+  }
+  [[nodiscard]] sm::Value value(std::string const& key) { return catalog_->value(key); }
+
+ private:
+  C* catalog_;
+};
+
+/// The bytes of one tensor in full, row-major.
+template <class C>
+std::vector<std::byte> read_tensor(C& catalog, std::string const& key) {
+  sm::StoredTensor const& stored = *catalog.tensor(key);
+  sm::StateDict dict;
+  dict.insert(key, make_tensor(stored.dtype, stored.shape));
+  sm::launch(sm::threads{1}, [&](auto& world) {
+    sm::load_from(world, [&] { return Borrowed<C>(catalog); }, dict);
+  });
+  return dict.at(key).tensor().local_bytes();
+}
+
+[[nodiscard]] inline std::uint64_t bytes_of(sm::StoredTensor const& stored) {
+  return static_cast<std::uint64_t>(sm::volume(stored.shape)) * sm::size_of(stored.dtype);
+}
+
+/// "1.50 MiB".
+[[nodiscard]] inline std::string readable(std::uint64_t bytes) {
+  constexpr std::array<char const*, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
+  auto amount = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (amount >= 1024 && unit + 1 < units.size()) {
+    amount /= 1024;
+    ++unit;
+  }
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.2f %s", amount, units[unit]);
+  return text.data();
+}
+
+/// A line that shows how far long work has come; only on a terminal.
+class Progress {
+ public:
+  Progress(char const* what, std::size_t total, bool shown)
+      : what_(what), total_(total), shown_(shown) {}
+  ~Progress() {
+    if (shown_) {
+      std::fprintf(stderr, "\r\033[K");
+    }
+  }
+  Progress(Progress const&) = delete;
+  Progress& operator=(Progress const&) = delete;
+
+  void step() {
+    ++done_;
+    if (shown_) {
+      std::fprintf(stderr, "\r%s %zu of %zu", what_, done_, total_);
+    }
+  }
+
+ private:
+  char const* what_;
+  std::size_t total_;
+  std::size_t done_ = 0;
+  bool shown_;
+};
+
+}  // namespace tool

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+// `shardmesh inspect`, `verify` and `diff`: what is in a checkpoint, whether every byte of it is sound,
+// and in what two checkpoints of any format differ.
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <shardmesh/checkpoint/verify.hpp>
+
+#include "catalog_tools.hpp"
+
+namespace tool {
+
+struct InspectOptions {
+  std::string path;
+  std::string other;  ///< for diff
+  bool json = false;
+  bool progress = false;
+};
+
+namespace detail {
+
+struct Row {
+  std::string name;
+  std::string dtype;  ///< or the kind of a plain value
+  std::string shape;
+  std::size_t boxes = 0;
+  std::uint64_t bytes = 0;
+  bool is_tensor = false;
+};
+
+template <class C>
+std::vector<Row> rows_of(C& catalog) {
+  std::vector<Row> rows;
+  for (std::string const& key : catalog.keys()) {
+    if (sm::StoredTensor const* const stored = catalog.tensor(key)) {
+      rows.push_back({key, std::string(to_string(stored->dtype)), to_string(stored->shape),
+                      stored->boxes.size(), bytes_of(*stored), true});
+    } else {
+      sm::Value const value = catalog.value(key);
+      rows.push_back({key, std::string(value.kind()), to_string(value)});
+    }
+  }
+  return rows;
+}
+
+inline void print_table(std::string const& path, std::vector<Row> const& rows) {
+  std::size_t width = 4;
+  std::size_t shape = 5;
+  for (Row const& row : rows) {
+    width = std::max(width, row.name.size());
+    shape = std::max(shape, row.shape.size());
+  }
+  width = std::min<std::size_t>(width, 60);
+  shape = std::min<std::size_t>(shape, 30);
+  auto const column = [](std::size_t size) { return static_cast<int>(size); };
+  std::printf("%-*s  %-13s %-*s %5s %12s\n", column(width), "name", "dtype", column(shape), "shape",
+              "boxes", "bytes");
+  std::size_t tensors = 0;
+  std::uint64_t bytes = 0;
+  for (Row const& row : rows) {
+    tensors += row.is_tensor ? 1 : 0;
+    bytes += row.bytes;
+    std::printf("%-*s  %-13s %-*s", column(width), row.name.c_str(), row.dtype.c_str(),
+                column(shape), row.shape.substr(0, 60).c_str());
+    if (row.is_tensor) {
+      std::printf(" %5zu %12llu", row.boxes, static_cast<unsigned long long>(row.bytes));
+    }
+    std::printf("\n");
+  }
+  std::printf("%s: %zu tensors, %s; %zu plain values\n", path.c_str(), tensors,
+              readable(bytes).c_str(), rows.size() - tensors);
+}
+
+inline nlohmann::ordered_json to_json(std::vector<Row> const& rows) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (Row const& row : rows) {
+    list.push_back({{"name", row.name},
+                    {"dtype", row.dtype},
+                    {"shape", row.shape},
+                    {"boxes", row.boxes},
+                    {"bytes", row.bytes}});
+  }
+  return list;
+}
+
+/// In what one key differs between two catalogs; empty if in nothing.
+template <class A, class B>
+std::string difference_at(A& a, B& b, std::string const& key) {
+  sm::StoredTensor const* const x = a.tensor(key);
+  sm::StoredTensor const* const y = b.tensor(key);
+  if ((x == nullptr) != (y == nullptr)) {
+    return x == nullptr ? "a plain value against a tensor" : "a tensor against a plain value";
+  }
+  if (x == nullptr) {
+    sm::Value const p = a.value(key);
+    sm::Value const q = b.value(key);
+    return p == q ? "" : to_string(p).substr(0, 60) + " against " + to_string(q).substr(0, 60);
+  }
+  if (x->dtype != y->dtype || !(x->shape == y->shape)) {
+    return std::string(to_string(x->dtype)) + " " + to_string(x->shape) + " against " +
+           std::string(to_string(y->dtype)) + " " + to_string(y->shape);
+  }
+  auto const p = read_tensor(a, key);
+  auto const q = read_tensor(b, key);
+  std::size_t const size = sm::size_of(x->dtype);
+  std::size_t unequal = 0;
+  for (std::size_t at = 0; at < p.size(); at += size) {
+    auto const from = static_cast<std::ptrdiff_t>(at);
+    auto const to = static_cast<std::ptrdiff_t>(at + size);
+    if (!std::equal(p.begin() + from, p.begin() + to, q.begin() + from)) {
+      ++unequal;
+    }
+  }
+  return unequal == 0 ? ""
+                      : std::to_string(unequal) + " of " + std::to_string(p.size() / size) +
+                            " elements differ";
+}
+
+}  // namespace detail
+
+/// Prints a table of everything in a checkpoint. Reads no tensor data.
+inline int run_inspect(InspectOptions const& options) {
+  return sm::with_catalog(options.path, [&](auto& catalog) {
+    auto const rows = detail::rows_of(catalog);
+    if (options.json) {
+      std::printf("%s\n", detail::to_json(rows).dump().c_str());
+    } else {
+      detail::print_table(options.path, rows);
+    }
+    return 0;
+  });
+}
+
+/// Reads every byte of a checkpoint and checks it. Every damage is told with its place.
+/// @returns 1 if there is damage.
+inline int run_verify(InspectOptions const& options) {
+  return sm::with_catalog(options.path, [&](auto& catalog) {
+    Progress progress("verify: value", catalog.keys().size(), options.progress);
+    sm::VerifyReport const report = sm::verify(catalog, [&progress] { progress.step(); });
+    if (options.json) {
+      nlohmann::ordered_json damage = nlohmann::ordered_json::array();
+      for (sm::Damage const& one : report.damage) {
+        damage.push_back({{"name", one.key}, {"what", one.what}});
+      }
+      nlohmann::ordered_json const all{{"path", options.path},
+                                       {"values", report.values},
+                                       {"bytes", report.bytes},
+                                       {"damage", damage}};
+      std::printf("%s\n", all.dump().c_str());
+    } else {
+      for (sm::Damage const& one : report.damage) {
+        std::printf("DAMAGE %s: %s\n", one.key.c_str(), one.what.c_str());
+      }
+      std::printf("%s: %zu values, %s read, %zu damaged\n", options.path.c_str(), report.values,
+                  readable(report.bytes).c_str(), report.damage.size());
+    }
+    return report.damage.empty() ? 0 : 1;
+  });
+}
+
+/// Compares two checkpoints, whatever their formats, tensor by tensor.
+/// @returns 1 if they differ.
+inline int run_diff(InspectOptions const& options) {
+  return sm::with_catalog(options.path, [&](auto& a) {
+    return sm::with_catalog(options.other, [&](auto& b) {
+      std::vector<std::pair<std::string, std::string>> found;
+      auto const keys = a.keys();
+      Progress progress("diff: value", keys.size(), options.progress);
+      for (std::string const& key : keys) {
+        std::string const what =
+            b.contains(key) ? detail::difference_at(a, b, key) : "only in " + options.path;
+        if (!what.empty()) {
+          found.emplace_back(key, what);
+        }
+        progress.step();
+      }
+      for (std::string const& key : b.keys()) {
+        if (!a.contains(key)) {
+          found.emplace_back(key, "only in " + options.other);
+        }
+      }
+      if (options.json) {
+        std::printf("%s\n", nlohmann::ordered_json(found).dump().c_str());
+      } else {
+        for (auto const& [key, what] : found) {
+          std::printf("%s: %s\n", key.c_str(), what.c_str());
+        }
+        std::printf("%zu values compared, %zu differ\n", keys.size(), found.size());
+      }
+      return found.empty() ? 0 : 1;
+    });
+  });
+}
+
+}  // namespace tool

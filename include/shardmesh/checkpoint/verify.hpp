@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <shardmesh/checkpoint/load_from.hpp>
+#include <shardmesh/checkpoint/stored.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/core/value.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// What is wrong with one value of a checkpoint.
+struct Damage {
+  std::string key;
+  std::string what;  ///< with file and byte
+};
+
+struct VerifyReport {
+  std::size_t values = 0;   ///< tensors and plain values
+  std::uint64_t bytes = 0;  ///< read
+  std::vector<Damage> damage;
+};
+
+namespace detail {
+
+/// Boxes are known to be disjoint and inside the tensor; do they fill it?
+inline void verify_coverage(std::string const& key,
+                            std::string const& where,
+                            StoredTensor const& stored,
+                            VerifyReport& report) {
+  index_t held = 0;
+  for (Box const& box : stored.boxes) {
+    held += box.volume();
+  }
+  if (held != volume(stored.shape)) {
+    report.damage.push_back({key, where + ": the items hold " + std::to_string(held) + " of the " +
+                                      std::to_string(volume(stored.shape)) + " elements of " +
+                                      to_string(stored.shape)});
+  }
+}
+
+/// PyTorch makes a flat name by joining a path with dots, and stores both; one that does not give the
+/// other was damaged.
+template <class C>
+void verify_paths(C const& catalog, VerifyReport& report) {
+  if constexpr (requires { catalog.metadata(); }) {
+    for (auto const& entry : catalog.metadata().entries) {
+      std::string joined;
+      for (PathElement const& element : entry.path) {
+        joined += (joined.empty() ? "" : ".") + to_string(element);
+      }
+      if (joined != entry.fqn) {
+        report.damage.push_back({entry.fqn, catalog.describe() + "/.metadata: the path \"" +
+                                                joined + "\" is not that of the name \"" +
+                                                entry.fqn + "\""});
+      }
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Reads every item of a checkpoint and checks it: CRCs, bounds, dtypes and shapes against what the
+/// catalog says, and that the items of each tensor fill it.
+/// Nothing is thrown for damage; all of it is reported.
+///
+/// Not seen: damaged elements in safetensors files, a format without checksums; bytes that carry no
+/// data (padding; fields of zip headers that are stored twice or mean
+/// nothing, such as times), and a name in `.metadata` that was altered where its path is the name.
+///
+/// @param progress  called after each value.
+template <Catalog C, class Progress>
+[[nodiscard]] VerifyReport verify(C& catalog, Progress&& progress) {
+  VerifyReport report;
+  for (std::string const& key : catalog.keys()) {
+    StoredTensor const* const stored = catalog.tensor(key);
+    std::size_t const items = stored == nullptr ? 1 : stored->boxes.size();
+    for (std::size_t i = 0; i < items; ++i) {
+      try {
+        if (stored == nullptr) {
+          static_cast<void>(catalog.value(key));
+        } else if (!stored->boxes[i].empty()) {
+          report.bytes += catalog.read_box(key, i).bytes.size();
+        }
+      } catch (Error const& error) {
+        report.damage.push_back({key, error.what()});
+      }
+    }
+    if (stored != nullptr) {
+      detail::verify_coverage(key, catalog.describe(), *stored, report);
+    }
+    ++report.values;
+    progress();
+  }
+  detail::verify_paths(catalog, report);
+  return report;
+}
+
+template <Catalog C>
+[[nodiscard]] VerifyReport verify(C& catalog) {
+  return verify(catalog, [] {});
+}
+
+}  // namespace shardmesh::inline v0

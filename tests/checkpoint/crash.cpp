@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// Killed in the middle of a save: the old checkpoint or the new one loads and verifies, never neither,
+// never a mix.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <random>
+#include <string>
+
+#include <doctest/doctest.h>
+#include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/checkpoint/verify.hpp>
+#include <shardmesh/comm/environment.hpp>
+#include <shardmesh/comm/spawn.hpp>
+#include <shardmesh/comm/threads.hpp>
+#include <shardmesh/tensor/distribute.hpp>
+
+#include "../support/checkpoints.hpp"
+
+namespace sm = shardmesh;
+
+TEST_SUITE_BEGIN("checkpoint.crash");
+
+#if defined(__SANITIZE_THREAD__)
+#define SHARDMESH_TEST_FORKS 0
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SHARDMESH_TEST_FORKS 0
+#endif
+#endif
+#ifndef SHARDMESH_TEST_FORKS
+#define SHARDMESH_TEST_FORKS 1
+#endif
+
+#if SHARDMESH_TEST_FORKS
+
+namespace {
+
+/// Twelve tensors and a plain value that all hold the number of the step.
+template <class Mesh>
+sm::StateDict state_of(Mesh const& mesh, float step) {
+  sm::StateDict dict;
+  for (int i = 0; i < 12; ++i) {
+    sm::Tensor<float> whole(sm::Shape{7 + i, 9});
+    std::fill(whole.span().begin(), whole.span().end(), step);
+    dict.insert("layer" + std::to_string(i),
+                sm::distribute(whole, mesh, sm::placements<sm::Shard<0>>, sm::DataSource::own));
+  }
+  dict.insert("step", sm::Value(step));
+  return dict;
+}
+
+template <class World>
+void save_for_ever(World const& world, std::string const& directory, int first, int acknowledge) {
+  auto const mesh = sm::device_mesh<1>(world, {world.size()});
+  for (int step = first;; ++step) {
+    sm::save(world, directory, state_of(mesh, static_cast<float>(step)));
+    if (world.rank() == 0 && ::write(acknowledge, &step, sizeof(step)) != sizeof(step)) {
+      return;
+    }
+  }
+}
+
+/// Starts a process group that saves step after step, lets it run for a while and kills it whole.
+/// Returns the last step that was acknowledged, or `first - 1`.
+int save_and_kill(std::string const& directory, int first, bool processes, unsigned microseconds) {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  std::cout.flush();
+  std::fflush(nullptr);
+  pid_t const child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::setpgid(0, 0);
+    ::close(ends[0]);
+    if (processes) {
+      static_cast<void>(sm::spawn_processes(2, [&] {
+        sm::launch(sm::environment{},
+                   [&](auto& world) { save_for_ever(world, directory, first, ends[1]); });
+        return 0;
+      }));
+    } else {
+      sm::launch(sm::threads{3},
+                 [&](auto& world) { save_for_ever(world, directory, first, ends[1]); });
+    }
+    ::_exit(0);
+  }
+  ::setpgid(child, child);
+  ::close(ends[1]);
+  ::usleep(microseconds);
+  ::kill(-child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  int last = first - 1;
+  int step = 0;
+  while (::read(ends[0], &step, sizeof(step)) == sizeof(step)) {  // to the end: all are dead
+    last = step;
+  }
+  ::close(ends[0]);
+  return last;
+}
+
+/// The step that a checkpoint holds, checked to be the same in every element.
+float step_held(std::string const& directory) {
+  sm::DcpCatalog<> catalog(directory);
+  CHECK(sm::verify(catalog).damage.empty());
+  float held = -1;
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {2});
+    sm::StateDict dict = state_of(mesh, -1);
+    sm::load(world, directory, dict);
+    auto const step = static_cast<float>(dict.at("step").plain().template as<double>());
+    CHECK(sm::difference(dict, state_of(mesh, step)).empty());
+    if (world.rank() == 0) {
+      held = step;
+    }
+  });
+  return held;
+}
+
+void kill_saves(bool processes, long kills, unsigned longest, unsigned seed) {
+  test::Scratch const scratch;
+  std::string const directory = scratch / "checkpoint";
+  std::mt19937 random(seed);
+  int last = 0;
+  long in_the_middle = 0;
+  for (long i = 0; i < kills; ++i) {
+    int const acknowledged =
+        save_and_kill(directory, last + 1, processes, static_cast<unsigned>(random() % longest));
+    if (test::fs::exists(directory)) {
+      auto const held = static_cast<int>(step_held(directory));
+      CHECK(held >= acknowledged);
+      CHECK(held <= acknowledged + 1);
+      in_the_middle +=
+          test::fs::exists(directory) && sm::PosixStorage::list(scratch / "").size() > 1;
+      last = held;
+    } else {
+      CHECK(acknowledged == 0);
+    }
+  }
+  MESSAGE(kills << " kills, " << in_the_middle << " in the middle of a save, step " << last);
+  CHECK(last > 0);
+  CHECK(in_the_middle > 0);
+  // The next save removes what the last one left.
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    sm::save(world, directory, state_of(sm::device_mesh<1>(world, {2}), 1));
+  });
+  CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+}
+
+/// SHARDMESH_KILLS asks for more.
+long kills_wanted() {
+  char const* const wanted = std::getenv("SHARDMESH_KILLS");
+  return wanted == nullptr ? 40 : std::atol(wanted);
+}
+
+}  // namespace
+
+TEST_CASE("SIGKILL at random moments of a save by threads") {
+  kill_saves(false, kills_wanted(), 12'000, 1);
+}
+
+TEST_CASE("SIGKILL at random moments of a save by processes") {
+  kill_saves(true, kills_wanted(), 40'000, 2);
+}
+
+#else
+
+TEST_CASE("SIGKILL: processes are not forked under TSan") {
+  MESSAGE("skipped: TSan does not follow a fork of a program with threads");
+}
+
+#endif
+
+TEST_SUITE_END();

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// Flipped bits: `verify` sees them, or they carry no data.
+#include <shardmesh/checkpoint/verify.hpp>
+
+#include <cstdlib>
+#include <random>
+#include <string>
+
+#include <doctest/doctest.h>
+#include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/comm/threads.hpp>
+
+#include "../support/checkpoints.hpp"
+
+namespace sm = shardmesh;
+
+TEST_SUITE_BEGIN("checkpoint.verify");
+
+namespace {
+
+sm::VerifyReport verify_path(std::string const& path) {
+  return sm::with_catalog(path, [](auto& catalog) { return sm::verify(catalog); });
+}
+
+/// Everything in a checkpoint, on one rank.
+sm::StateDict read_all(std::string const& path) {
+  sm::StateDict result;
+  sm::launch(sm::threads{1}, [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {1});
+    sm::StateDict dict = sm::with_catalog(path, [&](auto const& catalog) {
+      return test::unset_state(catalog, mesh, {sm::Replicate{}});
+    });
+    sm::load_any(world, path, dict);
+    result = sm::offloaded(dict);
+  });
+  return result;
+}
+
+enum class Fate { seen, harmless, unseen };
+
+/// Does `verify` see the damage? If not: does everything load as it was?
+Fate fate_of(std::string const& path, sm::StateDict const& original) {
+  try {
+    if (!verify_path(path).damage.empty()) {
+      return Fate::seen;
+    }
+  } catch (sm::Error const&) {
+    return Fate::seen;
+  }
+  return sm::difference(original, read_all(path)).empty() ? Fate::harmless : Fate::unseen;
+}
+
+struct Flips {
+  long seen = 0;
+  long harmless = 0;
+  std::string unseen;
+};
+
+/// Flips random bits of all files, one at a time, each file as often as its size asks for.
+Flips flip_bits_of(std::string const& fixture, long flips, unsigned seed) {
+  test::Scratch const scratch;
+  std::string const path = scratch / "copy";
+  test::fs::copy(test::fixture(fixture), path, test::fs::copy_options::recursive);
+  sm::StateDict const original = read_all(path);
+  std::vector<std::string> files;
+  std::vector<double> sizes;
+  for (auto const& file : test::fs::directory_iterator(path)) {
+    files.push_back(file.path());
+    sizes.push_back(static_cast<double>(file.file_size()));
+  }
+  std::mt19937 random(seed);
+  std::discrete_distribution<std::size_t> pick(sizes.begin(), sizes.end());
+  Flips result;
+  for (long i = 0; i < flips; ++i) {
+    std::string const& file = files[pick(random)];
+    std::string const bytes = test::slurp(file);
+    std::string damaged = bytes;
+    std::size_t const at = random() % bytes.size();
+    damaged[at] = static_cast<char>(damaged[at] ^ (1 << (random() % 8)));
+    test::spit(file, damaged);
+    Fate const fate = fate_of(path, original);
+    result.seen += fate == Fate::seen ? 1 : 0;
+    result.harmless += fate == Fate::harmless ? 1 : 0;
+    if (fate == Fate::unseen && result.unseen.empty()) {
+      result.unseen = file + " byte " + std::to_string(at);
+    }
+    test::spit(file, bytes);
+  }
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("verify finds nothing wrong in any fixture") {
+  for (std::string const& name : test::fixtures()) {
+    INFO(name);
+    sm::VerifyReport const report = verify_path(test::fixture(name));
+    CHECK(report.values > 0);
+    CHECK(report.bytes > 0);
+    CHECK(report.damage.empty());
+  }
+}
+
+TEST_CASE("verify goes on after damage, and names key, file and byte") {
+  test::Scratch const scratch;
+  std::string const path = scratch / "copy";
+  test::fs::copy(test::fixture("hsdp_fsdp2"), path, test::fs::copy_options::recursive);
+  sm::DcpCatalog<> catalog(path);
+  for (char const* key : {"model.net1.0.weight", "model.net3.0.weight"}) {
+    auto const& info = *catalog.metadata().find(key)->tensor()->chunks[0].storage;
+    sm::StoredBox const box = catalog.read_box(key, 0);
+    std::string bytes = test::slurp(path + "/" + info.relative_path);
+    bytes[info.offset + box.first + 3] ^= 0x10;
+    test::spit(path + "/" + info.relative_path, bytes);
+  }
+  sm::VerifyReport const report = verify_path(path);
+  REQUIRE(report.damage.size() == 2);
+  for (sm::Damage const& one : report.damage) {
+    CHECK(one.what.find("CRC") != std::string::npos);
+    CHECK(one.what.find(".distcp") != std::string::npos);
+  }
+}
+
+// SHARDMESH_FLIPS asks for more.
+TEST_CASE("every flipped bit is seen, or changes nothing") {
+  char const* const wanted = std::getenv("SHARDMESH_FLIPS");
+  long const flips = wanted == nullptr ? 200 : std::atol(wanted);
+  for (char const* name : {"hsdp_fsdp2", "torch_2_15_hsdp", "fsdp2_tp"}) {
+    Flips const result = flip_bits_of(name, flips / 3, 7);
+    INFO(result.unseen);
+    CHECK(result.unseen.empty());
+    CHECK(result.seen > 0);
+    MESSAGE(std::string(name) << ": " << result.seen << " seen, " << result.harmless
+                              << " changed nothing");
+  }
+}
+
+TEST_SUITE_END();
