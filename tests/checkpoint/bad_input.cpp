@@ -234,6 +234,46 @@ TEST_CASE("safetensors of several files: a missing or doubled part is found") {
                        sm::CorruptError);
 }
 
+TEST_CASE(
+    "safetensors: a model of several files with an index, through links as in a hub's cache") {
+  test::Scratch const scratch;
+  auto const write = [&](std::string const& file, std::string const& key, float value) {
+    sm::StateDict dict;
+    sm::Tensor<float> tensor(sm::Shape{3});
+    std::fill(tensor.span().begin(), tensor.span().end(), value);
+    dict.insert(key, tensor);
+    sm::save_safetensors(scratch / file, dict);
+  };
+  test::fs::create_directory(scratch / "model");
+  write("blob-1", "a", 1);
+  write("blob-2", "b", 2);
+  write("model/consolidated.safetensors", "a", 3);  // not in the index
+  test::fs::create_symlink("../blob-1", scratch / "model/model-1.safetensors");
+  test::fs::create_symlink("../blob-2", scratch / "model/model-2.safetensors");
+  std::string const index = scratch / "model/model.safetensors.index.json";
+  auto const said = [&](std::string const& text) {
+    test::spit(index, text);
+    try {
+      sm::SafetensorsCatalog const catalog(scratch / "model");
+    } catch (sm::Error const& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(said(R"({"metadata":{"total_size":24},"weight_map":
+                 {"a":"model-1.safetensors","b":"model-2.safetensors"}})") == "");
+  sm::SafetensorsCatalog const catalog(scratch / "model");
+  CHECK(catalog.keys() == std::vector<std::string>{"a", "b"});
+  float first = 0;
+  std::memcpy(&first, catalog.read_box("a", 0).bytes.data(), sizeof(first));
+  CHECK(first == 1);
+  CHECK(says(said("[]"), {"index.json", "weight_map"}));
+  CHECK(says(said(R"({"weight_map":{"a":"../blob-1"}})"), {"index.json", "\"a\"", "plain name"}));
+  CHECK(says(said(R"({"weight_map":{"a":"model-3.safetensors"}})"), {"model-3", "No such file"}));
+  CHECK(says(said(R"({"weight_map":{"c":"model-1.safetensors"}})"),
+             {"index.json", "\"c\" is in model-1.safetensors", "no such tensor"}));
+}
+
 TEST_CASE("save_safetensors writes what it can read, and refuses shards") {
   test::Scratch const scratch;
   sm::launch(sm::threads{2}, [&](auto& world) {

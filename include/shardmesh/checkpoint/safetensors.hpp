@@ -107,25 +107,34 @@ struct SafetensorsBlobs {
   }
 };
 
-/// Tensors of one safetensors file, or of all in a directory: a model of several files, or the
-/// sharded variant of `torch.distributed.checkpoint.HuggingFaceStorageWriter`, whose files say where
+/// Tensors of one safetensors file, or of a directory: a model of several files, as its
+/// `model.safetensors.index.json` lists them (all `*.safetensors` if there is none), or the sharded
+/// variant of `torch.distributed.checkpoint.HuggingFaceStorageWriter`, whose files say where
 /// their parts lie.
 class SafetensorsCatalog {
  public:
   /// @param path  a file, or a directory with files named `*.safetensors`.
   /// @throws IoError, CorruptError (damage, parts that do not make a tensor), UnsupportedError.
   explicit SafetensorsCatalog(std::string path) : path_(std::move(path)) {
+    std::string const index = path_ + "/model.safetensors.index.json";
+    std::vector<std::pair<std::string, std::string>> indexed;
     std::vector<std::string> names;
     if (detail::ends_with_safetensors(path_)) {
       names.push_back(path_);
+    } else if (PosixStorage::exists(index)) {
+      indexed = read_index(index);
+      for (auto const& [key, file] : indexed) {
+        names.push_back(path_ + "/" + file);
+      }
     } else {
       for (std::string const& name : PosixStorage::list(path_)) {
         if (detail::ends_with_safetensors(name)) {
           names.push_back(path_ + "/" + name);
         }
       }
-      std::sort(names.begin(), names.end());
     }
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
     if (names.empty()) {
       throw IoError(path_, ENOENT,
                     "shardmesh::load: " + path_ +
@@ -136,6 +145,13 @@ class SafetensorsCatalog {
       add_file(name);
     }
     check_parts();
+    for (auto const& [key, file] : indexed) {
+      if (!contains(key)) {
+        throw CorruptError(index, 0,
+                           "shardmesh: " + index + " says that \"" + escaped(key) + "\" is in " +
+                               file + ", which has no such tensor");
+      }
+    }
   }
 
   [[nodiscard]] std::string const& describe() const noexcept { return path_; }
@@ -153,6 +169,18 @@ class SafetensorsCatalog {
   [[nodiscard]] static Value value(std::string const&) { return {}; }
 
  private:
+  [[nodiscard]] static std::vector<std::pair<std::string, std::string>> read_index(
+      std::string const& path) {
+    File const file = File::open(path, File::Links::follow);
+    if (file.size() > format::most_safetensors_header_bytes) {
+      throw CorruptError(path, 0,
+                         "shardmesh: " + path + " has " + std::to_string(file.size()) +
+                             " bytes, too many for an index");
+    }
+    format::Bytes const text = file.read(0, file.size());
+    return format::read_safetensors_index(format::as_text(text), path);
+  }
+
   struct OpenFile {
     File file;
     detail::SafetensorsBlob blob;
@@ -163,7 +191,7 @@ class SafetensorsCatalog {
   };
 
   void add_file(std::string const& name) {
-    File file = File::open(name);
+    File file = File::open(name, File::Links::follow);  // a model hub's cache is made of links
     detail::SafetensorsBlob blob = detail::read_safetensors_blob(file, 0);
     if (blob.data + blob.header.data_bytes() != file.size()) {
       throw CorruptError(name, blob.data + blob.header.data_bytes(),

@@ -22,6 +22,7 @@
 #include <nlohmann/json.hpp>
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/checkpoint/format/file_name.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/index.hpp>
@@ -375,6 +376,27 @@ inline void check_writable(SafetensorsHeader const& header) {
       offsets.push_back(static_cast<index_t>(offset));
     }
     found.emplace_back(member.name, offsets);
+  }
+  return found;
+}
+
+/// `model.safetensors.index.json` of a model of several files, read as (tensor, file) pairs.
+/// @throws CorruptError for anything but an object with a "weight_map" of names to plain file names.
+[[nodiscard]] inline std::vector<std::pair<std::string, std::string>> read_safetensors_index(
+    std::string_view text, std::string const& path) {
+  auto const refuse = [&path](std::string const& what) {
+    throw CorruptError(path, 0, "shardmesh: " + path + " is no safetensors index: " + what);
+  };
+  auto const json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
+    refuse("it is no JSON object with a \"weight_map\"");
+  }
+  std::vector<std::pair<std::string, std::string>> found;
+  for (auto const& [name, file] : json["weight_map"].items()) {
+    if (!file.is_string() || !is_plain_file_name(file.get<std::string>())) {
+      refuse("the file of \"" + escaped(name) + "\" is not a plain name");
+    }
+    found.emplace_back(name, file.get<std::string>());
   }
   return found;
 }

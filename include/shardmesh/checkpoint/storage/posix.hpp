@@ -37,10 +37,16 @@ namespace detail {
 /// interrupted and short transfers are continued.
 class File {
  public:
-  /// Opens an existing regular file. A symbolic link is not followed, a pipe not waited for.
+  /// What to do if the name is a symbolic link.
+  enum class Links : std::uint8_t { refuse, follow };
+
+  /// Opens an existing regular file; a pipe is not waited for.
+  /// @param links  follow them only for names that the user gave: a name that stands in a file must
+  ///               not lead out of the checkpoint.
   /// @throws IoError
-  [[nodiscard]] static File open(std::string const& path) {
-    int const descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  [[nodiscard]] static File open(std::string const& path, Links links = Links::refuse) {
+    int const no_follow = links == Links::refuse ? O_NOFOLLOW : 0;
+    int const descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | no_follow);
     if (descriptor < 0 && errno == ELOOP) {
       throw IoError(path, ELOOP,
                     "shardmesh: " + path +
