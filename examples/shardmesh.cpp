@@ -44,8 +44,14 @@ int main(int argc, char** argv) {
   convert_command
       ->add_option(
           "--to", convert.to,
-          "dcp: PyTorch's directory; safetensors: one file (default: by the target's name)")
-      ->check(CLI::IsMember({"dcp", "safetensors"}));
+          "dcp: PyTorch's directory; safetensors: one file; hf: a directory of safetensors "
+          "files with an index (default: safetensors or dcp, by the target's name)")
+      ->check(CLI::IsMember({"dcp", "safetensors", "hf"}));
+  convert_command
+      ->add_option("--max-shard-size", convert.max_shard_bytes,
+                   "for hf: most bytes of tensors in a file, for example 2GB")
+      ->transform(CLI::AsSizeValue(true))
+      ->default_str("5GB");
   convert_command->callback([&] { status = tool::run_convert(convert); });
 
   tool::InspectOptions inspect;

@@ -4,10 +4,12 @@
 
 // `shardmesh convert`: a checkpoint in another format, every tensor in full.
 
+#include <cstdint>
 #include <cstdio>
 #include <string>
 #include <vector>
 
+#include <shardmesh/checkpoint/safetensors_sharded.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 
 #include "catalog_tools.hpp"
@@ -17,7 +19,8 @@ namespace tool {
 struct ConvertOptions {
   std::string source;
   std::string target;
-  std::string to;  ///< "dcp" or "safetensors"; empty: by the name of the target
+  std::string to;  ///< "dcp", "safetensors" or "hf"; empty: by the name of the target
+  std::uint64_t max_shard_bytes = 5'000'000'000;
 };
 
 /// Where a value stands in the nested dict that was saved, if the catalog says.
@@ -30,11 +33,12 @@ std::vector<sm::PathElement> path_of(C const& catalog, std::string const& key) {
   }
 }
 
-/// Reads all of `source` and writes it to `target`, which appears when it is complete. A safetensors
-/// file has no place for plain values; their number is told.
+/// Reads all of `source` and writes it to `target`, which appears when it is complete. safetensors has
+/// no place for plain values; their number is told.
 inline int run_convert(ConvertOptions const& options) {
-  bool const to_safetensors =
+  bool const to_one_file =
       options.to.empty() ? options.target.ends_with(".safetensors") : options.to == "safetensors";
+  bool const to_hub = options.to == "hf";
   sm::StateDict dict;
   std::size_t tensors = 0;
   sm::with_catalog(options.source, [&](auto const& catalog) {
@@ -49,7 +53,9 @@ inline int run_convert(ConvertOptions const& options) {
   });
   sm::launch(sm::threads{1}, [&](auto& world) {
     sm::load_any(world, options.source, dict);
-    if (to_safetensors) {
+    if (to_hub) {
+      sm::save_safetensors_sharded(options.target, dict, options.max_shard_bytes);
+    } else if (to_one_file) {
       sm::save_safetensors(options.target, dict);
     } else {
       sm::save(world, options.target, dict);
@@ -57,7 +63,7 @@ inline int run_convert(ConvertOptions const& options) {
   });
   std::size_t const values = dict.size() - tensors;
   std::printf("%s: %zu tensors", options.target.c_str(), tensors);
-  if (!to_safetensors) {
+  if (!to_one_file && !to_hub) {
     std::printf(" and %zu plain values written\n", values);
   } else if (values > 0) {
     std::printf(" written, %zu plain values left out\n", values);

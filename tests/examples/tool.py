@@ -96,6 +96,10 @@ def check_looking() -> None:
         expect("diff of a copy", (done.returncode, done.stdout), (0, "71 values compared, 0 differ\n"))
         done = call("diff", "--json", source, single)
         expect("diff to a file without plain values", (done.returncode, len(json.loads(done.stdout))), (1, 6))
+        hub = str(pathlib.Path(folder) / "hub")
+        expect("convert to hf", call("convert", source, hub, "--to", "hf", "--max-shard-size", "2KB").returncode, 0)
+        expect("files of hf", len(list(pathlib.Path(hub).iterdir())) > 3, True)
+        expect("diff of one file and several", call("diff", single, hub).returncode, 0)
         expect("verify", call("verify", copy).returncode, 0)
         data = pathlib.Path(copy) / "__0_0.distcp"
         bytes_there = bytearray(data.read_bytes())
