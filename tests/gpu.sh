@@ -3,8 +3,9 @@
 # SPDX-FileCopyrightText: the shardmesh authors
 #
 # tests/gpu.sh [DIR]: everything that needs GPUs, on the GPUs of this machine, with one table last.
-# Builds, runs the suites gpu and multigpu, then the main job in device memory on each engine. Logs
-# go to DIR (default: build-gpu/logs). Exits non-zero if anything failed.
+# Builds, runs the suites gpu and multigpu, the main job in device memory on each engine, and the suite
+# gpu under compute-sanitizer where there is one. Logs go to DIR (default: build-gpu/logs). Exits
+# non-zero if anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "${1:-build-gpu/logs}"
@@ -57,6 +58,12 @@ row hsdp_resume-8-threads "${job[@]}" --device cuda --ranks 8
 row hsdp_resume-nccl-threads "${job[@]}" --device cuda --engine nccl --ranks "$((gpus > 0 ? gpus : 1))"
 row hsdp_resume-nccl-4-processes processes 4 "${job[@]}" --device cuda --engine environment
 rm -rf "$logs/checkpoints"
+if command -v compute-sanitizer >/dev/null; then
+  # A test asks for a device that is not there; errors of the API are the tests' business.
+  sanitizer=(timeout 400 compute-sanitizer --report-api-errors no --error-exitcode 9)
+  row memcheck "${sanitizer[@]}" --tool memcheck $build/tests/test-gpu
+  row racecheck "${sanitizer[@]}" --tool racecheck $build/tests/test-gpu
+fi
 
 grep -h 'cases$\|cases  \|ok$' "$logs/multigpu.log" "$logs/gpu.log" 2>/dev/null | grep -E 'nccl|ranks' || true
 echo
