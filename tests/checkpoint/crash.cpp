@@ -23,23 +23,13 @@
 #include <shardmesh/tensor/distribute.hpp>
 
 #include "../support/checkpoints.hpp"
+#include "../support/may_fork.hpp"
 
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.crash");
 
-#if defined(__SANITIZE_THREAD__)
-#define SHARDMESH_TEST_FORKS 0
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SHARDMESH_TEST_FORKS 0
-#endif
-#endif
-#ifndef SHARDMESH_TEST_FORKS
-#define SHARDMESH_TEST_FORKS 1
-#endif
-
-#if SHARDMESH_TEST_FORKS
+#if SHARDMESH_TEST_MAY_FORK
 
 namespace {
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 // What is saved is what is loaded, on any other mesh; what cannot be saved leaves nothing behind.
+#include <shardmesh/checkpoint/detail/item_text.hpp>
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
@@ -16,6 +17,31 @@
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.save");
+
+TEST_CASE("what a rank offers travels as text and comes back as it was") {
+  sm::SaveItem tensor;
+  tensor.key = "model.weight";
+  tensor.path = {"model", sm::index_t{3}, "weight"};
+  tensor.dtype = sm::DType::bfloat16;
+  tensor.shape = {7, 5};
+  tensor.box = {{4, 0}, {3, 5}};
+  tensor.length = 1234;
+  sm::SaveItem plain;
+  plain.key = "step";
+  plain.path = {"step"};
+  plain.length = 99;
+  auto const back = sm::detail::unpack_items(sm::detail::pack_items({tensor, plain}));
+  REQUIRE(back.size() == 2);
+  CHECK(back[0].key == tensor.key);
+  CHECK(back[0].path == tensor.path);
+  CHECK(back[0].dtype == tensor.dtype);
+  CHECK(back[0].shape == tensor.shape);
+  CHECK(back[0].box == tensor.box);
+  CHECK(back[0].length == 1234);
+  CHECK(back[1].path == plain.path);
+  CHECK_FALSE(back[1].dtype.has_value());
+  CHECK(back[1].length == 99);
+}
 
 namespace {
 

@@ -15,18 +15,8 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/sockets.hpp>
 
-// Forked children of a process that ThreadSanitizer watches do not work once it has had threads.
-#if defined(__SANITIZE_THREAD__)
-#define SHARDMESH_TEST_MAY_FORK 0
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SHARDMESH_TEST_MAY_FORK 0
-#else
-#define SHARDMESH_TEST_MAY_FORK 1
-#endif
-#else
-#define SHARDMESH_TEST_MAY_FORK 1
-#endif
+#include "../support/errors.hpp"
+#include "../support/may_fork.hpp"
 
 namespace test {
 
@@ -37,17 +27,6 @@ using Texts = std::vector<std::string>;
 
 inline bool contains(std::string const& text, std::string const& part) {
   return text.find(part) != std::string::npos;
-}
-
-/// The message of the E that `f` throws; other exceptions pass.
-template <class E, class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (E const& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 /// Time that passes in `f`.

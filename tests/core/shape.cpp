@@ -39,6 +39,13 @@ TEST_CASE("a volume beyond 63 bits is refused") {
   CHECK_THROWS_AS(static_cast<void>(sm::volume({big, big})), sm::ShapeError);
 }
 
+TEST_CASE("strides beyond 63 bits are refused, also those of a tensor without elements") {
+  sm::index_t const big = sm::index_t{1} << 40;
+  CHECK(sm::row_major_strides({big, 0, 3}) == Shape{3, 3, 1});
+  CHECK_THROWS_AS(static_cast<void>(sm::row_major_strides({7, big, big})), sm::ShapeError);
+  CHECK_THROWS_AS(static_cast<void>(sm::row_major_strides({0, big, big})), sm::ShapeError);
+}
+
 TEST_CASE("a tensor has at most 8 dimensions") {
   CHECK(sm::volume({2, 2, 2, 2, 2, 2, 2, 2}) == 256);
   CHECK_THROWS_AS((Shape{1, 1, 1, 1, 1, 1, 1, 1, 1}), sm::ShapeError);

@@ -10,22 +10,15 @@
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 
+#include "../support/errors.hpp"
+
 namespace sm = shardmesh;
 
 using sm::MeshDescription;
+using test::error_of;
 using World = sm::ThreadsCommunicator;
 
 namespace {
-
-template <class E, class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (E const& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::string error_in(MeshDescription const& mesh, int world) {
   return error_of<sm::InvalidArgument>([&] { sm::check(mesh, world); });

@@ -29,11 +29,13 @@ using Coordinate = InlineVector<index_t, max_rank>;
   return product;
 }
 
-/// Row-major strides in elements: the last dimension has stride 1.
+/// Row-major strides in elements: the last dimension has stride 1. An empty dimension counts as one
+/// of extent 1.
+/// @throws ShapeError on overflow.
 [[nodiscard]] constexpr Shape row_major_strides(Shape const& shape) {
   Shape strides(shape.size(), 1);
   for (std::size_t d = shape.size(); d-- > 1;) {
-    strides[d - 1] = strides[d] * (shape[d] > 0 ? shape[d] : 1);
+    strides[d - 1] = checked_mul(strides[d], shape[d] > 0 ? shape[d] : 1);
   }
   return strides;
 }
