@@ -6,5 +6,7 @@
 #include <shardmesh/tensor/dist_tensor.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 #include <shardmesh/tensor/execute.hpp>
+#include <shardmesh/tensor/local_part.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
+#include <shardmesh/tensor/sharded_tensor.hpp>
 #include <shardmesh/tensor/tensor.hpp>

@@ -41,11 +41,7 @@ void run_rows(Comm const& world, std::string const& engine, long stride) {
       failures += first.empty() ? 0 : 1;
     }
   };
-  if (world.size() % 2 == 0) {
-    all("B1 mesh", test::b1_mesh(world));
-    all("B2 HSDP state", test::b2_hsdp_state<sm::CudaMemory>(world));
-  }
-  all("B7 1-D FSDP parity", test::b7_parity<sm::CudaMemory>(world));
+  test::run_rows<sm::CudaMemory>(world, all);
   auto const matrix = test::run_matrix<sm::CudaMemory>(world, 31, stride);
   all("redistribute matrix, " + std::to_string(matrix.cases) + " cases", matrix.first_wrong);
 }

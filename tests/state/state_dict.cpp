@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/state/any_tensor.hpp>
+#include <shardmesh/state/role.hpp>
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/state/visit.hpp>
 #include <shardmesh/tensor/distribute.hpp>
@@ -175,3 +176,60 @@ TEST_CASE("difference: names what differs") {
 }
 
 TEST_SUITE_END();
+
+namespace {
+
+struct Normalised {
+  Tensor<float> scale = counting({2});
+  Tensor<float> mean = counting({2});
+  Tensor<float> cache = counting({2});
+  Layer fixed;
+  template <class V>
+  void visit(V&& v) {
+    v("scale", scale);
+    v("mean", sm::buffer(mean));
+    v("cache", sm::transient(cache));
+    v("fixed", sm::frozen(fixed));
+  }
+};
+
+}  // namespace
+
+TEST_CASE(
+    "members have roles; what is in a tagged member inherits them; transient ones are no state") {
+  Normalised model;
+  std::vector<std::pair<std::string, sm::Role>> seen;
+  sm::for_each_leaf(model, [&seen](std::string const& name, auto&, sm::Role role) {
+    seen.emplace_back(name, role);
+  });
+  CHECK(seen == std::vector<std::pair<std::string, sm::Role>>{{"scale", sm::Role::parameter},
+                                                              {"mean", sm::Role::buffer},
+                                                              {"cache", sm::Role::transient},
+                                                              {"fixed.weight", sm::Role::frozen}});
+  auto const state = sm::state_dict(model);
+  CHECK(state.size() == 3);
+  CHECK(!state.contains("cache"));
+}
+
+TEST_CASE("a sharded tensor in a state dict: kind, offload, gather to the first of all ranks") {
+  sm::launch(sm::threads{4}, [](World& world) {
+    World const shard = world.split(world.rank() / 2, world.rank());
+    World const replicate = world.split(world.rank() % 2, world.rank());
+    sm::ShardedTensor<float, World> const tensor(
+        shard, replicate, sm::Shape{2, 2}, counting({1, 2}, static_cast<float>(2 * shard.rank())));
+    sm::AnyTensor const any(tensor);
+    CHECK(any.kind() == sm::TensorKind::sharded);
+    CHECK(any.is_distributed());
+    CHECK(any.is_first() == (world.rank() == 0));
+    CHECK(any.get<sm::ShardedTensor<float, World>>() != nullptr);
+    CHECK(any.get<Tensor<float>>() == nullptr);
+    CHECK(sm::difference(any, any.offloaded()) == "");
+    sm::StateDict dict;
+    dict.insert("x", any);
+    auto const full = sm::full_state_dict(dict);
+    CHECK(full.size() == (world.rank() == 0 ? 1U : 0U));
+    if (world.rank() == 0) {
+      CHECK(sm::difference(full.at("x").tensor(), sm::AnyTensor(counting({2, 2}))) == "");
+    }
+  });
+}

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -15,12 +16,17 @@
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/mesh/mesh_description.hpp>
 #include <shardmesh/tensor/dist_tensor.hpp>
+#include <shardmesh/tensor/local_part.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
+#include <shardmesh/tensor/sharded_tensor.hpp>
 
 namespace shardmesh::inline v0 {
 
+/// What an `AnyTensor` was made of.
+enum class TensorKind : std::uint8_t { plain, distributed, sharded };
+
 /// A tensor of any element type, placements and memory space: what a state dict holds. A handle
-/// that shares its elements with the `Tensor` or `DistTensor` it was made of.
+/// that shares its elements with the `Tensor`, `DistTensor` or `ShardedTensor` it was made of.
 class AnyTensor {
  public:
   /// A plain tensor: whole on this rank, nobody else's business.
@@ -30,10 +36,11 @@ class AnyTensor {
         layout_(tensor.shape(), Shape{1}, PlacementList{Replicate{}}),
         coordinate_{0},
         member_(true),
+        first_(true),
         local_shape_(tensor.shape()),
         memory_(Space::kind),
         data_(tensor.data()),
-        ops_(&plain_operations<T, Space>),
+        ops_(&operations<Tensor<T, Space>>),
         handle_(std::make_shared<Tensor<T, Space>>(tensor)) {}
 
   /// A distributed tensor.
@@ -42,30 +49,47 @@ class AnyTensor {
       : dtype_(dtype_of<T>),
         layout_(tensor.layout()),
         mesh_(tensor.mesh().description()),
-        distributed_(true),
+        kind_(TensorKind::distributed),
         member_(tensor.mesh().is_member()),
         local_shape_(tensor.to_local().shape()),
         memory_(Space::kind),
         data_(tensor.to_local().data()),
-        ops_(&dist_operations<T, Mesh, P, Space>),
+        ops_(&operations<DistTensor<T, Mesh, P, Space>>),
         handle_(std::make_shared<DistTensor<T, Mesh, P, Space>>(tensor)) {
     if (member_) {
       coordinate_ = tensor.mesh().coordinate();
+      first_ = ravel(coordinate_, layout_.mesh()) == 0;
     }
   }
+
+  /// A tensor that is sharded over a group without a mesh.
+  template <Element T, class Comm, MemorySpace Space>
+  AnyTensor(ShardedTensor<T, Comm, Space> const& tensor)
+      : dtype_(dtype_of<T>),
+        layout_(tensor.layout()),
+        coordinate_(tensor.coordinate()),
+        kind_(TensorKind::sharded),
+        member_(true),
+        first_(tensor.is_first()),
+        local_shape_(tensor.to_local().shape()),
+        memory_(Space::kind),
+        data_(tensor.to_local().data()),
+        ops_(&operations<ShardedTensor<T, Comm, Space>>),
+        handle_(std::make_shared<ShardedTensor<T, Comm, Space>>(tensor)) {}
 
   [[nodiscard]] DType dtype() const noexcept { return dtype_; }
   /// Global shape.
   [[nodiscard]] Shape const& shape() const noexcept { return layout_.shape(); }
   [[nodiscard]] Shape const& local_shape() const noexcept { return local_shape_; }
   [[nodiscard]] Layout const& layout() const noexcept { return layout_; }
-  /// Is it a `DistTensor`?
-  [[nodiscard]] bool is_distributed() const noexcept { return distributed_; }
-  /// Is the calling rank part of its mesh? Always true for plain tensors.
+  [[nodiscard]] TensorKind kind() const noexcept { return kind_; }
+  /// Do other ranks hold parts of it? True for all but plain tensors.
+  [[nodiscard]] bool is_distributed() const noexcept { return kind_ != TensorKind::plain; }
+  /// Is the calling rank part of its mesh? Always true for tensors without one.
   [[nodiscard]] bool is_member() const noexcept { return member_; }
-  /// Is the calling rank the first of its mesh (or the tensor plain)?
-  [[nodiscard]] bool is_first() const { return member_ && ravel(coordinate_, layout_.mesh()) == 0; }
-  /// The mesh of a distributed tensor; empty for a plain one.
+  /// Is the calling rank the first of those that hold parts (or the tensor plain)?
+  [[nodiscard]] bool is_first() const noexcept { return first_; }
+  /// The mesh of a `DistTensor`; empty for the other kinds.
   [[nodiscard]] MeshDescription const& mesh() const noexcept { return mesh_; }
   [[nodiscard]] MemoryKind memory() const noexcept { return memory_; }
   [[nodiscard]] void* data() const noexcept { return data_; }
@@ -79,10 +103,10 @@ class AnyTensor {
     return member_ ? layout_.pieces(coordinate_) : std::vector<Piece>{};
   }
 
-  /// The `Tensor` or `DistTensor` that this was made of, if it is an `X`; else nullptr.
-  template <class X>
+  /// The tensor that this was made of, if it is an `X`; else nullptr.
+  template <AnyTensorType X>
   [[nodiscard]] X const* get() const noexcept {
-    return ops_ == operations_of<X>() ? static_cast<X const*>(handle_.get()) : nullptr;
+    return ops_ == &operations<X> ? static_cast<X const*>(handle_.get()) : nullptr;
   }
 
   /// Copies a box between local memory and host memory; complete when the call returns. One side of
@@ -107,9 +131,9 @@ class AnyTensor {
   /// The same tensor with its local part copied to host memory; all else is unchanged.
   [[nodiscard]] AnyTensor offloaded() const { return ops_->offload(handle_.get()); }
 
-  /// The whole tensor in host memory on the first rank of its mesh, shape (0) on the others. A
-  /// plain tensor is only copied.
-  /// @collective over the mesh of a distributed tensor.
+  /// The whole tensor in host memory on the first of the ranks that hold it, shape (0) on the
+  /// others. A plain tensor is only copied.
+  /// @collective over the ranks that hold parts.
   [[nodiscard]] AnyTensor gathered() const { return ops_->gather(handle_.get()); }
 
  private:
@@ -126,54 +150,33 @@ class AnyTensor {
     stream.synchronize();
   }
 
-  template <class T, class Space>
-  static AnyTensor offload_plain(void const* handle) {
-    return to_host(*static_cast<Tensor<T, Space> const*>(handle));
-  }
-
   template <class X>
-  static AnyTensor offload_dist(void const* handle) {
+  static AnyTensor offload_now(void const* handle) {
     auto const& tensor = *static_cast<X const*>(handle);
-    CopyStream<HostMemory, typename X::memory_space> const stream{};
-    auto copy = tensor.template to<HostMemory>(stream);
-    stream.synchronize();
-    return copy;
+    return with_local_part(tensor, to_host(local_part(tensor)));
   }
 
   template <class X>
-  static AnyTensor gather_dist(void const* handle) {
-    return to_host(gather_to_first(*static_cast<X const*>(handle)));
+  static AnyTensor gather_now(void const* handle) {
+    auto const& tensor = *static_cast<X const*>(handle);
+    if constexpr (AnyPlainTensor<X>) {
+      return to_host(tensor);
+    } else {
+      return to_host(gather_to_first(tensor));
+    }
   }
 
-  template <class T, class Space>
-  static constexpr Operations plain_operations{&copy_now<Space>, &offload_plain<T, Space>,
-                                               &offload_plain<T, Space>};
-  template <class T, class Mesh, class P, class Space>
-  static constexpr Operations dist_operations{&copy_now<Space>,
-                                              &offload_dist<DistTensor<T, Mesh, P, Space>>,
-                                              &gather_dist<DistTensor<T, Mesh, P, Space>>};
-
   template <class X>
-  struct Select;
-  template <class T, class Space>
-  struct Select<Tensor<T, Space>> {
-    static constexpr Operations const* value = &plain_operations<T, Space>;
-  };
-  template <class T, class Mesh, class P, class Space>
-  struct Select<DistTensor<T, Mesh, P, Space>> {
-    static constexpr Operations const* value = &dist_operations<T, Mesh, P, Space>;
-  };
-  template <class X>
-  [[nodiscard]] static constexpr Operations const* operations_of() {
-    return Select<X>::value;
-  }
+  static constexpr Operations operations{&copy_now<typename X::memory_space>, &offload_now<X>,
+                                         &gather_now<X>};
 
   DType dtype_;
   Layout layout_;
   MeshDescription mesh_;
   Coordinate coordinate_;
-  bool distributed_ = false;
+  TensorKind kind_ = TensorKind::plain;
   bool member_ = false;
+  bool first_ = false;
   Shape local_shape_;
   MemoryKind memory_;
   void* data_;
@@ -191,7 +194,7 @@ class AnyTensor {
     return "dtype " + std::string(to_string(a.dtype())) + " against " +
            std::string(to_string(b.dtype()));
   }
-  if (a.is_distributed() != b.is_distributed() || !(a.layout() == b.layout())) {
+  if (a.kind() != b.kind() || !(a.layout() == b.layout())) {
     return "layout " + to_string(a.layout()) + " against " + to_string(b.layout());
   }
   if (!(a.mesh() == b.mesh())) {

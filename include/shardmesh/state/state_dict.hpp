@@ -119,7 +119,7 @@ namespace detail {
 
 template <class T>
 [[nodiscard]] StateValue state_value(T const& leaf) {
-  if constexpr (AnyDistTensor<T> || AnyPlainTensor<T>) {
+  if constexpr (AnyTensorType<T>) {
     return AnyTensor(leaf);
   } else {
     return Value(leaf);
@@ -133,8 +133,10 @@ template <class T>
 template <class Model>
 [[nodiscard]] StateDict state_dict(Model& model) {
   StateDict dict;
-  for_each_leaf(model, [&dict](std::string const& name, auto& leaf) {
-    dict.insert(name, detail::state_value(leaf));
+  for_each_leaf(model, [&dict](std::string const& name, auto& leaf, Role role) {
+    if (role != Role::transient) {
+      dict.insert(name, detail::state_value(leaf));
+    }
   });
   return dict;
 }

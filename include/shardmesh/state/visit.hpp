@@ -12,7 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include <shardmesh/tensor/dist_tensor.hpp>
+#include <shardmesh/state/role.hpp>
+#include <shardmesh/tensor/local_part.hpp>
 
 namespace shardmesh::inline v0 {
 
@@ -57,10 +58,9 @@ concept Visitable = detail::HasVisitMember<std::remove_reference_t<T>> ||
 
 /// A leaf of a model: a tensor, or a plain number or string.
 template <class T>
-concept StateLeaf =
-    AnyDistTensor<T> || AnyPlainTensor<T> || std::integral<std::remove_cvref_t<T>> ||
-    std::floating_point<std::remove_cvref_t<T>> ||
-    std::same_as<std::remove_cvref_t<T>, std::string>;
+concept StateLeaf = AnyTensorType<T> || std::integral<std::remove_cvref_t<T>> ||
+                    std::floating_point<std::remove_cvref_t<T>> ||
+                    std::same_as<std::remove_cvref_t<T>, std::string>;
 
 /// Calls `visitor(name, member)` for each member of a visitable value.
 template <Visitable T, class Visitor>
@@ -78,19 +78,32 @@ namespace detail {
 template <class F>
 class LeafWalker {
  public:
-  LeafWalker(std::string prefix, F& f) : prefix_(std::move(prefix)), f_(&f) {}
+  LeafWalker(std::string prefix, Role role, F& f)
+      : prefix_(std::move(prefix)), role_(role), f_(&f) {}
 
   template <class T>
   void operator()(std::string_view name, T& value) const {
-    walk(prefix_.empty() ? std::string(name) : prefix_ + "." + std::string(name), value);
+    walk(joined(name), value);
+  }
+  template <class T>
+  void operator()(std::string_view name, Tagged<T> const& tagged) const {
+    LeafWalker(prefix_, tagged.role, *f_)(name, *tagged.value);
   }
 
  private:
+  [[nodiscard]] std::string joined(std::string_view name) const {
+    return prefix_.empty() ? std::string(name) : prefix_ + "." + std::string(name);
+  }
+
   template <class T>
   void walk(std::string const& path, T& value) const {
     using Plain = std::remove_cv_t<T>;
     if constexpr (StateLeaf<Plain>) {
-      (*f_)(path, value);
+      if constexpr (std::is_invocable_v<F&, std::string const&, T&, Role>) {
+        (*f_)(path, value, role_);
+      } else {
+        (*f_)(path, value);
+      }
     } else if constexpr (IsVector<Plain>::value) {
       for (std::size_t i = 0; i < value.size(); ++i) {
         walk(path + "." + std::to_string(i), value[i]);
@@ -104,26 +117,27 @@ class LeafWalker {
                     "shardmesh::for_each_leaf: this member is neither a tensor, a number, a "
                     "string, a vector, an optional or owning pointer of such, nor a struct with a "
                     "visit(); add `template <class V> void visit(V&& v) { v(\"name\", name); }`");
-      LeafWalker inner(path, *f_);
+      LeafWalker inner(path, role_, *f_);
       visit_members(value, inner);
     }
   }
 
   std::string prefix_;
+  Role role_;
   F* f_;
 };
 
 }  // namespace detail
 
-/// Calls `f(name, leaf)` for every leaf of a model, in the order in which its structs name their
-/// members; names of nested members are joined with dots ("net1.0.weight"), elements of a vector
+/// Calls `f(name, leaf)`, or `f(name, leaf, role)`, for every leaf of a model, in the order in which
+/// its structs name their members; names of nested members are joined with dots ("net1.0.weight"), elements of a vector
 /// are numbered, empty optionals and pointers are passed over.
 template <class Model, class F>
 void for_each_leaf(Model& model, F&& f) {
   static_assert(Visitable<Model>,
                 "shardmesh::for_each_leaf: the model has no visit(); add `template <class V> void "
                 "visit(V&& v) { v(\"name\", name); }` to the struct");
-  detail::LeafWalker<std::remove_reference_t<F>> walker("", f);
+  detail::LeafWalker<std::remove_reference_t<F>> walker("", Role::parameter, f);
   visit_members(model, walker);
 }
 

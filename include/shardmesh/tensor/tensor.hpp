@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/shape.hpp>
@@ -30,10 +31,19 @@ class Tensor {
 
   /// Uninitialised elements.
   /// @param stream the allocation is ordered on it.
-  explicit Tensor(Shape const& shape, Stream stream = {})
-      : shape_(shape),
-        buffer_(std::make_shared<Buffer<Space>>(static_cast<std::size_t>(volume(shape)) * sizeof(T),
-                                                stream)) {}
+  explicit Tensor(Shape const& shape, Stream stream = {}) : shape_(shape) {
+    auto const bytes = static_cast<std::size_t>(volume(shape)) * sizeof(T);
+    auto const buffer = std::make_shared<Buffer<Space>>(bytes, stream);
+    elements_ = std::shared_ptr<T>(buffer, static_cast<T*>(buffer->data()));
+  }
+
+  /// Elements that are there already: a part of another tensor's, or memory of a host framework.
+  /// @param elements the first of volume(shape) row-major elements in this memory space. What it
+  ///                 owns is kept for as long as a handle lives: alias a `Tensor::storage()`, or
+  ///                 give it the deleter that the framework asks for.
+  [[nodiscard]] static Tensor view(Shape const& shape, std::shared_ptr<T> elements) {
+    return Tensor(shape, std::move(elements));
+  }
 
   /// All elements zero.
   [[nodiscard]] static Tensor zeros(Shape const& shape, Stream stream = {}) {
@@ -60,8 +70,8 @@ class Tensor {
 
   [[nodiscard]] Shape const& shape() const noexcept { return shape_; }
   [[nodiscard]] index_t size() const { return volume(shape_); }
-  [[nodiscard]] std::size_t bytes() const { return buffer_->size(); }
-  [[nodiscard]] T* data() const noexcept { return static_cast<T*>(buffer_->data()); }
+  [[nodiscard]] std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
+  [[nodiscard]] T* data() const noexcept { return elements_.get(); }
   [[nodiscard]] static constexpr DType dtype() noexcept { return dtype_of<T>; }
 
   /// The elements, row-major; memory that the host can read only.
@@ -81,11 +91,14 @@ class Tensor {
   }
 
   /// Keeps the elements alive for as long as the returned pointer lives.
-  [[nodiscard]] std::shared_ptr<void> storage() const noexcept { return buffer_; }
+  [[nodiscard]] std::shared_ptr<T> const& storage() const noexcept { return elements_; }
 
  private:
+  Tensor(Shape const& shape, std::shared_ptr<T> elements)
+      : shape_(shape), elements_(std::move(elements)) {}
+
   Shape shape_;
-  std::shared_ptr<Buffer<Space>> buffer_;
+  std::shared_ptr<T> elements_;
 };
 
 /// A copy in host memory, complete when the call returns.
