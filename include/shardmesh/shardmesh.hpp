@@ -9,6 +9,7 @@
 #include <shardmesh/checkpoint.hpp>
 #include <shardmesh/comm.hpp>
 #include <shardmesh/core.hpp>
+#include <shardmesh/fsdp.hpp>
 #include <shardmesh/layout.hpp>
 #include <shardmesh/memory.hpp>
 #include <shardmesh/mesh.hpp>

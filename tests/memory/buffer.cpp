@@ -37,6 +37,10 @@ struct Recorded : sm::HostMemory {
     std::vector<Freed>* freed = nullptr;
     void synchronize() const {}
   };
+  struct OwnedStream {
+    Stream get() const { return {}; }
+  };
+  static OwnedStream make_stream() { return {}; }
   static void* allocate(std::size_t bytes, Stream) { return sm::HostMemory::allocate(bytes); }
   static void deallocate(void* pointer, std::size_t bytes, Stream stream) noexcept {
     if (stream.freed != nullptr && pointer != nullptr) {
@@ -48,6 +52,7 @@ struct Recorded : sm::HostMemory {
   static void fill_zero(void*, std::size_t, Stream) {}
   static void reduce(
       sm::DType, sm::ReduceOp, void*, std::span<void const* const>, sm::index_t, Stream) {}
+  static void convert(sm::DType, void const*, sm::DType, void*, sm::index_t, Stream) {}
   static void record(Event&, Stream) {}
   static void wait(Stream, Event const&) {}
 };

@@ -14,12 +14,15 @@ struct Least {
   static constexpr bool host_accessible = true;
   using Stream = sm::HostStream;
   using Event = sm::HostEvent;
+  using OwnedStream = sm::HostOwnedStream;
   static void* allocate(std::size_t, Stream);
   static void deallocate(void*, std::size_t, Stream) noexcept;
   static void copy(sm::StridedCopy const&, Stream);
   static void fill_zero(void*, std::size_t, Stream);
   static void reduce(
       sm::DType, sm::ReduceOp, void*, std::span<void const* const>, sm::index_t, Stream);
+  static void convert(sm::DType, void const*, sm::DType, void*, sm::index_t, Stream);
+  static OwnedStream make_stream();
   static Event make_event();
   static void record(Event&, Stream);
   static void wait(Stream, Event const&);
@@ -36,6 +39,10 @@ struct WithoutReduce : Least {
  private:
   using Least::reduce;
 };
+struct WithoutConvert : Least {
+ private:
+  using Least::convert;
+};
 struct WithoutEvents : Least {
  private:
   using Least::make_event;
@@ -45,6 +52,7 @@ static_assert(sm::MemorySpace<Least>);
 static_assert(!sm::MemorySpace<ThrowsOnDeallocate>);
 static_assert(!sm::MemorySpace<WithoutKind>);
 static_assert(!sm::MemorySpace<WithoutReduce>);
+static_assert(!sm::MemorySpace<WithoutConvert>);
 static_assert(!sm::MemorySpace<WithoutEvents>);
 static_assert(!sm::MemorySpace<int>);
 

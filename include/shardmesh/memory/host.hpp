@@ -7,6 +7,7 @@
 #include <new>
 #include <span>
 
+#include <shardmesh/memory/convert.hpp>
 #include <shardmesh/memory/host_copy.hpp>
 #include <shardmesh/memory/host_reduce.hpp>
 #include <shardmesh/memory/space.hpp>
@@ -21,6 +22,7 @@ struct HostMemory {
   static constexpr std::size_t alignment = 64;
   using Stream = HostStream;
   using Event = HostEvent;
+  using OwnedStream = HostOwnedStream;
 
   /// @returns nullptr for 0 bytes.
   /// @throws std::bad_alloc
@@ -52,6 +54,13 @@ struct HostMemory {
     host_reduce(dtype, op, destination, sources, count);
   }
 
+  /// @throws UnsupportedError as `host_convert`.
+  static void convert(
+      DType from, void const* source, DType to, void* target, index_t count, Stream = {}) {
+    host_convert(from, source, to, target, count);
+  }
+
+  [[nodiscard]] static OwnedStream make_stream() noexcept { return {}; }
   [[nodiscard]] static Event make_event() noexcept { return {}; }
   static void record(Event&, Stream) noexcept {}
   static void wait(Stream, Event const&) noexcept {}

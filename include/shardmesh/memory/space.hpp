@@ -40,12 +40,19 @@ struct HostStream {
 /// A point in a `HostStream`: always reached.
 struct HostEvent {};
 
+/// A stream of its own; on the host there is only one order.
+struct HostOwnedStream {
+  [[nodiscard]] HostStream get() const noexcept { return {}; }
+};
+
 /// A memory space as a stateless type: how to allocate, copy, clear and reduce there, in the order
 /// of a stream.
 ///
 /// `copy` takes any pair of addresses that the space can reach (a device space: its own memory,
 /// peer devices and the host's). `reduce(dtype, op, destination, sources, count, stream)` sets
 /// destination[i] = op over sources[j][i], j ascending; `destination` may be the first source.
+/// `convert(from, source, to, target, count, stream)` sets target[i] = source[i] as another type.
+/// `make_stream()` owns a stream of its own, whose handle is `get()`.
 template <class S>
 concept MemorySpace = requires(void* pointer,
                                std::size_t bytes,
@@ -66,6 +73,9 @@ concept MemorySpace = requires(void* pointer,
   { S::make_event() } -> std::same_as<typename S::Event>;
   S::record(event, stream);
   S::wait(stream, event);
+  S::convert(dtype, pointer, dtype, pointer, count, stream);
+  { S::make_stream() } -> std::same_as<typename S::OwnedStream>;
+  { S::make_stream().get() } -> std::same_as<typename S::Stream>;
   stream.synchronize();
 };
 

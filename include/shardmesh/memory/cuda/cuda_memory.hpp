@@ -8,6 +8,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <shardmesh/memory/convert.hpp>
 #include <shardmesh/memory/cuda/check.hpp>
 #include <shardmesh/memory/cuda/engine_copy.hpp>
 #include <shardmesh/memory/cuda/kernels.hpp>
@@ -18,6 +19,17 @@
 
 namespace shardmesh::inline v0 {
 
+namespace cuda {
+
+[[nodiscard]] inline std::string missing_kernels(std::string const& what) {
+  return what +
+         ": this program was linked without the kernels; include "
+         "<shardmesh/memory/cuda/kernels.cuh> in one of its .cu files, and link the object file of "
+         "that, not a static library";
+}
+
+}  // namespace cuda
+
 /// Memory of the device that is current on the calling thread. Allocations come from the device's
 /// pool in stream order; copies are copy-engine copies, between devices and with the host too.
 struct CudaMemory {
@@ -25,6 +37,7 @@ struct CudaMemory {
   static constexpr bool host_accessible = false;
   using Stream = CudaStream;
   using Event = CudaEvent;
+  using OwnedStream = CudaOwnedStream;
 
   /// @returns nullptr for 0 bytes.
   /// @throws DeviceError
@@ -66,11 +79,7 @@ struct CudaMemory {
                      Stream stream = {}) {
     check_reducible(dtype, op, sources.size());
     if (&cuda::reduce_contiguous == nullptr) {
-      throw UnsupportedError(
-          "shardmesh::CudaMemory::reduce: this program was linked without the "
-          "kernels that reduce on a device; include "
-          "<shardmesh/memory/cuda/kernels.cuh> in one of its .cu files, and link "
-          "the object file of that, not a static library");
+      throw UnsupportedError(cuda::missing_kernels("shardmesh::CudaMemory::reduce"));
     }
     if (sources.size() > std::size_t{cuda::max_reduce_terms}) {
       throw UnsupportedError("shardmesh::CudaMemory::reduce: " + std::to_string(sources.size()) +
@@ -85,6 +94,23 @@ struct CudaMemory {
     }
   }
 
+  /// Gives the bits of `host_convert`.
+  /// @throws UnsupportedError as `host_convert`, or if the program has no kernels; DeviceError.
+  static void convert(
+      DType from, void const* source, DType to, void* target, index_t count, Stream stream = {}) {
+    if (&cuda::convert_contiguous == nullptr) {
+      throw UnsupportedError(cuda::missing_kernels("shardmesh::CudaMemory::convert"));
+    }
+    cudaError_t const status =
+        cuda::convert_contiguous(from, source, to, target, count, stream.handle);
+    if (status == cudaErrorNotSupported) {
+      detail::throw_inconvertible(from, to);
+    }
+    cuda::check(status, "convert_contiguous");
+  }
+
+  /// @throws DeviceError
+  [[nodiscard]] static OwnedStream make_stream() { return {}; }
   [[nodiscard]] static Event make_event() { return {}; }
   static void record(Event& event, Stream stream) {
     cuda::check(cudaEventRecord(event.native_handle(), stream.handle), "cudaEventRecord");

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include <shardmesh/memory/convert.hpp>
 #include <shardmesh/memory/cuda/kernels.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
 
@@ -132,6 +133,33 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
       return reduce_elements<Element>(op, destination, sources, terms, count, stream);
     }
   });
+}
+
+template <class To, class From>
+__attribute__((visibility("hidden"))) __global__ void convert_kernel(From const* source,
+                                                                     To* target,
+                                                                     index_t count) {
+  index_t const step = static_cast<index_t>(gridDim.x) * blockDim.x;
+  for (index_t i = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
+       i += step) {
+    target[i] = detail::convert_element<To>(source[i]);
+  }
+}
+
+__attribute__((weak)) cudaError_t convert_contiguous(
+    DType from, void const* source, DType to, void* target, index_t count, cudaStream_t stream) {
+  constexpr int threads = 256;
+  constexpr index_t most_blocks = 2048;
+  auto const blocks = static_cast<unsigned>(
+      std::min(ceil_div(std::max(count, index_t{1}), index_t{threads}), most_blocks));
+  bool const known = detail::visit_conversion(
+      from, to, [&]<class From, class To>(std::type_identity<From>, std::type_identity<To>) {
+        if (count > 0) {
+          convert_kernel<To, From><<<blocks, threads, 0, stream>>>(static_cast<From const*>(source),
+                                                                   static_cast<To*>(target), count);
+        }
+      });
+  return known ? cudaGetLastError() : cudaErrorNotSupported;
 }
 
 }  // namespace shardmesh::inline v0::cuda

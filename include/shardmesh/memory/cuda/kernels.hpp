@@ -30,4 +30,11 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
                                                     index_t count,
                                                     cudaStream_t stream);
 
+/// target[i] = source[i] as another element type, with the bits that `host_convert` gives. Defined as
+/// `reduce_contiguous` is.
+/// @param count elements, >= 0; source and target must not overlap.
+/// @returns the status of the launch; cudaErrorNotSupported for types that do not convert.
+__attribute__((weak)) cudaError_t convert_contiguous(
+    DType from, void const* source, DType to, void* target, index_t count, cudaStream_t stream);
+
 }  // namespace shardmesh::inline v0::cuda

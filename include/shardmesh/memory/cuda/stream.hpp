@@ -21,6 +21,26 @@ struct CudaStream {
   void synchronize() const { cuda::check(cudaStreamSynchronize(handle), "cudaStreamSynchronize"); }
 };
 
+/// Owns a stream of the current device that does not wait for the default stream.
+class CudaOwnedStream {
+ public:
+  /// @throws DeviceError
+  CudaOwnedStream() {
+    cudaStream_t stream = nullptr;
+    cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+                "cudaStreamCreateWithFlags");
+    handle_.reset(stream);
+  }
+
+  [[nodiscard]] CudaStream get() const noexcept { return {handle_.get()}; }
+
+ private:
+  struct Destroy {
+    void operator()(cudaStream_t stream) const noexcept { cudaStreamDestroy(stream); }
+  };
+  std::unique_ptr<std::remove_pointer_t<cudaStream_t>, Destroy> handle_;
+};
+
 /// A point in a stream that other streams, of other devices too, can wait for.
 class CudaEvent {
  public:

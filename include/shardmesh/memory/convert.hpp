@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <string>
+#include <type_traits>
+
+#include <shardmesh/core/config.hpp>
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/core/index.hpp>
+
+namespace shardmesh::inline v0 {
+
+namespace detail {
+
+/// The element types that `convert` knows: float64, float32, float16, bfloat16.
+template <class T>
+inline constexpr bool is_convertible_element =
+    std::is_same_v<T, double> || std::is_same_v<T, float> || std::is_same_v<T, Float16> ||
+    std::is_same_v<T, BFloat16>;
+
+/// One element as another type: rounded to nearest, ties to even; from float64 to a type of 16 bits
+/// by way of float32, as PyTorch does it. The same on host and device.
+template <class To, class From>
+[[nodiscard]] SHARDMESH_HD constexpr To convert_element(From value) noexcept {
+  if constexpr (std::is_same_v<To, From>) {
+    return value;
+  } else if constexpr (std::is_same_v<To, double> || std::is_same_v<From, double>) {
+    if constexpr (std::is_floating_point_v<To> && std::is_floating_point_v<From>) {
+      return static_cast<To>(value);
+    } else {
+      return static_cast<To>(static_cast<float>(value));
+    }
+  } else {
+    return static_cast<To>(static_cast<float>(value));
+  }
+}
+
+/// Calls `f(identity<From>, identity<To>)` for two element types that can be converted.
+/// @returns false if one of them cannot.
+template <class F>
+bool visit_conversion(DType from, DType to, F&& f) {
+  return visit_dtype(from, [&]<class From>(std::type_identity<From> source) {
+    if constexpr (!is_convertible_element<From>) {
+      return false;
+    } else {
+      return visit_dtype(to, [&]<class To>(std::type_identity<To> target) {
+        if constexpr (!is_convertible_element<To>) {
+          return false;
+        } else {
+          f(source, target);
+          return true;
+        }
+      });
+    }
+  });
+}
+
+[[noreturn]] inline void throw_inconvertible(DType from, DType to) {
+  throw UnsupportedError("shardmesh::convert: no conversion from " + std::string(to_string(from)) +
+                         " to " + std::string(to_string(to)) +
+                         "; float64, float32, float16 and bfloat16 convert into each other");
+}
+
+}  // namespace detail
+
+/// target[i] = source[i] as another element type, in host memory: rounded to nearest, ties to even.
+/// @throws UnsupportedError if one of the types is not float64, float32, float16 or bfloat16.
+inline void host_convert(DType from, void const* source, DType to, void* target, index_t count) {
+  bool const known = detail::visit_conversion(
+      from, to, [&]<class From, class To>(std::type_identity<From>, std::type_identity<To>) {
+        auto const* in = static_cast<From const*>(source);
+        auto* out = static_cast<To*>(target);
+        for (index_t i = 0; i < count; ++i) {
+          out[i] = detail::convert_element<To>(in[i]);
+        }
+      });
+  if (!known) {
+    detail::throw_inconvertible(from, to);
+  }
+}
+
+}  // namespace shardmesh::inline v0

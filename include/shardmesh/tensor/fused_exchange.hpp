@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/plan/plan.hpp>
+#include <shardmesh/tensor/execute.hpp>
+#include <shardmesh/tensor/tensor.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// One rank's part in moving several tensors together: made once, run as often as needed. Each
+/// stage of all the plans travels as one exchange; the plans may have different numbers of stages.
+class FusedExchange {
+ public:
+  FusedExchange() = default;
+
+  /// @param what describes the operation in errors.
+  FusedExchange(std::string what, std::vector<Plan> const& plans, int rank)
+      : what_(std::move(what)) {
+    for (Plan const& plan : plans) {
+      std::vector<RankStep>& steps = steps_.emplace_back();
+      for (std::size_t stage = 0; stage < plan.steps(); ++stage) {
+        steps.push_back(plan.rank_step(stage, rank));
+      }
+      stages_ = std::max(stages_, plan.steps());
+    }
+  }
+
+  /// Number of tensors.
+  [[nodiscard]] std::size_t size() const noexcept { return steps_.size(); }
+
+  /// Moves `sources` into `targets`, which have the local shapes of the ends of the plans.
+  /// @param comm the ranks of the plans.
+  /// @pre both hold size() tensors.
+  /// @collective over `comm`.
+  template <class T, MemorySpace Space, Communicator Comm>
+  void run(Comm const& comm,
+           std::vector<Tensor<T, Space>> sources,
+           std::vector<Tensor<T, Space>> const& targets,
+           typename Space::Stream stream = {}) const {
+    for (std::size_t stage = 0; stage < stages_; ++stage) {
+      std::vector<Tensor<T, Space>> next = sources;
+      std::vector<ExchangeJob> jobs;
+      for (std::size_t i = 0; i < steps_.size(); ++i) {
+        if (stage >= steps_[i].size()) {
+          continue;
+        }
+        RankStep const& step = steps_[i][stage];
+        bool const last = stage + 1 == steps_[i].size();
+        next[i] = last ? targets[i] : Tensor<T, Space>(step.target_shape, stream);
+        jobs.push_back({&step, dtype_of<T>, sources[i].data(), next[i].data()});
+      }
+      execute<Space>(comm, jobs, what_, stream);
+      sources = std::move(next);
+    }
+  }
+
+ private:
+  std::string what_;
+  std::vector<std::vector<RankStep>> steps_;  // by tensor, by stage
+  std::size_t stages_ = 0;
+};
+
+}  // namespace shardmesh::inline v0
