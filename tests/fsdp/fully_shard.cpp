@@ -257,12 +257,7 @@ TEST_CASE(
           std::string::npos);
     text = test::error_of<sm::ShapeError>(
         [&] { static_cast<void>(net.reduce_gradients(0, std::vector<Tensor<float>>{})); });
-    CHECK(text.find("the gradient of \"embedding\" is missing") != std::string::npos);
-    text = test::error_of<sm::ShapeError>([&] {
-      static_cast<void>(
-          net.reduce_gradients(0, {Tensor<float>::zeros({5, 2}), Tensor<float>::zeros({5, 2})}));
-    });
-    CHECK(text.find("more than unit \"embedding\" has") != std::string::npos);
+    CHECK(text.find("0 gradients for 1 trained parameters") != std::string::npos);
   });
 }
 

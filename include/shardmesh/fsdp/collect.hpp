@@ -159,22 +159,105 @@ template <class Model>
   return longest;
 }
 
-/// Calls `f(name, leaf, role)` for every leaf of a model, with the sharded tensor in the place of
-/// the member for each parameter that has a slot.
-template <class Model, class Slots, class F>
-void for_each_slot(Model& model, Slots const& slots, F&& f) {
-  using Slot = std::remove_cvref_t<decltype(*slots.front())>;
-  using Whole = std::remove_cvref_t<decltype(*slots.front()->leaves.front())>;
-  std::unordered_map<void const*, Slot*> slot_of;
-  for (auto const& slot : slots) {
-    for (auto const* leaf : slot->leaves) {
-      slot_of.emplace(leaf, slot.get());
+/// Which parameters are gathered and freed together.
+struct UnitGrouping {
+  std::vector<std::string> names;    ///< of units, in the order of their first parameters
+  std::vector<std::size_t> unit_of;  ///< by parameter
+};
+
+/// @param prefixes see `FullyShardOptions::units`.
+template <class Model, class T, class Space>
+[[nodiscard]] UnitGrouping group_parameters(Model& model,
+                                            std::vector<FoundParameter<T, Space>> const& found,
+                                            std::vector<std::string> prefixes) {
+  if (prefixes.empty()) {
+    prefixes = member_names(model);
+  }
+  UnitGrouping grouping;
+  for (auto const& one : found) {
+    std::string const name = unit_of(one.names.front(), prefixes);
+    std::size_t at = 0;
+    while (at < grouping.names.size() && grouping.names[at] != name) {
+      ++at;
+    }
+    if (at == grouping.names.size()) {
+      grouping.names.push_back(name);
+    }
+    grouping.unit_of.push_back(at);
+  }
+  return grouping;
+}
+
+/// A parameter that has a gradient.
+struct TrainedParameter {
+  std::string name;
+  Shape shape;  ///< of the gradient
+  std::size_t unit;
+};
+
+/// The gradients of a model by unit, each unit's in the order of the model.
+/// @throws ShapeError if one is missing or has another shape than its parameter.
+template <class T, class Space>
+[[nodiscard]] std::vector<std::vector<Tensor<T, Space>>> gradients_by_unit(
+    std::vector<TrainedParameter> const& trained,
+    std::vector<Tensor<T, Space>> const& gradients,
+    std::size_t units) {
+  if (gradients.size() != trained.size()) {
+    throw ShapeError("shardmesh::reduce_gradients: " + std::to_string(gradients.size()) +
+                     " gradients for " + std::to_string(trained.size()) +
+                     " trained parameters; give one for each, in the order of the model");
+  }
+  std::vector<std::vector<Tensor<T, Space>>> by_unit(units);
+  for (std::size_t i = 0; i < trained.size(); ++i) {
+    if (!(gradients[i].shape() == trained[i].shape)) {
+      throw ShapeError("shardmesh::reduce_gradients: the gradient of \"" + trained[i].name +
+                       "\" has shape " + to_string(gradients[i].shape()) + ", the parameter " +
+                       to_string(trained[i].shape) +
+                       "; give one for each trained parameter, in the order of the model");
+    }
+    by_unit[trained[i].unit].push_back(gradients[i]);
+  }
+  return by_unit;
+}
+
+/// The trained parameters of one unit.
+[[nodiscard]] inline std::vector<TrainedParameter> trained_in(
+    std::vector<TrainedParameter> const& trained, std::size_t unit) {
+  std::vector<TrainedParameter> found;
+  for (TrainedParameter const& one : trained) {
+    if (one.unit == unit) {
+      found.push_back({one.name, one.shape, 0});
     }
   }
+  return found;
+}
+
+/// The tensors of a model of gradients that belong to trained parameters, in order.
+template <class T, class Space, class Model>
+[[nodiscard]] std::vector<Tensor<T, Space>> gradient_list(
+    Model& gradients, std::vector<TrainedParameter> const& trained) {
+  std::vector<Tensor<T, Space>> list;
+  for_each_leaf(gradients, [&]<class Leaf>(std::string const& name, Leaf& leaf) {
+    if constexpr (std::is_same_v<Leaf, Tensor<T, Space>>) {
+      if (list.size() < trained.size() && trained[list.size()].name == name) {
+        list.push_back(leaf);
+      }
+    }
+  });
+  return list;
+}
+
+/// Calls `f(name, leaf, role)` for every leaf of a model, with the sharded tensor in the place of
+/// the member for each member that has one.
+/// @param sharded sharded tensors by the address of the member.
+template <class Whole, class Model, class Parameter, class F>
+void for_each_sharded(Model& model,
+                      std::unordered_map<void const*, Parameter*> const& sharded,
+                      F&& f) {
   for_each_leaf(model, [&]<class Leaf>(std::string const& name, Leaf& leaf, Role role) {
     if constexpr (std::is_same_v<Leaf, Whole>) {
-      if (auto const found = slot_of.find(&leaf); found != slot_of.end()) {
-        f(name, found->second->sharded, role);
+      if (auto const found = sharded.find(&leaf); found != sharded.end()) {
+        f(name, *found->second, role);
         return;
       }
     }
@@ -183,11 +266,12 @@ void for_each_slot(Model& model, Slots const& slots, F&& f) {
 }
 
 /// Deduces what the user did not say and makes the sharded model.
+/// @tparam Sharded `FullyShard` or `FlatShard`.
 template <template <class, class, class, class, class> class Sharded,
           class P,
           class Model,
           class Sharding>
-[[nodiscard]] auto make_fully_shard(Model& model, Sharding sharding, FullyShardOptions options) {
+[[nodiscard]] auto make_sharded(Model& model, Sharding sharding, FullyShardOptions options) {
   using Whole = typename ModelParameter<Model>::type;
   using T = typename Whole::value_type;
   using Chosen = std::conditional_t<std::is_void_v<P>, Precision<T>, P>;

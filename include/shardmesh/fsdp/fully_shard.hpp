@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include <shardmesh/fsdp/options.hpp>
 #include <shardmesh/fsdp/sharding.hpp>
 #include <shardmesh/fsdp/unit.hpp>
+#include <shardmesh/fsdp/unit_schedule.hpp>
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/state/visit.hpp>
 
@@ -31,8 +33,10 @@ namespace shardmesh::inline v0 {
 /// @tparam T, Space element type and memory space of the model's parameters.
 /// @tparam P        a `Precision`.
 template <class Model, class Sharding, Element T, MemorySpace Space, class P>
-class FullyShard {
+class FullyShard
+    : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Space, P>, Space> {
   using Unit = detail::ShardUnit<Sharding, T, Space, P>;
+  using Schedule = detail::UnitSchedule<Unit, Space>;
   using Slot = typename Unit::Slot;
 
  public:
@@ -42,13 +46,16 @@ class FullyShard {
 
   /// Users call `fully_shard`.
   FullyShard(Model& model, Sharding sharding, FullyShardOptions options, Stream stream)
-      : state_(std::make_unique<State>(State{&model, std::move(sharding), std::move(options)})) {
+      : Schedule(options.reshard_after_forward),
+        state_(std::make_unique<State>(State{&model, std::move(sharding), std::move(options)})) {
     auto found = detail::collect_parameters<T, Space>(model);
     detail::agree_on_parameters(state_->sharding, found);
     if (state_->options.from == DataSource::first_rank) {
       detail::take_from_first(state_->sharding, found, stream);
     }
+    auto const grouping = detail::group_parameters(model, found, state_->options.units);
     auto const& shard = state_->sharding.shard_group();
+    std::vector<std::vector<Slot*>> members(grouping.names.size());
     for (auto& one : found) {
       Shape const whole = one.leaves.front()->shape();
       Whole const business = state_->sharding.cut(one.names.front(), *one.leaves.front(), stream);
@@ -58,82 +65,22 @@ class FullyShard {
       state_->slots.push_back(std::unique_ptr<Slot>(
           new Slot{one.names, one.leaves, one.role, business.shape(),
                    state_->sharding.make(one.names.front(), whole, std::move(part))}));
+      std::size_t const unit = grouping.unit_of[state_->slots.size() - 1];
+      members[unit].push_back(state_->slots.back().get());
+      if (one.role == Role::parameter) {
+        state_->trained.push_back({one.names.front(), business.shape(), unit});
+      }
     }
-    make_units();
-  }
-
-  /// The units by name, in the order of the model.
-  [[nodiscard]] std::vector<std::string> units() const {
-    std::vector<std::string> names;
-    for (auto const& unit : state_->units) {
-      names.push_back(unit->name());
+    for (std::size_t i = 0; i < members.size(); ++i) {
+      auto unit = std::make_unique<Unit>(grouping.names[i], members[i], state_->sharding,
+                                         state_->options.gradients);
+      unit->release();
+      this->add(std::move(unit));
     }
-    return names;
   }
 
   [[nodiscard]] Model& model() const noexcept { return *state_->model; }
   [[nodiscard]] FullyShardOptions const& options() const noexcept { return state_->options; }
-  [[nodiscard]] bool is_unsharded(std::size_t unit) const {
-    return state_->units.at(unit)->is_unsharded();
-  }
-
-  /// Fills the model's tensors of one unit with the whole parameters. They are there for work on
-  /// `stream`.
-  /// @collective over the shard group.
-  void unshard(std::size_t unit, Stream stream = {}) { unit_at(unit).unshard(stream, stream); }
-  /// All units.
-  void unshard(Stream stream = {}) {
-    for (auto& unit : state_->units) {
-      unit->unshard(stream, stream);
-    }
-  }
-
-  /// Starts to gather a unit on a stream of its own, so that it overlaps with work on `stream`;
-  /// a later `unshard` waits for it on the device.
-  /// @collective over the shard group.
-  void prefetch(std::size_t unit, Stream stream = {}) {
-    unit_at(unit).prefetch(stream, state_->side.get());
-  }
-
-  /// Frees the whole parameters of one unit. Call it on the stream that used them.
-  void reshard(std::size_t unit, Stream stream = {}) { unit_at(unit).reshard(stream); }
-  /// All units.
-  void reshard(Stream stream = {}) {
-    for (auto& unit : state_->units) {
-      unit->reshard(stream);
-    }
-  }
-
-  /// Keeps a unit's whole parameters in the model's tensors while it lives.
-  class Pass {
-   public:
-    Pass(Unit& unit, Stream stream, bool reshard)
-        : unit_(&unit), stream_(stream), reshard_(reshard) {}
-    Pass(Pass const&) = delete;
-    Pass& operator=(Pass const&) = delete;
-    ~Pass() noexcept(false) {
-      if (reshard_) {
-        unit_->reshard(stream_);
-      }
-    }
-
-   private:
-    Unit* unit_;
-    Stream stream_;
-    bool reshard_;
-  };
-
-  /// A unit's part of the forward pass: gathers it, and on devices the next one meanwhile; frees it
-  /// at the end of the scope, if `reshard_after_forward`.
-  /// @code { auto pass = net.forward(0); y = apply(model.net1, x); } @endcode
-  /// @collective over the shard group.
-  [[nodiscard]] Pass forward(std::size_t unit, Stream stream = {}) {
-    return pass(unit, unit + 1, options().reshard_after_forward, stream);
-  }
-  /// A unit's part of the backward pass: the same, the other way round.
-  [[nodiscard]] Pass backward(std::size_t unit, Stream stream = {}) {
-    return pass(unit, unit - 1, true, stream);
-  }
 
   /// Reduces one unit's gradients: this rank's whole gradients of the unit's trained parameters, in
   /// the order of the model, become the shards of their average (or sum) over all ranks.
@@ -142,65 +89,40 @@ class FullyShard {
   [[nodiscard]] std::vector<Parameter> reduce_gradients(std::size_t unit,
                                                         std::vector<Whole> const& gradients,
                                                         Stream stream = {}) {
-    Unit& one = unit_at(unit);
-    check_gradients(one, gradients);
-    return one.reduce(gradients, stream);
+    Unit& one = this->at(unit);
+    return one.reduce(
+        detail::gradients_by_unit(detail::trained_in(state_->trained, unit), gradients, 1)[0],
+        stream);
   }
 
   /// All units: `gradients` in the order of the model, as the result.
   [[nodiscard]] std::vector<Parameter> reduce_gradients(std::vector<Whole> const& gradients,
                                                         Stream stream = {}) {
-    std::vector<std::vector<Whole>> by_unit(state_->units.size());
-    std::vector<std::size_t> units;
-    for (std::size_t i = 0; i < state_->slots.size(); ++i) {
-      if (state_->slots[i]->role == Role::parameter) {
-        units.push_back(state_->unit_of[i]);
-      }
-    }
-    if (gradients.size() != units.size()) {
-      throw ShapeError("shardmesh::reduce_gradients: " + std::to_string(gradients.size()) +
-                       " gradients for " + std::to_string(units.size()) +
-                       " trained parameters; give one for each, in the order of the model");
-    }
-    for (std::size_t i = 0; i < units.size(); ++i) {
-      by_unit[units[i]].push_back(gradients[i]);
-    }
+    auto const by_unit =
+        detail::gradients_by_unit(state_->trained, gradients, this->unit_count());
     std::vector<std::vector<Parameter>> reduced;
     for (std::size_t unit = 0; unit < by_unit.size(); ++unit) {
-      reduced.push_back(reduce_gradients(unit, by_unit[unit], stream));
+      reduced.push_back(this->at(unit).reduce(by_unit[unit], stream));
     }
     std::vector<std::size_t> next(by_unit.size(), 0);
     std::vector<Parameter> all;
-    for (std::size_t unit : units) {
-      all.push_back(reduced[unit][next[unit]++]);
+    for (auto const& one : state_->trained) {
+      all.push_back(reduced[one.unit][next[one.unit]++]);
     }
     return all;
   }
 
   /// All units: gradients in the tensors of a model of the same type.
   [[nodiscard]] std::vector<Parameter> reduce_gradients(Model& gradients, Stream stream = {}) {
-    std::vector<Whole> list;
-    std::size_t next = 0;
-    for_each_leaf(gradients, [&]<class Leaf>(std::string const& name, Leaf& leaf, Role) {
-      if constexpr (std::is_same_v<Leaf, Whole>) {
-        if (next < state_->slots.size() && state_->slots[next]->names.front() == name) {
-          if (state_->slots[next]->role == Role::parameter) {
-            list.push_back(leaf);
-          }
-          ++next;
-        }
-      }
-    });
-    return reduce_gradients(list, stream);
+    return reduce_gradients(detail::gradient_list<T, Space>(gradients, state_->trained), stream);
   }
 
   /// The sharded state of the model: parameters as they are sharded, all else as the model has it.
   /// Frees whole parameters first. No communication.
   [[nodiscard]] StateDict state_dict() {
-    reshard();
+    this->reshard();
     StateDict dict;
-    detail::for_each_slot(model(), state_->slots,
-                          [&](std::string const& name, auto& leaf, Role role) {
+    for_each([&](std::string const& name, auto& leaf, Role role) {
                             if (role != Role::transient) {
                               dict.insert(name, detail::state_value(leaf));
                             }
@@ -211,9 +133,8 @@ class FullyShard {
   /// Shows the model with sharded parameters to a visitor. Frees whole parameters first.
   template <class Visitor>
   void visit(Visitor&& v) {
-    reshard();
-    detail::for_each_slot(model(), state_->slots,
-                          [&](std::string const& name, auto& leaf, Role role) {
+    this->reshard();
+    for_each([&](std::string const& name, auto& leaf, Role role) {
                             if (role == Role::parameter) {
                               v(name, leaf);
                             } else {
@@ -228,74 +149,19 @@ class FullyShard {
     Sharding sharding;
     FullyShardOptions options;
     std::vector<std::unique_ptr<Slot>> slots = {};  // in the order of the model
-    std::vector<std::size_t> unit_of = {};          // by slot
-    std::vector<std::unique_ptr<Unit>> units = {};
-    typename Space::OwnedStream side = Space::make_stream();
+    std::vector<detail::TrainedParameter> trained = {};
   };
 
-  void make_units() {
-    auto const prefixes =
-        state_->options.units.empty() ? detail::member_names(model()) : state_->options.units;
-    std::vector<std::string> names;
-    std::vector<std::vector<Slot*>> members;
+  /// Calls `f(name, leaf, role)` with the sharded parameters in the places of the whole ones.
+  template <class F>
+  void for_each(F&& f) {
+    std::unordered_map<void const*, Parameter*> sharded;
     for (auto const& slot : state_->slots) {
-      std::string const name = detail::unit_of(slot->names.front(), prefixes);
-      std::size_t at = 0;
-      while (at < names.size() && names[at] != name) {
-        ++at;
+      for (Whole const* leaf : slot->leaves) {
+        sharded.emplace(leaf, &slot->sharded);
       }
-      if (at == names.size()) {
-        names.push_back(name);
-        members.emplace_back();
-      }
-      members[at].push_back(slot.get());
-      state_->unit_of.push_back(at);
     }
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      state_->units.push_back(std::make_unique<Unit>(names[i], members[i], state_->sharding,
-                                                     state_->options.gradients));
-      state_->units.back()->release();
-    }
-  }
-
-  [[nodiscard]] Unit& unit_at(std::size_t unit) const {
-    if (unit >= state_->units.size()) {
-      throw InvalidArgument("shardmesh::FullyShard: there is no unit " + std::to_string(unit) +
-                            "; the model has " + std::to_string(state_->units.size()));
-    }
-    return *state_->units[unit];
-  }
-
-  [[nodiscard]] Pass pass(std::size_t unit, std::size_t next, bool reshard, Stream stream) {
-    Unit& one = unit_at(unit);
-    one.unshard(stream, stream);
-    if (!Space::host_accessible && next < state_->units.size()) {
-      prefetch(next, stream);
-    }
-    return Pass(one, stream, reshard);
-  }
-
-  static void check_gradients(Unit const& unit, std::vector<Whole> const& gradients) {
-    auto gradient = gradients.begin();
-    for (Slot const* slot : unit.slots()) {
-      if (slot->role != Role::parameter) {
-        continue;
-      }
-      if (gradient == gradients.end() || !(gradient->shape() == slot->shape)) {
-        throw ShapeError(
-            "shardmesh::reduce_gradients: the gradient of \"" + slot->names.front() + "\" " +
-            (gradient == gradients.end() ? std::string("is missing")
-                                         : "has shape " + to_string(gradient->shape()) +
-                                               ", the parameter " + to_string(slot->shape)) +
-            "; give one for each trained parameter of unit \"" + unit.name() + "\", in order");
-      }
-      ++gradient;
-    }
-    if (gradient != gradients.end()) {
-      throw ShapeError("shardmesh::reduce_gradients: " + std::to_string(gradients.size()) +
-                       " gradients are more than unit \"" + unit.name() +
-                       "\" has trained parameters");
-    }
+    detail::for_each_sharded<Whole>(model(), sharded, f);
   }
 
   std::unique_ptr<State> state_;
@@ -319,7 +185,7 @@ template <class P = void, class Model, std::size_t N, Communicator Comm>
 [[nodiscard]] auto fully_shard(Model& model,
                                DeviceMesh<N, Comm> const& mesh,
                                FullyShardOptions options = {}) {
-  return detail::make_fully_shard<FullyShard, P>(model, MeshSharding(mesh), std::move(options));
+  return detail::make_sharded<FullyShard, P>(model, MeshSharding(mesh), std::move(options));
 }
 
 /// The same over a pair of communicators: parameters are cut over the first and replicated over the
@@ -329,7 +195,7 @@ template <class P = void, class Model, Communicator Comm>
                                Comm const& shard_group,
                                Comm const& replicate_group,
                                FullyShardOptions options = {}) {
-  return detail::make_fully_shard<FullyShard, P>(model, GroupSharding(shard_group, replicate_group),
+  return detail::make_sharded<FullyShard, P>(model, GroupSharding(shard_group, replicate_group),
                                                  std::move(options));
 }
 
@@ -340,7 +206,7 @@ template <class P = void, class Model, std::size_t N, Communicator Comm>
                                DeviceMesh<N, Comm> const& mesh,
                                TensorParallel parallel,
                                FullyShardOptions options = {}) {
-  return detail::make_fully_shard<FullyShard, P>(
+  return detail::make_sharded<FullyShard, P>(
       model, TensorParallelSharding(mesh, std::move(parallel)), std::move(options));
 }
 
