@@ -20,6 +20,8 @@ struct Least {
   static void fill_zero(void*, std::size_t, Stream);
   static void reduce(
       sm::DType, sm::ReduceOp, void*, std::span<void const* const>, sm::index_t, Stream);
+  template <class F>
+  static void for_each_index(sm::index_t, F const&, Stream);
   static Event make_event();
   static void record(Event&, Stream);
   static void wait(Stream, Event const&);
@@ -36,6 +38,10 @@ struct WithoutReduce : Least {
  private:
   using Least::reduce;
 };
+struct WithoutLoop : Least {
+ private:
+  using Least::for_each_index;
+};
 struct WithoutEvents : Least {
  private:
   using Least::make_event;
@@ -45,6 +51,7 @@ static_assert(sm::MemorySpace<Least>);
 static_assert(!sm::MemorySpace<ThrowsOnDeallocate>);
 static_assert(!sm::MemorySpace<WithoutKind>);
 static_assert(!sm::MemorySpace<WithoutReduce>);
+static_assert(!sm::MemorySpace<WithoutLoop>);
 static_assert(!sm::MemorySpace<WithoutEvents>);
 static_assert(!sm::MemorySpace<int>);
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <type_traits>
 
 #include <cuda_runtime_api.h>
 
@@ -82,6 +83,20 @@ struct CudaMemory {
       cuda::check(cuda::reduce_contiguous(dtype, op, destination, sources.data(),
                                           static_cast<int>(sources.size()), count, stream.handle),
                   "reduce_contiguous");
+    }
+  }
+
+  /// @tparam F a function object marked SHARDMESH_HD, whose loop a .cu file of the program
+  ///           instantiates, see `cuda::launch_for_each`.
+  /// @throws DeviceError
+  template <class F>
+  static void for_each_index(index_t count, F const& f, Stream stream = {}) {
+    static_assert(
+        std::is_trivially_copyable_v<F>,
+        "shardmesh::CudaMemory::for_each_index: the function object travels to the device "
+        "byte by byte; hold addresses and numbers, not containers");
+    if (count > 0) {
+      cuda::check(cuda::launch_for_each(count, f, stream.handle), "launch_for_each");
     }
   }
 

@@ -2,8 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-// The kernels of the library. Include this in one .cu file of a program that reduces on a device;
-// several are harmless. Any options of nvcc will do but -use_fast_math, -ftz and -prec-div, which
+// The kernels of the library. Include this in one .cu file of a program that reduces on a device, or
+// <shardmesh/optim/kernels.cuh> if it trains there; several are harmless. Any options of nvcc will do but -use_fast_math, -ftz and -prec-div, which
 // change the results of divisions and of subnormal numbers.
 
 #include <algorithm>
@@ -14,6 +14,9 @@
 #include <shardmesh/memory/reduce_arithmetic.hpp>
 
 namespace shardmesh::inline v0::cuda {
+
+inline constexpr int threads = 256;
+inline constexpr index_t most_blocks = 2048;  ///< fills any device; a thread takes several turns
 
 /// A reduction in chunks of 16 bytes of the destination: one load per term and one store each,
 /// where all addresses are aligned to that.
@@ -93,8 +96,6 @@ cudaError_t reduce_elements(ReduceOp op,
                             int terms,
                             index_t count,
                             cudaStream_t stream) {
-  constexpr int threads = 256;
-  constexpr index_t most_blocks = 2048;  // fills any device; a thread takes several chunks
   ChunkedReduce<E> reduce{};
   reduce.destination = static_cast<E*>(destination);
   reduce.count = count;
@@ -132,6 +133,23 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
       return reduce_elements<Element>(op, destination, sources, terms, count, stream);
     }
   });
+}
+
+template <class F>
+__attribute__((visibility("hidden"))) __global__ void for_each_kernel(
+    __grid_constant__ F const f, __grid_constant__ index_t const count) {
+  index_t const step = static_cast<index_t>(gridDim.x) * blockDim.x;
+  for (index_t i = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
+       i += step) {
+    f(i);
+  }
+}
+
+template <class F>
+cudaError_t launch_for_each(index_t count, F const& f, cudaStream_t stream) {
+  index_t const blocks = std::min(ceil_div(count, index_t{threads}), most_blocks);
+  for_each_kernel<F><<<static_cast<unsigned>(blocks), threads, 0, stream>>>(f, count);
+  return cudaGetLastError();
 }
 
 }  // namespace shardmesh::inline v0::cuda
