@@ -86,7 +86,7 @@ class Trainer {
   void load(Comm const& world, std::string const& directory) {
     sm::StateDict dict = state();
     sm::load(world, directory, dict);
-    adam_.load_options(dict, "optim.param_groups.0.");
+    adam_.load_options(dict, "optim.");
   }
 
   /// One step: gather the parameters, run forward and backward on this rank's batch, average the

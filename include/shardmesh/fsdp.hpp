@@ -3,6 +3,7 @@
 #pragma once
 
 /// Everything in the room fsdp.
+#include <shardmesh/fsdp/flat_shard.hpp>
 #include <shardmesh/fsdp/fully_shard.hpp>
 #include <shardmesh/fsdp/options.hpp>
 #include <shardmesh/fsdp/sharding.hpp>

@@ -4,3 +4,5 @@
 
 /// Everything in the room `optim`.
 #include <shardmesh/optim/adam.hpp>
+#include <shardmesh/optim/optimizer.hpp>
+#include <shardmesh/optim/sgd.hpp>

@@ -21,7 +21,7 @@ ALLOWED = {
     "tensor": {"layout", "plan", "memory", "comm", "mesh"},
     "state": {"layout", "memory", "mesh", "tensor"},
     "optim": {"layout", "memory", "mesh", "tensor", "state"},
-    "fsdp": {"layout", "plan", "memory", "comm", "mesh", "tensor", "state"},
+    "fsdp": {"layout", "plan", "memory", "comm", "mesh", "tensor", "state", "optim"},
     "checkpoint": {"layout", "memory", "comm", "mesh", "tensor", "state"},
 }
 PURE = {"checkpoint/format": set()}  # parts of a room with a stricter rule

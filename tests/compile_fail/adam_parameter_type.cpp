@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
-// expected-error {{shardmesh::Adam: parameters must be float; keep low-precision copies beside them}}
+// expected-error {{shardmesh::Optimizer: parameters must be float; keep low-precision copies beside them}}
 #include <shardmesh/optim/adam.hpp>
 
 namespace sm = shardmesh;

@@ -53,6 +53,8 @@ struct Recorded : sm::HostMemory {
   static void reduce(
       sm::DType, sm::ReduceOp, void*, std::span<void const* const>, sm::index_t, Stream) {}
   static void convert(sm::DType, void const*, sm::DType, void*, sm::index_t, Stream) {}
+  template <class F>
+  static void for_each_index(sm::index_t, F const&, Stream) {}
   static void record(Event&, Stream) {}
   static void wait(Stream, Event const&) {}
 };

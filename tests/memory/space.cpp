@@ -23,6 +23,8 @@ struct Least {
       sm::DType, sm::ReduceOp, void*, std::span<void const* const>, sm::index_t, Stream);
   static void convert(sm::DType, void const*, sm::DType, void*, sm::index_t, Stream);
   static OwnedStream make_stream();
+  template <class F>
+  static void for_each_index(sm::index_t, F const&, Stream);
   static Event make_event();
   static void record(Event&, Stream);
   static void wait(Stream, Event const&);
@@ -42,19 +44,23 @@ struct WithoutReduce : Least {
 struct WithoutConvert : Least {
  private:
   using Least::convert;
-};
-struct WithoutEvents : Least {
- private:
-  using Least::make_event;
-};
+  struct WithoutLoop : Least {
+   private:
+    using Least::for_each_index;
+  };
+  struct WithoutEvents : Least {
+   private:
+    using Least::make_event;
+  };
 
-static_assert(sm::MemorySpace<Least>);
-static_assert(!sm::MemorySpace<ThrowsOnDeallocate>);
-static_assert(!sm::MemorySpace<WithoutKind>);
-static_assert(!sm::MemorySpace<WithoutReduce>);
-static_assert(!sm::MemorySpace<WithoutConvert>);
-static_assert(!sm::MemorySpace<WithoutEvents>);
-static_assert(!sm::MemorySpace<int>);
+  static_assert(sm::MemorySpace<Least>);
+  static_assert(!sm::MemorySpace<ThrowsOnDeallocate>);
+  static_assert(!sm::MemorySpace<WithoutKind>);
+  static_assert(!sm::MemorySpace<WithoutReduce>);
+  static_assert(!sm::MemorySpace<WithoutConvert>);
+  static_assert(!sm::MemorySpace<WithoutLoop>);
+  static_assert(!sm::MemorySpace<WithoutEvents>);
+  static_assert(!sm::MemorySpace<int>);
 
 }  // namespace
 

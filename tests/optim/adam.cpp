@@ -1,119 +1,134 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
-#include <shardmesh/comm/threads.hpp>
 #include <shardmesh/optim/adam.hpp>
-#include <shardmesh/tensor/distribute.hpp>
+#include <shardmesh/optim/adam_update.hpp>
+#include <shardmesh/optim/hyper_parameters.hpp>
+#include <shardmesh/optim/sgd.hpp>
+#include <shardmesh/optim/sgd_update.hpp>
 
 #include <cmath>
-#include <fstream>
+#include <limits>
 
 #include <doctest/doctest.h>
-#include <nlohmann/json.hpp>
 
 namespace sm = shardmesh;
 
-using World = sm::ThreadsCommunicator;
+using Host = sm::Tensor<float>;
+using Adam = sm::Adam<Host>;
+using AdamW = sm::AdamW<Host>;
+using Sgd = sm::Sgd<Host>;
 
 namespace {
 
-template <class P>
-struct Model {
-  P weight;
-  template <class V>
-  void visit(V&& v) {
-    v("weight", weight);
-  }
-};
-
-sm::Tensor<float> tensor_of(nlohmann::json const& values) {
-  return sm::Tensor<float>::from({7, 3}, values.get<std::vector<float>>());
+std::vector<sm::NamedParameter<Host>> one() {
+  return {{"w", Host::zeros({2})}};
 }
 
-double worst(sm::Tensor<float> const& got, nlohmann::json const& wanted) {
-  double most = 0;
-  for (std::size_t i = 0; i < got.span().size(); ++i) {
-    double const value = wanted[i].get<double>();
-    most = std::max(most, std::abs(static_cast<double>(got.span()[i]) - value) /
-                              std::max(1e-3, std::abs(value)));
-  }
-  return most;
-}
-
-/// Elements whose bits differ.
-int differing(sm::Tensor<float> const& got, nlohmann::json const& wanted) {
-  int count = 0;
-  for (std::size_t i = 0; i < got.span().size(); ++i) {
-    count += got.span()[i] != wanted[i].get<float>() ? 1 : 0;
-  }
-  return count;
+/// A state dict of the optimizer with one entry replaced.
+template <class O>
+sm::StateDict with(O const& optimizer, std::string const& key, sm::Value value) {
+  sm::StateDict dict = optimizer.state_dict();
+  dict.set("param_groups.0." + key, std::move(value));
+  return dict;
 }
 
 }  // namespace
 
-TEST_SUITE_BEGIN("optim.adam");
+TEST_SUITE_BEGIN("optim.options");
 
-TEST_CASE("adam: 20 steps on shards equal 20 steps of torch.optim.Adam to 1e-6") {
-  std::ifstream file(SHARDMESH_TEST_DATA "/adam.json");
-  auto const cases = nlohmann::json::parse(file);
-  REQUIRE(cases.size() == 2);
-  for (auto const& one : cases) {
-    sm::launch(sm::threads{3}, [&one](World& world) {
-      auto const mesh = sm::device_mesh(world, {3});
-      auto const split = [&mesh](nlohmann::json const& values) {
-        return sm::distribute(tensor_of(values), mesh, sm::placements<sm::Shard<0>>);
-      };
-      using P = decltype(split(one));
-      Model<P> model{split(one.at("start"))};
-      auto const& set = one.at("options");
-      auto const betas = set.value("betas", std::vector<double>{0.9, 0.999});
-      sm::Adam<P> adam(model, {.lr = set.at("lr"),
-                               .beta1 = betas[0],
-                               .beta2 = betas[1],
-                               .eps = set.value("eps", 1e-8),
-                               .weight_decay = set.value("weight_decay", 0.0)});
-      for (auto const& gradient : one.at("gradients")) {
-        adam.step({split(gradient)});
-      }
-      auto const state = adam.state_dict();
-      CHECK(worst(sm::full_tensor(model.weight), one.at("weight")) < 1e-6);
-      auto const moment = [&](char const* name) {
-        return sm::full_tensor(*state.at(std::string("state.weight.") + name).tensor().get<P>());
-      };
-      CHECK(worst(moment("exp_avg"), one.at("exp_avg")) < 1e-6);
-      CHECK(worst(moment("exp_avg_sq"), one.at("exp_avg_sq")) < 1e-6);
-      int const bits = differing(sm::full_tensor(model.weight), one.at("weight"));
-      if (world.rank() == 0) {
-        MESSAGE("weights that differ from PyTorch's in any bit: " << bits << " of 21");
-      }
-      CHECK(state.at("state.weight.step").tensor().get<sm::Tensor<float>>()->span()[0] == 20.0F);
-    });
-  }
-}
-
-TEST_CASE("adam: hyper-parameters go through a state dict") {
-  Model<sm::Tensor<float>> model{sm::Tensor<float>::zeros({7, 3})};
-  sm::Adam<sm::Tensor<float>> const from(model, {.lr = 0.25, .beta2 = 0.5});
-  sm::Adam<sm::Tensor<float>> to(model);
-  to.load_options(from.state_dict());
-  CHECK(to.options().lr == 0.25);
-  CHECK(to.options().beta2 == 0.5);
-  sm::StateDict wrong = from.state_dict();
-  wrong.set("param_groups.0.amsgrad", true);
-  CHECK_THROWS_WITH_AS(to.load_options(wrong), doctest::Contains("amsgrad"), sm::InvalidArgument);
-  CHECK_THROWS_AS(to.load_options(sm::StateDict{}), sm::KeyError);
-  wrong = from.state_dict();
-  wrong.set("param_groups.0.betas", sm::Value::Tuple{{0.5}});
-  CHECK_THROWS_WITH_AS(to.load_options(wrong), doctest::Contains("instead of 2"),
+TEST_CASE("options that make no sense are refused, by name") {
+  CHECK_THROWS_WITH_AS(Adam(one(), {.lr = -1}), "shardmesh::Adam: lr is -1.0, it must be 0 or more",
+                       sm::InvalidArgument);
+  CHECK_THROWS_WITH_AS(Adam(one(), {.betas = {0.5, 1.0}}),
+                       "shardmesh::Adam: betas is 1.0, it must be from 0 to below 1",
+                       sm::InvalidArgument);
+  CHECK_THROWS_WITH_AS(Adam(one(), {.eps = std::numeric_limits<double>::quiet_NaN()}),
+                       doctest::Contains("shardmesh::Adam: eps"), sm::InvalidArgument);
+  CHECK_THROWS_WITH_AS(AdamW(one(), {.weight_decay = -0.5}),
+                       doctest::Contains("shardmesh::AdamW: weight_decay is -0.5"),
+                       sm::InvalidArgument);
+  CHECK_THROWS_WITH_AS(Sgd(one(), {.lr = -1}), doctest::Contains("shardmesh::Sgd: lr"),
+                       sm::InvalidArgument);
+  CHECK_THROWS_WITH_AS(Sgd(one(), {.momentum = -1}), doctest::Contains("momentum is -1.0"),
+                       sm::InvalidArgument);
+  CHECK_THROWS_WITH_AS(Sgd(one(), {.weight_decay = -1}), doctest::Contains("weight_decay is -1.0"),
+                       sm::InvalidArgument);
+  CHECK_THROWS_WITH_AS(Sgd(one(), {.nesterov = true}), doctest::Contains("nesterov needs"),
                        sm::InvalidArgument);
 }
 
-TEST_CASE("adam: gradients that do not fit are refused before anything changes") {
-  Model<sm::Tensor<float>> model{sm::Tensor<float>::zeros({7, 3})};
-  sm::Adam<sm::Tensor<float>> adam(model);
-  CHECK_THROWS_WITH_AS(adam.step({}), doctest::Contains("0 gradients for 1 parameters"),
-                       sm::ShapeError);
-  CHECK_THROWS_WITH_AS(adam.step({sm::Tensor<float>::zeros({7})}),
-                       doctest::Contains("the gradient of \"weight\""), sm::ShapeError);
+TEST_CASE("hyper-parameters of the wrong kind are refused, and nothing is taken over") {
+  Adam adam(one(), {.lr = 0.5});
+  auto const refused = [&adam](std::string const& key, sm::Value value, char const* why) {
+    auto const dict = with(adam, key, std::move(value));
+    CHECK_THROWS_WITH_AS(adam.load_options(dict), doctest::Contains(why), sm::InvalidArgument);
+    CHECK(adam.options().lr == 0.5);
+  };
+  refused("lr", "fast", "\"param_groups.0.lr\" is of the kind str, not a number");
+  refused("lr", -0.5, "lr is -0.5");
+  refused("betas", sm::Value::Tuple{{0.5}},
+          "\"param_groups.0.betas\" holds 1 numbers instead of 2");
+  refused("betas", 0.5, "kind float");
+  refused("maximize", 1, "kind int");
+  refused("amsgrad", true,
+          "keep exp_avg, exp_avg_sq, max_exp_avg_sq, these keep exp_avg, exp_avg_sq;");
+  refused("decoupled_weight_decay", true,
+          "\"param_groups.0.decoupled_weight_decay\" is True, this optimizer's False");
+  CHECK_THROWS_AS(adam.load_options(sm::StateDict{}), sm::KeyError);
+}
+
+TEST_CASE(
+    "integers are numbers, and switches that PyTorch's older versions lack keep their value") {
+  Adam adam(one(), {.maximize = true});
+  sm::StateDict dict;
+  auto const given = [&dict](char const* name, sm::Value value) {
+    dict.insert({"param_groups", sm::index_t{0}, name}, std::move(value));
+  };
+  given("lr", 2);
+  given("betas", sm::Value::Tuple{{0, 0.5}});
+  given("eps", 1e-6);
+  given("weight_decay", 0);
+  given("params", sm::Value::List{"w"});
+  adam.load_options(dict);
+  CHECK(adam.options().lr == 2.0);
+  CHECK(adam.options().betas == std::array<double, 2>{0.0, 0.5});
+  CHECK(adam.options().maximize);
+}
+
+TEST_CASE("a learning rate that is a tensor is refused") {
+  sm::StateDict dict;
+  dict.insert({"param_groups", sm::index_t{0}, "params"}, sm::Value(sm::Value::List{"w"}));
+  dict.insert({"param_groups", sm::index_t{0}, "lr"}, sm::AnyTensor(Host::zeros({})));
+  Adam adam(one());
+  CHECK_THROWS_WITH_AS(adam.load_options(dict),
+                       doctest::Contains("\"param_groups.0.lr\" is a tensor"), sm::InvalidArgument);
+}
+
+TEST_CASE("state of AdamW is not taken for Adam's, nor momentum for none") {
+  AdamW adamw(one());
+  CHECK_THROWS_WITH_AS(adamw.load_options(Adam(one()).state_dict()),
+                       doctest::Contains("is False, this optimizer's True"), sm::InvalidArgument);
+  Sgd plain(one());
+  CHECK_THROWS_WITH_AS(plain.load_options(Sgd(one(), {.momentum = 0.5}).state_dict()),
+                       doctest::Contains("keep momentum_buffer, these keep no state"),
+                       sm::InvalidArgument);
+}
+
+TEST_CASE("a NaN in the second moment stays, and reaches the weight") {
+  float weight = 1;
+  float const gradient = std::numeric_limits<float>::quiet_NaN();
+  float average = 0;
+  float square = 0;
+  float largest = 4;
+  sm::AdamUpdate update{.weight = &weight,
+                        .gradient = &gradient,
+                        .exp_avg = &average,
+                        .exp_avg_sq = &square,
+                        .max_exp_avg_sq = &largest,
+                        .rate = 0.1F};
+  update(0);
+  CHECK(std::isnan(weight));
+  CHECK(std::isnan(largest));
 }
 
 TEST_SUITE_END();

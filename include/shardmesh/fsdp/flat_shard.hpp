@@ -83,8 +83,7 @@ class FlatShard : public detail::UnitSchedule<detail::FlatUnit<Sharding, T, Spac
   /// @collective over the shard and the replicate group.
   [[nodiscard]] std::vector<Parameter> reduce_gradients(std::vector<Whole> const& gradients,
                                                         Stream stream = {}) {
-    auto const by_unit =
-        detail::gradients_by_unit(state_->trained, gradients, this->unit_count());
+    auto const by_unit = detail::gradients_by_unit(state_->trained, gradients, this->unit_count());
     std::vector<Parameter> reduced;
     for (std::size_t unit = 0; unit < by_unit.size(); ++unit) {
       if (this->at(unit).is_trained()) {
@@ -109,12 +108,12 @@ class FlatShard : public detail::UnitSchedule<detail::FlatUnit<Sharding, T, Spac
       }
     }
     StateDict dict;
-    detail::for_each_sharded<Whole>(
-        model(), sharded, [&](std::string const& name, auto& leaf, Role role) {
-          if (role != Role::transient) {
-            dict.insert(name, detail::state_value(leaf));
-          }
-        });
+    detail::for_each_sharded<Whole>(model(), sharded,
+                                    [&](std::string const& name, auto& leaf, Role role) {
+                                      if (role != Role::transient) {
+                                        dict.insert(name, detail::state_value(leaf));
+                                      }
+                                    });
     return dict;
   }
 

@@ -128,7 +128,9 @@ class FlatUnit {
 
   /// The reverse: writes one tensor for each member into a tensor that is sharded as the flat one.
   /// @collective over the shard group.
-  void flatten(std::vector<Parameter> const& parts, Parameter const& flat, Stream stream = {}) const {
+  void flatten(std::vector<Parameter> const& parts,
+               Parameter const& flat,
+               Stream stream = {}) const {
     auto const whole = Tensor<Master, Space>::zeros(slot_->shape, stream);
     std::vector<Tensor<Master, Space>> locals;
     std::vector<Tensor<Master, Space>> targets;
@@ -164,8 +166,7 @@ class FlatUnit {
     for (auto const& member : members_) {
       plans.push_back(make_plan(row_layout(member.shape), replicated(member.shape)));
     }
-    gather_members_ =
-        FusedExchange("shardmesh::flatten(\"" + name() + "\")", plans, group.rank());
+    gather_members_ = FusedExchange("shardmesh::flatten(\"" + name() + "\")", plans, group.rank());
   }
 
   void show() {

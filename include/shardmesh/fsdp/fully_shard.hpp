@@ -33,8 +33,7 @@ namespace shardmesh::inline v0 {
 /// @tparam T, Space element type and memory space of the model's parameters.
 /// @tparam P        a `Precision`.
 template <class Model, class Sharding, Element T, MemorySpace Space, class P>
-class FullyShard
-    : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Space, P>, Space> {
+class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Space, P>, Space> {
   using Unit = detail::ShardUnit<Sharding, T, Space, P>;
   using Schedule = detail::UnitSchedule<Unit, Space>;
   using Slot = typename Unit::Slot;
@@ -98,8 +97,7 @@ class FullyShard
   /// All units: `gradients` in the order of the model, as the result.
   [[nodiscard]] std::vector<Parameter> reduce_gradients(std::vector<Whole> const& gradients,
                                                         Stream stream = {}) {
-    auto const by_unit =
-        detail::gradients_by_unit(state_->trained, gradients, this->unit_count());
+    auto const by_unit = detail::gradients_by_unit(state_->trained, gradients, this->unit_count());
     std::vector<std::vector<Parameter>> reduced;
     for (std::size_t unit = 0; unit < by_unit.size(); ++unit) {
       reduced.push_back(this->at(unit).reduce(by_unit[unit], stream));
@@ -123,10 +121,10 @@ class FullyShard
     this->reshard();
     StateDict dict;
     for_each([&](std::string const& name, auto& leaf, Role role) {
-                            if (role != Role::transient) {
-                              dict.insert(name, detail::state_value(leaf));
-                            }
-                          });
+      if (role != Role::transient) {
+        dict.insert(name, detail::state_value(leaf));
+      }
+    });
     return dict;
   }
 
@@ -135,12 +133,12 @@ class FullyShard
   void visit(Visitor&& v) {
     this->reshard();
     for_each([&](std::string const& name, auto& leaf, Role role) {
-                            if (role == Role::parameter) {
-                              v(name, leaf);
-                            } else {
-                              v(name, Tagged<std::remove_reference_t<decltype(leaf)>>{&leaf, role});
-                            }
-                          });
+      if (role == Role::parameter) {
+        v(name, leaf);
+      } else {
+        v(name, Tagged<std::remove_reference_t<decltype(leaf)>>{&leaf, role});
+      }
+    });
   }
 
  private:
@@ -196,7 +194,7 @@ template <class P = void, class Model, Communicator Comm>
                                Comm const& replicate_group,
                                FullyShardOptions options = {}) {
   return detail::make_sharded<FullyShard, P>(model, GroupSharding(shard_group, replicate_group),
-                                                 std::move(options));
+                                             std::move(options));
 }
 
 /// The same on top of tensor parallelism over the last dimension of the mesh; the model's whole

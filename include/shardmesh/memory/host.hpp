@@ -61,6 +61,14 @@ struct HostMemory {
   }
 
   [[nodiscard]] static OwnedStream make_stream() noexcept { return {}; }
+
+  template <class F>
+  static void for_each_index(index_t count, F const& f, Stream = {}) {
+    for (index_t i = 0; i < count; ++i) {
+      f(i);
+    }
+  }
+
   [[nodiscard]] static Event make_event() noexcept { return {}; }
   static void record(Event&, Stream) noexcept {}
   static void wait(Stream, Event const&) noexcept {}

@@ -47,12 +47,25 @@ struct HostOwnedStream {
 
 /// A memory space as a stateless type: how to allocate, copy, clear and reduce there, in the order
 /// of a stream.
+namespace detail {
+
+/// Stands in for any function object where a concept asks for a loop.
+struct ProbeLoop {
+  void operator()(index_t) const noexcept {}
+};
+
+}  // namespace detail
+
+/// A memory space as a stateless type: how to allocate, copy, clear, reduce and loop there, in the
+/// order of a stream.
 ///
 /// `copy` takes any pair of addresses that the space can reach (a device space: its own memory,
 /// peer devices and the host's). `reduce(dtype, op, destination, sources, count, stream)` sets
 /// destination[i] = op over sources[j][i], j ascending; `destination` may be the first source.
 /// `convert(from, source, to, target, count, stream)` sets target[i] = source[i] as another type.
 /// `make_stream()` owns a stream of its own, whose handle is `get()`.
+/// `for_each_index(count, f, stream)` calls f(i) for 0 <= i < count, in any order; `f` holds addresses
+/// of this space and is trivially copyable, the calls do not depend on each other.
 template <class S>
 concept MemorySpace = requires(void* pointer,
                                std::size_t bytes,
@@ -70,6 +83,7 @@ concept MemorySpace = requires(void* pointer,
   S::copy(copy, stream);
   S::fill_zero(pointer, bytes, stream);
   S::reduce(dtype, op, pointer, sources, count, stream);
+  S::for_each_index(count, detail::ProbeLoop{}, stream);
   { S::make_event() } -> std::same_as<typename S::Event>;
   S::record(event, stream);
   S::wait(stream, event);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <type_traits>
 
 #include <cuda_runtime_api.h>
 
@@ -111,6 +112,21 @@ struct CudaMemory {
 
   /// @throws DeviceError
   [[nodiscard]] static OwnedStream make_stream() { return {}; }
+
+  /// @tparam F a function object marked SHARDMESH_HD, whose loop a .cu file of the program
+  ///           instantiates, see `cuda::launch_for_each`.
+  /// @throws DeviceError
+  template <class F>
+  static void for_each_index(index_t count, F const& f, Stream stream = {}) {
+    static_assert(
+        std::is_trivially_copyable_v<F>,
+        "shardmesh::CudaMemory::for_each_index: the function object travels to the device "
+        "byte by byte; hold addresses and numbers, not containers");
+    if (count > 0) {
+      cuda::check(cuda::launch_for_each(count, f, stream.handle), "launch_for_each");
+    }
+  }
+
   [[nodiscard]] static Event make_event() { return {}; }
   static void record(Event& event, Stream stream) {
     cuda::check(cudaEventRecord(event.native_handle(), stream.handle), "cudaEventRecord");

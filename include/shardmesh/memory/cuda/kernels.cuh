@@ -2,8 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-// The kernels of the library. Include this in one .cu file of a program that reduces on a device;
-// several are harmless. Any options of nvcc will do but -use_fast_math, -ftz and -prec-div, which
+// The kernels of the library. Include this in one .cu file of a program that reduces on a device, or
+// <shardmesh/optim/kernels.cuh> if it trains there; several are harmless. Any options of nvcc will do but -use_fast_math, -ftz and -prec-div, which
 // change the results of divisions and of subnormal numbers.
 
 #include <algorithm>
@@ -15,6 +15,9 @@
 #include <shardmesh/memory/reduce_arithmetic.hpp>
 
 namespace shardmesh::inline v0::cuda {
+
+inline constexpr int threads = 256;
+inline constexpr index_t most_blocks = 2048;  ///< fills any device; a thread takes several turns
 
 /// A reduction in chunks of 16 bytes of the destination: one load per term and one store each,
 /// where all addresses are aligned to that.
@@ -94,8 +97,6 @@ cudaError_t reduce_elements(ReduceOp op,
                             int terms,
                             index_t count,
                             cudaStream_t stream) {
-  constexpr int threads = 256;
-  constexpr index_t most_blocks = 2048;  // fills any device; a thread takes several chunks
   ChunkedReduce<E> reduce{};
   reduce.destination = static_cast<E*>(destination);
   reduce.count = count;
@@ -135,31 +136,46 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
   });
 }
 
-template <class To, class From>
-__attribute__((visibility("hidden"))) __global__ void convert_kernel(From const* source,
-                                                                     To* target,
-                                                                     index_t count) {
+template <class F>
+__attribute__((visibility("hidden"))) __global__ void for_each_kernel(
+    __grid_constant__ F const f, __grid_constant__ index_t const count) {
   index_t const step = static_cast<index_t>(gridDim.x) * blockDim.x;
   for (index_t i = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
        i += step) {
-    target[i] = detail::convert_element<To>(source[i]);
+    f(i);
   }
 }
 
+template <class F>
+cudaError_t launch_for_each(index_t count, F const& f, cudaStream_t stream) {
+  index_t const blocks = std::min(ceil_div(count, index_t{threads}), most_blocks);
+  for_each_kernel<F><<<static_cast<unsigned>(blocks), threads, 0, stream>>>(f, count);
+  return cudaGetLastError();
+}
+
+/// Element i of a conversion.
+template <class To, class From>
+struct ConvertElement {
+  From const* source;
+  To* target;
+  __device__ void operator()(index_t i) const {
+    target[i] = detail::convert_element<To>(source[i]);
+  }
+};
+
 __attribute__((weak)) cudaError_t convert_contiguous(
     DType from, void const* source, DType to, void* target, index_t count, cudaStream_t stream) {
-  constexpr int threads = 256;
-  constexpr index_t most_blocks = 2048;
-  auto const blocks = static_cast<unsigned>(
-      std::min(ceil_div(std::max(count, index_t{1}), index_t{threads}), most_blocks));
+  cudaError_t status = cudaSuccess;
   bool const known = detail::visit_conversion(
       from, to, [&]<class From, class To>(std::type_identity<From>, std::type_identity<To>) {
         if (count > 0) {
-          convert_kernel<To, From><<<blocks, threads, 0, stream>>>(static_cast<From const*>(source),
-                                                                   static_cast<To*>(target), count);
+          status = launch_for_each(
+              count,
+              ConvertElement<To, From>{static_cast<From const*>(source), static_cast<To*>(target)},
+              stream);
         }
       });
-  return known ? cudaGetLastError() : cudaErrorNotSupported;
+  return known ? status : cudaErrorNotSupported;
 }
 
 }  // namespace shardmesh::inline v0::cuda

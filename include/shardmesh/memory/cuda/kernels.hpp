@@ -37,4 +37,16 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
 __attribute__((weak)) cudaError_t convert_contiguous(
     DType from, void const* source, DType to, void* target, index_t count, cudaStream_t stream);
 
+/// Calls f(i) on the device for 0 <= i < count, in any order. Defined in
+/// <shardmesh/memory/cuda/kernels.cuh>. Where the linker misses it for some F, a .cu file of the program
+/// must instantiate it: <shardmesh/optim/kernels.cuh> does for the optimizers; for a function object
+/// of your own write there, after including kernels.cuh,
+///
+///     template cudaError_t shardmesh::cuda::launch_for_each(shardmesh::index_t, F const&, cudaStream_t);
+///
+/// @param count elements, > 0.
+/// @returns the status of the launch.
+template <class F>
+cudaError_t launch_for_each(index_t count, F const& f, cudaStream_t stream);
+
 }  // namespace shardmesh::inline v0::cuda

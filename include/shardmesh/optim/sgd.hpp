@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/core/value.hpp>
+#include <shardmesh/optim/optimizer.hpp>
+#include <shardmesh/optim/sgd_update.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// Hyper-parameters of `Sgd`, with PyTorch's names, defaults and meanings.
+struct SgdOptions {
+  double lr = 1e-3;
+  double momentum = 0;
+  double dampening = 0;
+  double weight_decay = 0;  ///< added to the gradient
+  bool nesterov = false;
+  bool maximize = false;
+
+  static constexpr char const* name = "Sgd";
+  static constexpr bool counts_steps = false;
+
+  template <class Visitor>
+  void visit(Visitor&& v) {
+    v("lr", lr);
+    v("momentum", momentum);
+    v("dampening", dampening);
+    v("weight_decay", weight_decay);
+    v("nesterov", nesterov);
+    v("maximize", maximize);
+    v("foreach", Value());
+    v("differentiable", Value(false));
+    v("fused", Value());
+  }
+
+  void check() const {
+    detail::expect_option(lr >= 0, name, "lr", lr, "0 or more");
+    detail::expect_option(momentum >= 0, name, "momentum", momentum, "0 or more");
+    detail::expect_option(weight_decay >= 0, name, "weight_decay", weight_decay, "0 or more");
+    if (nesterov && (momentum == 0 || dampening != 0)) {
+      throw InvalidArgument("shardmesh::Sgd: nesterov needs a momentum and no dampening");
+    }
+  }
+
+  [[nodiscard]] std::vector<std::string> state_names() const {
+    return momentum == 0 ? std::vector<std::string>{} : std::vector<std::string>{"momentum_buffer"};
+  }
+
+  [[nodiscard]] SgdUpdate update(UpdateOperands const& x) const {
+    return {.weight = x.weight,
+            .gradient = x.gradient,
+            .momentum_buffer = x.state.empty() ? nullptr : x.state[0],
+            .rate = static_cast<float>(lr),
+            .momentum = static_cast<float>(momentum),
+            .keep = static_cast<float>(1 - dampening),
+            .decay = static_cast<float>(weight_decay),
+            .first = x.step == 1,
+            .nesterov = nesterov,
+            .maximize = maximize};
+  }
+};
+
+/// Stochastic gradient descent with momentum: `torch.optim.SGD`. State: `momentum_buffer`, which
+/// the first step fills with its gradient; none without momentum.
+template <class Parameter>
+using Sgd = Optimizer<Parameter, SgdOptions>;
+
+}  // namespace shardmesh::inline v0
