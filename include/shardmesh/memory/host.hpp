@@ -7,7 +7,7 @@
 #include <new>
 #include <span>
 
-#include <shardmesh/memory/convert.hpp>
+#include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/host_copy.hpp>
 #include <shardmesh/memory/host_reduce.hpp>
 #include <shardmesh/memory/space.hpp>

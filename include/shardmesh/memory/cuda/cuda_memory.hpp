@@ -9,7 +9,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include <shardmesh/memory/convert.hpp>
+#include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/cuda/check.hpp>
 #include <shardmesh/memory/cuda/engine_copy.hpp>
 #include <shardmesh/memory/cuda/kernels.hpp>

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include <shardmesh/memory/convert.hpp>
+#include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/cuda/kernels.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
 

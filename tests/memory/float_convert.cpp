@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
-#include <shardmesh/memory/convert.hpp>
+#include <shardmesh/memory/float_convert.hpp>
 
 #include <cmath>
 #include <limits>
@@ -24,7 +24,7 @@ To convert_one(From value) {
 
 }  // namespace
 
-TEST_SUITE_BEGIN("memory.convert");
+TEST_SUITE_BEGIN("memory.float_convert");
 
 TEST_CASE("conversions round to nearest, ties to even") {
   CHECK(convert_one<float>(0.1) == 0.1F);
