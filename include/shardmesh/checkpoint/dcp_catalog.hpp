@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/dcp_index.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
-#include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 
@@ -43,64 +43,38 @@ class DcpCatalog {
                              " bytes; at most " + std::to_string(format::most_metadata_bytes) +
                              " are read");
     }
-    metadata_ = format::read_dcp_metadata(file.read(0, file.size()), file.path());
-    for (std::size_t i = 0; i < metadata_.entries.size(); ++i) {
-      index_.emplace(metadata_.entries[i].fqn, i);
-      tensors_.push_back(describe_tensor(metadata_.entries[i]));
-    }
+    index_ = DcpIndex(format::read_dcp_metadata(file.read(0, file.size()), file.path()));
   }
 
   [[nodiscard]] std::string const& describe() const noexcept { return directory_; }
-  [[nodiscard]] bool contains(std::string const& key) const { return index_.count(key) > 0; }
-
-  [[nodiscard]] std::vector<std::string> keys() const {
-    std::vector<std::string> names;
-    for (format::MetadataEntry const& entry : metadata_.entries) {
-      names.push_back(entry.fqn);
-    }
-    return names;
-  }
-
+  [[nodiscard]] bool contains(std::string const& key) const { return index_.contains(key); }
+  [[nodiscard]] std::vector<std::string> keys() const { return index_.keys(); }
   [[nodiscard]] StoredTensor const* tensor(std::string const& key) const {
-    auto const found = index_.find(key);
-    return found != index_.end() && metadata_.entries[found->second].tensor() != nullptr
-               ? &tensors_[found->second]
-               : nullptr;
+    return index_.tensor(key);
   }
 
   /// @pre tensor(key) != nullptr, and box i exists and has elements.
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) {
-    std::size_t const at = index_.at(key);
-    StoredTensor const& tensor = tensors_[at];
+    StoredTensor const& tensor = *index_.tensor(key);
     Box const& box = tensor.boxes[i];
-    format::StorageInfo const& info = *metadata_.entries[at].tensor()->chunks[i].storage;
+    format::StorageInfo const& info = index_.place(key, i);
     File const& file = open_data(info, key);
     if (is_blob(file, info)) {
       return Blobs::read_box(file, info.offset, key, box, tensor.dtype);
     }
-    format::Bytes item = file.read(info.offset, info.length);
-    format::TensorItem const said = format::read_tensor_item(item, file.path(), info.offset);
-    if (said.dtype != tensor.dtype || !(said.sizes == box.extent)) {
-      throw CorruptError(file.path(), info.offset,
-                         "shardmesh::load: the item of \"" + key + "\" at byte " +
-                             std::to_string(info.offset) + " of " + file.path() + " holds " +
-                             std::string(to_string(said.dtype)) + " " + to_string(said.sizes) +
-                             ", .metadata says " + std::string(to_string(tensor.dtype)) + " " +
-                             to_string(box.extent) + "; do the files belong to one checkpoint?");
-    }
-    auto const first = static_cast<std::size_t>(said.storage.data() - item.data()) + said.first;
-    return {std::move(item), first, said.strides};
+    return detail::read_stored_item(file.read(info.offset, info.length), file.path(), info.offset,
+                                    key, tensor.dtype, box);
   }
 
   /// @pre contains(key), and it is no tensor.
   [[nodiscard]] Value value(std::string const& key) {
-    format::StorageInfo const& info = metadata_.entries[index_.at(key)].bytes()->storage;
+    format::StorageInfo const& info = index_.place(key);
     File const& file = open_data(info, key);
     return format::read_bytes_item(file.read(info.offset, info.length), file.path(), info.offset);
   }
 
   /// All that `.metadata` says.
-  [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return metadata_; }
+  [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return index_.metadata(); }
 
  private:
   [[nodiscard]] static File open_metadata(std::string const& directory) {
@@ -118,18 +92,6 @@ class DcpCatalog {
                         "<shardmesh/checkpoint/load_any.hpp> and call load_any)");
     }
     return File::open(path);
-  }
-
-  [[nodiscard]] static StoredTensor describe_tensor(format::MetadataEntry const& entry) {
-    StoredTensor tensor;
-    if (format::TensorMetadata const* const said = entry.tensor()) {
-      tensor.dtype = said->dtype;
-      tensor.shape = said->size;
-      for (format::ChunkMetadata const& chunk : said->chunks) {
-        tensor.boxes.push_back({chunk.offsets, chunk.sizes});
-      }
-    }
-    return tensor;
   }
 
   /// A blob starts with its header's length, an archive with "PK": read two bytes. The range of a
@@ -158,9 +120,7 @@ class DcpCatalog {
   }
 
   std::string directory_;
-  format::DcpMetadata metadata_;
-  std::unordered_map<std::string, std::size_t> index_;
-  std::vector<StoredTensor> tensors_;  ///< by entry; empty ones for plain values
+  DcpIndex index_;
   std::unordered_map<std::string, std::size_t> file_index_;
   std::vector<File> files_;
 };

@@ -95,10 +95,12 @@ template <Catalog C>
     }
   }
   if (found != wanted) {
-    throw CorruptError(catalog.describe(), 0,
-                       "shardmesh::load: " + place + " holds only " + std::to_string(found) +
-                           " of the " + std::to_string(wanted) +
-                           " elements that this rank needs; the checkpoint is incomplete");
+    throw CorruptError(
+        catalog.describe(), 0,
+        "shardmesh::load: " + place + " holds only " + std::to_string(found) + " of the " +
+            std::to_string(wanted) +
+            " elements that this rank needs; it is incomplete, or a stream of a rank "
+            "that held other parts");
   }
   return local;
 }
@@ -169,6 +171,23 @@ template <Catalog C>
   return staged;
 }
 
+/// Overwrites the tensors and plain values of a state dict by what was staged for them.
+inline void apply(std::vector<Staged> staged, StateDict& dict) {
+  std::vector<std::pair<std::string, Value>> values;
+  auto part = staged.begin();
+  for (StateEntry const& entry : dict) {
+    if (entry.is_tensor()) {
+      entry.tensor().assign(part->bytes);
+    } else {
+      values.emplace_back(entry.key, std::move(part->value));
+    }
+    ++part;
+  }
+  for (auto& [key, value] : values) {
+    dict.set(key, std::move(value));
+  }
+}
+
 /// Throws on every rank if `error` is set on any: there what happened, elsewhere RankFailed with the
 /// first failing rank's words.
 template <Communicator Comm>
@@ -219,19 +238,7 @@ void load_from(Comm const& comm, Open&& open, StateDict& dict) {
     error = std::current_exception();
   }
   detail::agree_on_failure(comm, "shardmesh::load", error);
-  std::vector<std::pair<std::string, Value>> values;
-  auto part = staged.begin();
-  for (StateEntry const& entry : dict) {
-    if (entry.is_tensor()) {
-      entry.tensor().assign(part->bytes);
-    } else {
-      values.emplace_back(entry.key, std::move(part->value));
-    }
-    ++part;
-  }
-  for (auto& [key, value] : values) {
-    dict.set(key, std::move(value));
-  }
+  detail::apply(std::move(staged), dict);
 }
 
 }  // namespace shardmesh::inline v0
