@@ -6,7 +6,6 @@
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/comm/threads.hpp>
-#include <shardmesh/state/policy.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
 #include <numeric>

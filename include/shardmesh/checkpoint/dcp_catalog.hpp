@@ -35,15 +35,24 @@ class DcpCatalog {
  public:
   /// Reads `.metadata`.
   /// @throws IoError if `directory` is no checkpoint, CorruptError, UnsupportedError.
-  explicit DcpCatalog(std::string directory) : directory_(std::move(directory)) {
-    File const file = open_metadata(directory_);
+  explicit DcpCatalog(std::string directory) : DcpCatalog(directory, read_metadata(directory)) {}
+
+  /// Takes the bytes of `.metadata` from whoever has read them.
+  DcpCatalog(std::string directory, format::ByteSpan metadata)
+      : directory_(std::move(directory)),
+        index_(format::read_dcp_metadata(metadata, directory_ + "/.metadata")) {}
+
+  /// The bytes of `.metadata`.
+  /// @throws IoError if `directory` is no checkpoint, CorruptError if there are too many.
+  [[nodiscard]] static format::Bytes read_metadata(std::string const& directory) {
+    File const file = open_metadata(directory);
     if (file.size() > format::most_metadata_bytes) {
       throw CorruptError(file.path(), 0,
                          "shardmesh::load: " + file.path() + " has " + std::to_string(file.size()) +
                              " bytes; at most " + std::to_string(format::most_metadata_bytes) +
                              " are read");
     }
-    index_ = DcpIndex(format::read_dcp_metadata(file.read(0, file.size()), file.path()));
+    return file.read(0, file.size());
   }
 
   [[nodiscard]] std::string const& describe() const noexcept { return directory_; }
@@ -59,19 +68,25 @@ class DcpCatalog {
     Box const& box = tensor.boxes[i];
     format::StorageInfo const& info = index_.place(key, i);
     File const& file = open_data(info, key);
-    if (is_blob(file, info)) {
+    format::Bytes item = file.read(info.offset, info.length);
+    bytes_read_ += item.size();
+    if (is_blob(file, info, item)) {
       return Blobs::read_box(file, info.offset, key, box, tensor.dtype);
     }
-    return detail::read_stored_item(file.read(info.offset, info.length), file.path(), info.offset,
-                                    key, tensor.dtype, box);
+    return detail::read_stored_item(std::move(item), file.path(), info.offset, key, tensor.dtype,
+                                    box);
   }
 
   /// @pre contains(key), and it is no tensor.
   [[nodiscard]] Value value(std::string const& key) {
     format::StorageInfo const& info = index_.place(key);
     File const& file = open_data(info, key);
+    bytes_read_ += info.length;
     return format::read_bytes_item(file.read(info.offset, info.length), file.path(), info.offset);
   }
+
+  /// Bytes of items that were read.
+  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
 
   /// All that `.metadata` says.
   [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return index_.metadata(); }
@@ -94,10 +109,13 @@ class DcpCatalog {
     return File::open(path);
   }
 
-  /// A blob starts with its header's length, an archive with "PK": read two bytes. The range of a
-  /// blob's tensor says how long the tensor is, not where.
-  [[nodiscard]] static bool is_blob(File const& file, format::StorageInfo const& info) {
-    format::Bytes const head = file.read(info.offset, 9);
+  /// A blob starts with its header's length, an archive with "PK". The range of a blob's tensor says
+  /// how long the tensor is, not where: it may be shorter than that.
+  [[nodiscard]] static bool is_blob(File const& file,
+                                    format::StorageInfo const& info,
+                                    format::Bytes const& item) {
+    format::Bytes const head =
+        item.size() < 9 ? file.read(info.offset, 9) : format::Bytes(item.begin(), item.begin() + 9);
     return head[0] != std::byte{'P'} && head[8] == std::byte{'{'};
   }
 
@@ -121,6 +139,7 @@ class DcpCatalog {
 
   std::string directory_;
   DcpIndex index_;
+  std::uint64_t bytes_read_ = 0;
   std::unordered_map<std::string, std::size_t> file_index_;
   std::vector<File> files_;
 };

@@ -11,11 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
-#include <shardmesh/checkpoint/load_from.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/comm/communicator.hpp>
@@ -246,15 +246,7 @@ inline void commit(std::string const& temporary,
 template <Communicator Comm>
 void save(Comm const& comm, std::string directory, StateDict const& dict) {
   directory = detail::without_trailing_slashes(std::move(directory));
-  auto const together = [&comm](auto&& part) {
-    std::exception_ptr error;
-    try {
-      part();
-    } catch (...) {
-      error = std::current_exception();
-    }
-    detail::agree_on_failure(comm, "shardmesh::save", error);
-  };
+  auto const together = [&comm](auto&& part) { detail::together(comm, "shardmesh::save", part); };
   detail::SaveOffer offer;
   std::string temporary;
   together([&] { offer = detail::make_offer(dict); });

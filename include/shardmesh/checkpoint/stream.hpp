@@ -14,10 +14,10 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/dcp_index.hpp>
+#include <shardmesh/checkpoint/detail/stage.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
-#include <shardmesh/checkpoint/load_from.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 
 namespace shardmesh::inline v0 {
@@ -111,6 +111,7 @@ class StreamCatalog {
     return read_stored_item(format::Bytes(item.begin(), item.end()), stream_name,
                             start_ + info.offset, key, tensor.dtype, tensor.boxes[i]);
   }
+  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return items_.size(); }
   [[nodiscard]] Value value(std::string const& key) const {
     format::StorageInfo const& info = index_.place(key);
     return format::read_bytes_item(range(info), stream_name, start_ + info.offset);
@@ -199,7 +200,7 @@ inline void save_stream(std::ostream& out, StateDict const& dict) {
 ///         early or is none, elements that it does not hold).
 inline void load_stream(std::istream& in, StateDict& dict) {
   detail::StreamCatalog const catalog(in);
-  detail::apply(detail::stage(catalog, dict), dict);
+  detail::apply(detail::stage_alone(catalog, dict), dict);
 }
 
 }  // namespace shardmesh::inline v0
