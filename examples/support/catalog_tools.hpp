@@ -43,6 +43,7 @@ class Borrowed {
     return catalog_->read_box(key, i);
   }
   [[nodiscard]] sm::Value value(std::string const& key) { return catalog_->value(key); }
+  [[nodiscard]] std::uint64_t bytes_read() const { return catalog_->bytes_read(); }
 
  private:
   C* catalog_;

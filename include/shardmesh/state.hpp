@@ -5,5 +5,6 @@
 /// Everything in the room `state`.
 #include <shardmesh/state/any_tensor.hpp>
 #include <shardmesh/state/role.hpp>
+#include <shardmesh/state/policy.hpp>
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/state/visit.hpp>

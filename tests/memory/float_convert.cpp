@@ -33,6 +33,8 @@ TEST_CASE("conversions round to nearest, ties to even") {
   CHECK(convert_one<sm::BFloat16>(1.00390625F) == sm::BFloat16(1.0F));       // 1 + 2^-8
   CHECK(convert_one<sm::BFloat16>(1.01171875F) == sm::BFloat16(1.015625F));  // 1 + 3 * 2^-8
   CHECK(convert_one<sm::BFloat16>(1.00390637F) == sm::BFloat16(1.0078125F));
+  // Half way to the last bit: rounding to float first would hide what lies below.
+  CHECK(convert_one<sm::BFloat16>(1.00390625 + 1e-12) == sm::BFloat16(1.0078125F));
   CHECK(convert_one<sm::Float16>(65520.0F) == sm::Float16(std::numeric_limits<float>::infinity()));
   CHECK(convert_one<float>(sm::Float16(0.333251953125F)) == 0.333251953125F);
   CHECK(convert_one<double>(sm::BFloat16(-2.5F)) == -2.5);

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/dcp_index.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
-#include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 
@@ -35,72 +35,61 @@ class DcpCatalog {
  public:
   /// Reads `.metadata`.
   /// @throws IoError if `directory` is no checkpoint, CorruptError, UnsupportedError.
-  explicit DcpCatalog(std::string directory) : directory_(std::move(directory)) {
-    File const file = open_metadata(directory_);
+  explicit DcpCatalog(std::string directory) : DcpCatalog(directory, read_metadata(directory)) {}
+
+  /// Takes the bytes of `.metadata` from whoever has read them.
+  DcpCatalog(std::string directory, format::ByteSpan metadata)
+      : directory_(std::move(directory)),
+        index_(format::read_dcp_metadata(metadata, directory_ + "/.metadata")) {}
+
+  /// The bytes of `.metadata`.
+  /// @throws IoError if `directory` is no checkpoint, CorruptError if there are too many.
+  [[nodiscard]] static format::Bytes read_metadata(std::string const& directory) {
+    File const file = open_metadata(directory);
     if (file.size() > format::most_metadata_bytes) {
       throw CorruptError(file.path(), 0,
                          "shardmesh::load: " + file.path() + " has " + std::to_string(file.size()) +
                              " bytes; at most " + std::to_string(format::most_metadata_bytes) +
                              " are read");
     }
-    metadata_ = format::read_dcp_metadata(file.read(0, file.size()), file.path());
-    for (std::size_t i = 0; i < metadata_.entries.size(); ++i) {
-      index_.emplace(metadata_.entries[i].fqn, i);
-      tensors_.push_back(describe_tensor(metadata_.entries[i]));
-    }
+    return file.read(0, file.size());
   }
 
   [[nodiscard]] std::string const& describe() const noexcept { return directory_; }
-  [[nodiscard]] bool contains(std::string const& key) const { return index_.count(key) > 0; }
-
-  [[nodiscard]] std::vector<std::string> keys() const {
-    std::vector<std::string> names;
-    for (format::MetadataEntry const& entry : metadata_.entries) {
-      names.push_back(entry.fqn);
-    }
-    return names;
-  }
-
+  [[nodiscard]] bool contains(std::string const& key) const { return index_.contains(key); }
+  [[nodiscard]] std::vector<std::string> keys() const { return index_.keys(); }
   [[nodiscard]] StoredTensor const* tensor(std::string const& key) const {
-    auto const found = index_.find(key);
-    return found != index_.end() && metadata_.entries[found->second].tensor() != nullptr
-               ? &tensors_[found->second]
-               : nullptr;
+    return index_.tensor(key);
   }
 
   /// @pre tensor(key) != nullptr, and box i exists and has elements.
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) {
-    std::size_t const at = index_.at(key);
-    StoredTensor const& tensor = tensors_[at];
+    StoredTensor const& tensor = *index_.tensor(key);
     Box const& box = tensor.boxes[i];
-    format::StorageInfo const& info = *metadata_.entries[at].tensor()->chunks[i].storage;
+    format::StorageInfo const& info = index_.place(key, i);
     File const& file = open_data(info, key);
-    if (is_blob(file, info)) {
+    format::Bytes item = file.read(info.offset, info.length);
+    bytes_read_ += item.size();
+    if (is_blob(file, info, item)) {
       return Blobs::read_box(file, info.offset, key, box, tensor.dtype);
     }
-    format::Bytes item = file.read(info.offset, info.length);
-    format::TensorItem const said = format::read_tensor_item(item, file.path(), info.offset);
-    if (said.dtype != tensor.dtype || !(said.sizes == box.extent)) {
-      throw CorruptError(file.path(), info.offset,
-                         "shardmesh::load: the item of \"" + key + "\" at byte " +
-                             std::to_string(info.offset) + " of " + file.path() + " holds " +
-                             std::string(to_string(said.dtype)) + " " + to_string(said.sizes) +
-                             ", .metadata says " + std::string(to_string(tensor.dtype)) + " " +
-                             to_string(box.extent) + "; do the files belong to one checkpoint?");
-    }
-    auto const first = static_cast<std::size_t>(said.storage.data() - item.data()) + said.first;
-    return {std::move(item), first, said.strides};
+    return detail::read_stored_item(std::move(item), file.path(), info.offset, key, tensor.dtype,
+                                    box);
   }
 
   /// @pre contains(key), and it is no tensor.
   [[nodiscard]] Value value(std::string const& key) {
-    format::StorageInfo const& info = metadata_.entries[index_.at(key)].bytes()->storage;
+    format::StorageInfo const& info = index_.place(key);
     File const& file = open_data(info, key);
+    bytes_read_ += info.length;
     return format::read_bytes_item(file.read(info.offset, info.length), file.path(), info.offset);
   }
 
+  /// Bytes of items that were read.
+  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
+
   /// All that `.metadata` says.
-  [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return metadata_; }
+  [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return index_.metadata(); }
 
  private:
   [[nodiscard]] static File open_metadata(std::string const& directory) {
@@ -120,22 +109,13 @@ class DcpCatalog {
     return File::open(path);
   }
 
-  [[nodiscard]] static StoredTensor describe_tensor(format::MetadataEntry const& entry) {
-    StoredTensor tensor;
-    if (format::TensorMetadata const* const said = entry.tensor()) {
-      tensor.dtype = said->dtype;
-      tensor.shape = said->size;
-      for (format::ChunkMetadata const& chunk : said->chunks) {
-        tensor.boxes.push_back({chunk.offsets, chunk.sizes});
-      }
-    }
-    return tensor;
-  }
-
-  /// A blob starts with its header's length, an archive with "PK": read two bytes. The range of a
-  /// blob's tensor says how long the tensor is, not where.
-  [[nodiscard]] static bool is_blob(File const& file, format::StorageInfo const& info) {
-    format::Bytes const head = file.read(info.offset, 9);
+  /// A blob starts with its header's length, an archive with "PK". The range of a blob's tensor says
+  /// how long the tensor is, not where: it may be shorter than that.
+  [[nodiscard]] static bool is_blob(File const& file,
+                                    format::StorageInfo const& info,
+                                    format::Bytes const& item) {
+    format::Bytes const head =
+        item.size() < 9 ? file.read(info.offset, 9) : format::Bytes(item.begin(), item.begin() + 9);
     return head[0] != std::byte{'P'} && head[8] == std::byte{'{'};
   }
 
@@ -158,9 +138,8 @@ class DcpCatalog {
   }
 
   std::string directory_;
-  format::DcpMetadata metadata_;
-  std::unordered_map<std::string, std::size_t> index_;
-  std::vector<StoredTensor> tensors_;  ///< by entry; empty ones for plain values
+  DcpIndex index_;
+  std::uint64_t bytes_read_ = 0;
   std::unordered_map<std::string, std::size_t> file_index_;
   std::vector<File> files_;
 };

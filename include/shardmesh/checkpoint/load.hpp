@@ -9,20 +9,53 @@
 
 namespace shardmesh::inline v0 {
 
+namespace detail {
+
+/// Bytes that rank 0 reads, on every rank.
+template <Communicator Comm, class Read>
+[[nodiscard]] std::string read_once(Comm const& comm, Read&& read) {
+  format::Bytes bytes;
+  together(comm, "shardmesh::load", [&] {
+    if (comm.rank() == 0) {
+      bytes = read();
+    }
+  });
+  return std::move(all_gather_text(comm, format::as_text(bytes)).front());
+}
+
+template <class Blobs, Communicator Comm>
+LoadReport load_dcp(Comm const& comm,
+                    std::string const& directory,
+                    StateDict& dict,
+                    LoadOptions const& options) {
+  std::string const metadata =
+      read_once(comm, [&] { return DcpCatalog<Blobs>::read_metadata(directory); });
+  return load_from(
+      comm, [&] { return DcpCatalog<Blobs>(directory, format::as_bytes(metadata)); }, dict,
+      options);
+}
+
+}  // namespace detail
+
 /// Loads a state dict in place from a directory that PyTorch's `torch.distributed.checkpoint` or
-/// `save` wrote. See `load_from` for what holds; see `load_any` for safetensors.
+/// `save` wrote. See `load_from` for what holds; see `load_any` for safetensors. Rank 0 alone reads
+/// the metadata.
 ///
 /// @code
 ///   sm::StateDict state{{"model", sm::state_dict(net)}};
 ///   sm::load(world, "checkpoint", state);  // any mesh, any placements
 /// @endcode
 ///
+/// @returns what was done, on this rank.
 /// @throws IoError (no such directory, no checkpoint), KeyError, ShapeError, InvalidArgument
 ///         (dtype), CorruptError, UnsupportedError; RankFailed on ranks that had no problem.
-/// @collective over `comm`.
+/// @collective over `comm`, with equal options.
 template <Communicator Comm>
-void load(Comm const& comm, std::string const& directory, StateDict& dict) {
-  load_from(comm, [&] { return DcpCatalog<>(directory); }, dict);
+LoadReport load(Comm const& comm,
+                std::string const& directory,
+                StateDict& dict,
+                LoadOptions const& options = {}) {
+  return detail::load_dcp<NoBlobs>(comm, directory, dict, options);
 }
 
 }  // namespace shardmesh::inline v0

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
+#include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/load_from.hpp>
 #include <shardmesh/checkpoint/safetensors.hpp>
 
@@ -28,13 +29,18 @@ decltype(auto) with_catalog(std::string const& path, Use&& use) {
 /// @throws what `load` throws.
 /// @collective over `comm`.
 template <Communicator Comm>
-void load_any(Comm const& comm, std::string const& path, StateDict& dict) {
-  bool const is_dcp = PosixStorage::exists(path + "/.metadata") || !PosixStorage::exists(path);
-  if (is_dcp) {
-    load_from(comm, [&] { return DcpCatalog<SafetensorsBlobs>(path); }, dict);
-  } else {
-    load_from(comm, [&] { return SafetensorsCatalog(path); }, dict);
+LoadReport load_any(Comm const& comm,
+                    std::string const& path,
+                    StateDict& dict,
+                    LoadOptions const& options = {}) {
+  bool is_dcp = false;
+  if (comm.rank() == 0) {
+    is_dcp = PosixStorage::exists(path + "/.metadata") || !PosixStorage::exists(path);
   }
+  if (all_gather_value(comm, is_dcp ? 1 : 0).front() == 1) {
+    return detail::load_dcp<SafetensorsBlobs>(comm, path, dict, options);
+  }
+  return load_from(comm, [&] { return SafetensorsCatalog(path); }, dict, options);
 }
 
 }  // namespace shardmesh::inline v0

@@ -3,11 +3,17 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdio>
 #include <exception>
+#include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/load_job.hpp>
+#include <shardmesh/checkpoint/load_options.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/memory/host.hpp>
@@ -17,183 +23,53 @@ namespace shardmesh::inline v0 {
 
 namespace detail {
 
-/// Throws KeyError for a key that a checkpoint has not, with the nearest one that it has.
-[[noreturn]] inline void throw_missing(std::string const& key,
-                                       std::string const& where,
-                                       std::vector<std::string> const& keys) {
-  std::size_t best = 0;
-  std::string nearest;
-  for (std::string const& other : keys) {
-    std::size_t same = 0;
-    while (same < key.size() && same < other.size() &&
-           key[key.size() - 1 - same] == other[other.size() - 1 - same]) {
-      ++same;
-    }
-    if (same > best) {
-      best = same;
-      nearest = other;
-    }
+template <Communicator Comm, Catalog C>
+void load_values(Comm const& comm, LoadJob<C>& job) {
+  if (job.plan().values.empty()) {
+    return;
   }
-  throw KeyError("shardmesh::load: " + where + " has no \"" + key + "\"" +
-                 (nearest.empty() ? ""
-                                  : "; the nearest of its " + std::to_string(keys.size()) +
-                                        " keys is \"" + nearest + "\"") +
-                 ". Load a state dict with the names that were saved");
+  std::string shared;
+  together(comm, "shardmesh::load", [&] { shared = job.read_values(comm.rank()); });
+  if (job.shares_values()) {
+    job.take_values(all_gather_text(comm, shared));
+  }
 }
 
-/// Reads what this rank needs of one tensor into row-major host memory of its local shape.
-template <Catalog C>
-[[nodiscard]] std::vector<std::byte> stage_tensor(C& catalog,
-                                                  std::string const& key,
-                                                  AnyTensor const& tensor) {
-  StoredTensor const* const stored = catalog.tensor(key);
-  std::string const place = catalog.describe() + ": \"" + key + "\"";
-  if (stored == nullptr) {
-    throw KeyError("shardmesh::load: " + place + " is a plain value, the state dict has a tensor");
-  }
-  if (!(stored->shape == tensor.shape())) {
-    throw ShapeError("shardmesh::load: " + place + " has shape " + to_string(stored->shape) +
-                     ", the tensor to load into " + to_string(tensor.shape()) +
-                     "; make the model with the shapes that were saved");
-  }
-  if (stored->dtype != tensor.dtype()) {
-    throw InvalidArgument("shardmesh::load: " + place + " holds " +
-                          std::string(to_string(stored->dtype)) + ", the tensor to load into " +
-                          std::string(to_string(tensor.dtype())) +
-                          "; make the model with the dtype that was saved");
-  }
-  std::vector<std::byte> local(tensor.bytes());
-  std::size_t const bytes = size_of(tensor.dtype());
-  std::vector<Piece> const pieces = tensor.pieces();
-  index_t wanted = 0;
-  index_t found = 0;
-  for (Piece const& piece : pieces) {
-    wanted += piece.box.volume();
-  }
-  for (std::size_t i = 0; i < stored->boxes.size() && found < wanted; ++i) {
-    Box const& box = stored->boxes[i];
-    StoredBox data;
-    bool read = false;
-    for (Piece const& piece : pieces) {
-      auto const common = intersect(piece.box, box);
-      if (!common) {
-        continue;
+/// Rounds in which nothing is passed on need no agreement: a failure in one is told later.
+template <Communicator Comm, Catalog C>
+void load_tensors(Comm const& comm, LoadJob<C>& job) {
+  std::exception_ptr error;
+  for (std::vector<std::size_t> const& round : job.plan().rounds) {
+    typename LoadJob<C>::Traffic traffic;
+    if (!error) {
+      error = caught([&] { job.read_round(round, comm.rank(), comm.size(), traffic); });
+    }
+    if (job.is_shared(round)) {
+      if (!error) {
+        error = caught([&] { job.expect_round(round, comm.rank(), comm.size(), traffic); });
       }
-      if (!read) {
-        data = catalog.read_box(key, i);
-        read = true;
-      }
-      index_t from = static_cast<index_t>(data.first);
-      for (std::size_t d = 0; d < common->offset.size(); ++d) {
-        from += (common->offset[d] - box.offset[d]) * data.strides[d];
-      }
-      LocalPlace const to{sum(piece.local, difference(common->offset, piece.box.offset)),
-                          tensor.local_shape()};
-      HostMemory::copy({data.bytes.data() + from, local.data() + byte_offset(to, bytes),
-                        common->extent, data.strides, byte_strides(to.shape, bytes), bytes});
-      found += common->volume();
+      agree_on_failure(comm, "shardmesh::load", error);
+      comm.template exchange<HostMemory>(traffic.sends, traffic.receives);
+      error = caught([&] { job.unpack_round(round, comm.rank(), traffic); });
     }
   }
-  if (found != wanted) {
-    throw CorruptError(catalog.describe(), 0,
-                       "shardmesh::load: " + place + " holds only " + std::to_string(found) +
-                           " of the " + std::to_string(wanted) +
-                           " elements that this rank needs; the checkpoint is incomplete");
+  if (!error) {
+    error = caught([&] { job.stage_values(); });
   }
-  return local;
+  agree_on_failure(comm, "shardmesh::load", error);
 }
 
-/// The plain value of a key; where PyTorch 2.3 kept a whole container in one item, the part of it.
-template <Catalog C>
-[[nodiscard]] Value stage_value(C& catalog, StateEntry const& entry) {
-  if (catalog.contains(entry.key)) {
-    if (catalog.tensor(entry.key) != nullptr) {
-      throw KeyError("shardmesh::load: " + catalog.describe() + ": \"" + entry.key +
-                     "\" is a tensor, the state dict has a plain value");
-    }
-    return catalog.value(entry.key);
-  }
-  std::string prefix;
-  for (std::size_t depth = 0; depth + 1 < entry.path.size(); ++depth) {
-    prefix += (prefix.empty() ? "" : ".") + to_string(entry.path[depth]);
-    if (!catalog.contains(prefix) || catalog.tensor(prefix) != nullptr) {
-      continue;
-    }
-    Value part = catalog.value(prefix);
-    bool good = true;
-    for (std::size_t i = depth + 1; good && i < entry.path.size(); ++i) {
-      good = false;
-      if (auto const* list = part.get<Value::List>(); list != nullptr && !entry.path[i].is_key()) {
-        auto const at = static_cast<std::size_t>(entry.path[i].index());
-        if (at < list->size()) {
-          part = Value((*list)[at]);
-          good = true;
-        }
-      } else if (auto const* dict = part.get<Value::Dict>();
-                 dict != nullptr && entry.path[i].is_key()) {
-        for (auto const& [name, value] : *dict) {
-          if (name == entry.path[i].key()) {
-            part = Value(value);
-            good = true;
-            break;
-          }
-        }
+/// The lines of KeyPolicy::log.
+inline void log_keys(LoadOptions const& options, LoadReport const& report) {
+  auto const log = [](KeyPolicy policy, std::vector<std::string> const& keys, char const* what) {
+    for (std::string const& key : keys) {
+      if (policy == KeyPolicy::log) {
+        std::fprintf(stderr, "shardmesh::load: \"%s\" is %s the checkpoint\n", key.c_str(), what);
       }
     }
-    if (good) {
-      return part;
-    }
-  }
-  throw_missing(entry.key, catalog.describe(), catalog.keys());
-}
-
-/// What was read for one entry, before anything is overwritten.
-struct Staged {
-  std::vector<std::byte> bytes;  ///< of a tensor
-  Value value;                   ///< of anything else
-};
-
-template <Catalog C>
-[[nodiscard]] std::vector<Staged> stage(C& catalog, StateDict const& dict) {
-  std::vector<Staged> staged;
-  for (StateEntry const& entry : dict) {
-    if (!entry.is_tensor()) {
-      staged.push_back({{}, stage_value(catalog, entry)});
-      continue;
-    }
-    if (!catalog.contains(entry.key)) {
-      throw_missing(entry.key, catalog.describe(), catalog.keys());
-    }
-    staged.push_back({stage_tensor(catalog, entry.key, entry.tensor()), {}});
-  }
-  return staged;
-}
-
-/// Throws on every rank if `error` is set on any: there what happened, elsewhere RankFailed with the
-/// first failing rank's words.
-template <Communicator Comm>
-void agree_on_failure(Comm const& comm, char const* operation, std::exception_ptr const& error) {
-  std::string text;
-  if (error) {
-    try {
-      std::rethrow_exception(error);
-    } catch (std::exception const& problem) {
-      text = problem.what();
-    } catch (...) {
-      text = "an exception that is no std::exception";
-    }
-  }
-  auto const problems = all_gather_text(comm, text);
-  if (error) {
-    std::rethrow_exception(error);
-  }
-  for (std::size_t rank = 0; rank < problems.size(); ++rank) {
-    if (!problems[rank].empty()) {
-      int const world = comm.world_ranks()[rank];
-      throw RankFailed(world, std::string(operation) + ": rank " + std::to_string(world) +
-                                  " failed: " + problems[rank]);
-    }
-  }
+  };
+  log(options.missing, report.missing, "missing from");
+  log(options.unexpected, report.unexpected, "unexpected in");
 }
 
 }  // namespace detail
@@ -202,36 +78,37 @@ void agree_on_failure(Comm const& comm, char const* operation, std::exception_pt
 /// and checked, on all ranks, before the first tensor is written: a load that fails on any rank
 /// leaves every tensor on every rank as it was.
 ///
-/// Tensors get the part that their own layout asks for, whatever layout was saved. Plain values of
-/// the dict are replaced. Keys of the checkpoint that the dict has not are passed over.
+/// Tensors get the part that their own layout asks for, whatever layout was saved. Each item is read
+/// by one of the ranks that want any of it, balanced by bytes, checked there, and passed on to the
+/// others (`plan_load`). Plain values of the dict are replaced. Ranks may want different keys.
 ///
+/// @returns what was done, on this rank.
 /// @throws KeyError, ShapeError, InvalidArgument (dtype), CorruptError, IoError on ranks that see
-///         the problem, RankFailed on the others.
-/// @collective over `comm`.
+///         the problem, RankFailed on the others; MismatchError if ranks see different checkpoints.
+/// @collective over `comm`, with equal options.
 template <Communicator Comm, class Open>
-void load_from(Comm const& comm, Open&& open, StateDict& dict) {
-  std::vector<detail::Staged> staged;
-  std::exception_ptr error;
-  try {
-    auto catalog = open();
-    staged = detail::stage(catalog, dict);
-  } catch (...) {
-    error = std::current_exception();
+LoadReport load_from(Comm const& comm,
+                     Open&& open,
+                     StateDict& dict,
+                     LoadOptions const& options = {}) {
+  using C = std::remove_cvref_t<decltype(open())>;
+  LoadReport report;
+  std::optional<C> catalog;
+  std::optional<detail::LoadJob<C>> job;
+  detail::together(comm, "shardmesh::load", [&] {
+    catalog.emplace(open());
+    job.emplace(*catalog, dict, options, report);
+  });
+  job->make_plan(comm);
+  detail::load_values(comm, *job);
+  detail::load_tensors(comm, *job);
+  report.bytes_read = catalog->bytes_read();
+  report.rounds = job->plan().rounds.size();
+  std::move(*job).apply(dict);
+  if (comm.rank() == 0) {
+    detail::log_keys(options, report);
   }
-  detail::agree_on_failure(comm, "shardmesh::load", error);
-  std::vector<std::pair<std::string, Value>> values;
-  auto part = staged.begin();
-  for (StateEntry const& entry : dict) {
-    if (entry.is_tensor()) {
-      entry.tensor().assign(part->bytes);
-    } else {
-      values.emplace_back(entry.key, std::move(part->value));
-    }
-    ++part;
-  }
-  for (auto& [key, value] : values) {
-    dict.set(key, std::move(value));
-  }
+  return report;
 }
 
 }  // namespace shardmesh::inline v0

@@ -12,10 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include <shardmesh/checkpoint/load_from.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
+#include <shardmesh/state/state_dict.hpp>
+#include <shardmesh/tensor/detail/job.hpp>
 
 namespace shardmesh::inline v0 {
 
@@ -162,10 +163,16 @@ class SafetensorsCatalog {
     return found == tensors_.end() ? nullptr : &found->second.stored;
   }
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) const {
-    auto const [file, entry] = tensors_.at(key).parts[i];
-    return detail::read_safetensors_box(files_[file].file, files_[file].blob,
-                                        files_[file].blob.header.tensors[entry]);
+    return read_rows(tensors_.at(key), i, tensors_.at(key).stored.boxes[i]);
   }
+  /// Rows of a box: elements have no checksum, so any can be read alone.
+  [[nodiscard]] StoredBox read_part(std::string const& key, std::size_t i, Box const& part) {
+    StoredBox rows = read_rows(tensors_.at(key), i, part);
+    bytes_read_ += rows.bytes.size();
+    return rows;
+  }
+  /// By `read_part`.
+  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
   [[nodiscard]] static Value value(std::string const&) { return {}; }
 
  private:
@@ -189,6 +196,19 @@ class SafetensorsCatalog {
     StoredTensor stored;
     std::vector<std::pair<std::size_t, std::size_t>> parts;  ///< file, tensor in it
   };
+
+  [[nodiscard]] StoredBox read_rows(Entry const& tensor, std::size_t i, Box const& part) const {
+    auto const [file, entry] = tensor.parts[i];
+    detail::SafetensorsBlob const& blob = files_[file].blob;
+    std::uint64_t first = blob.data + blob.header.tensors[entry].begin;
+    std::size_t const element = size_of(tensor.stored.dtype);
+    if (!part.extent.empty() && !part.empty()) {
+      auto const row = static_cast<std::uint64_t>(part.volume() / part.extent[0]) * element;
+      first += static_cast<std::uint64_t>(part.offset[0] - tensor.stored.boxes[i].offset[0]) * row;
+    }
+    return {files_[file].file.read(first, static_cast<std::uint64_t>(part.volume()) * element), 0,
+            detail::byte_strides(part.extent, element)};
+  }
 
   void add_file(std::string const& name) {
     File file = File::open(name, File::Links::follow);  // a model hub's cache is made of links
@@ -270,6 +290,7 @@ class SafetensorsCatalog {
   std::vector<OpenFile> files_;
   std::vector<std::string> keys_;
   std::unordered_map<std::string, Entry> tensors_;
+  std::uint64_t bytes_read_ = 0;
 };
 
 /// Writes the tensors of a state dict that are whole on this rank (plain ones and replicas) to one

@@ -11,11 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
-#include <shardmesh/checkpoint/load_from.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/comm/communicator.hpp>
@@ -38,14 +38,18 @@ struct SaveOffer {
   std::vector<SaveSource> sources;  ///< by item
 };
 
-inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
-  AnyTensor const& tensor = entry.tensor();
-  if (tensor.layout().has_partial()) {
+inline void refuse_partial(StateEntry const& entry) {
+  if (entry.tensor().layout().has_partial()) {
     throw InvalidArgument("shardmesh::save: \"" + entry.key + "\" is " +
-                          to_string(tensor.layout()) +
+                          to_string(entry.tensor().layout()) +
                           ": a partial tensor has no elements yet; redistribute it to Replicate "
                           "or Shard first");
   }
+}
+
+inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
+  AnyTensor const& tensor = entry.tensor();
+  refuse_partial(entry);
   std::vector<Piece> pieces = tensor.pieces();
   if (volume(tensor.shape()) == 0) {  // one item must say that it exists
     pieces.clear();
@@ -82,21 +86,30 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
   return "__" + std::to_string(rank) + "_0.distcp";
 }
 
+/// The elements of a box of a local tensor, row-major, in host memory.
+/// @param local  the box's place in the local tensor.
+[[nodiscard]] inline std::vector<std::byte> box_elements(AnyTensor const& tensor,
+                                                         Shape const& local,
+                                                         Shape const& extent) {
+  std::size_t const bytes = size_of(tensor.dtype());
+  std::vector<std::byte> elements(static_cast<std::size_t>(volume(extent)) * bytes);
+  LocalPlace const from{local, tensor.local_shape()};
+  if (!elements.empty()) {
+    tensor.copy_box({static_cast<std::byte const*>(tensor.data()) + byte_offset(from, bytes),
+                     elements.data(), extent, byte_strides(tensor.local_shape(), bytes),
+                     byte_strides(extent, bytes), bytes});
+  }
+  return elements;
+}
+
 /// Writes one box of a tensor as an archive at `offset`.
 inline void write_box(File const& file,
                       std::uint64_t offset,
                       SaveItem const& item,
                       SaveSource const& source) {
   format::TensorItemFrame const frame(*item.dtype, item.box.extent);
-  std::size_t const bytes = size_of(*item.dtype);
-  std::vector<std::byte> elements(static_cast<std::size_t>(frame.payload()));
-  AnyTensor const& tensor = *source.tensor;
-  LocalPlace const from{source.local, tensor.local_shape()};
-  if (!elements.empty()) {
-    tensor.copy_box({static_cast<std::byte const*>(tensor.data()) + byte_offset(from, bytes),
-                     elements.data(), item.box.extent, byte_strides(tensor.local_shape(), bytes),
-                     byte_strides(item.box.extent, bytes), bytes});
-  }
+  std::vector<std::byte> const elements =
+      box_elements(*source.tensor, source.local, item.box.extent);
   format::Bytes const tail = frame.tail(format::crc32_of(elements));
   file.write_at(offset, frame.head());
   file.write_at(offset + frame.head().size(), elements);
@@ -233,15 +246,7 @@ inline void commit(std::string const& temporary,
 template <Communicator Comm>
 void save(Comm const& comm, std::string directory, StateDict const& dict) {
   directory = detail::without_trailing_slashes(std::move(directory));
-  auto const together = [&comm](auto&& part) {
-    std::exception_ptr error;
-    try {
-      part();
-    } catch (...) {
-      error = std::current_exception();
-    }
-    detail::agree_on_failure(comm, "shardmesh::save", error);
-  };
+  auto const together = [&comm](auto&& part) { detail::together(comm, "shardmesh::save", part); };
   detail::SaveOffer offer;
   std::string temporary;
   together([&] { offer = detail::make_offer(dict); });

@@ -4,6 +4,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,9 @@ struct StoredBox {
 /// - `describe()`: for messages, e.g. the directory.
 /// - `contains(key)`, `keys()`: what there is; `tensor(key)`: nullptr if it is no tensor.
 /// - `read_box(key, i)`: reads and checks one box. `value(key)`: reads a plain value.
+/// - `bytes_read()`: of items, so far.
+/// - `read_part(key, i, part)`, where there is one: reads some rows of a box, of which every byte can
+///   be trusted alone.
 template <class C>
 concept Catalog = requires(C& catalog, std::string const& key, std::size_t box) {
   { catalog.describe() } -> std::convertible_to<std::string>;
@@ -41,6 +45,13 @@ concept Catalog = requires(C& catalog, std::string const& key, std::size_t box) 
   { catalog.tensor(key) } -> std::convertible_to<StoredTensor const*>;
   { catalog.read_box(key, box) } -> std::convertible_to<StoredBox>;
   { catalog.value(key) } -> std::convertible_to<Value>;
+  { catalog.bytes_read() } -> std::convertible_to<std::uint64_t>;
+};
+
+/// Can parts of a box be read?
+template <class C>
+concept RangeCatalog = requires(C& catalog, std::string const& key, std::size_t i, Box part) {
+  { catalog.read_part(key, i, part) } -> std::convertible_to<StoredBox>;
 };
 
 }  // namespace shardmesh::inline v0

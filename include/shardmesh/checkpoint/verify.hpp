@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include <shardmesh/checkpoint/load_from.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/value.hpp>

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <type_traits>
 
@@ -20,18 +21,30 @@ inline constexpr bool is_convertible_element =
     std::is_same_v<T, double> || std::is_same_v<T, float> || std::is_same_v<T, Float16> ||
     std::is_same_v<T, BFloat16>;
 
-/// One element as another type: rounded to nearest, ties to even; from float64 to a type of 16 bits
-/// by way of float32, as PyTorch does it. The same on host and device.
+/// `value` as a float whose last bit remembers that something was cut off ("round to odd"): rounding
+/// it once more to a format with at least two bits less gives what rounding `value` itself gives.
+[[nodiscard]] SHARDMESH_HD constexpr float round_to_odd(double value) noexcept {
+  auto const nearest = static_cast<float>(value);
+  auto const back = static_cast<double>(nearest);
+  if (back == value || value != value) {
+    return nearest;
+  }
+  auto bits = __builtin_bit_cast(std::uint32_t, nearest);
+  if ((back < 0 ? -back : back) > (value < 0 ? -value : value)) {
+    --bits;  // towards zero
+  }
+  return __builtin_bit_cast(float, bits | 1U);
+}
+
+/// One element as another type, rounded once: to nearest, ties to even. The same on host and device.
 template <class To, class From>
 [[nodiscard]] SHARDMESH_HD constexpr To convert_element(From value) noexcept {
   if constexpr (std::is_same_v<To, From>) {
     return value;
-  } else if constexpr (std::is_same_v<To, double> || std::is_same_v<From, double>) {
-    if constexpr (std::is_floating_point_v<To> && std::is_floating_point_v<From>) {
-      return static_cast<To>(value);
-    } else {
-      return static_cast<To>(static_cast<float>(value));
-    }
+  } else if constexpr (std::is_floating_point_v<To> && std::is_floating_point_v<From>) {
+    return static_cast<To>(value);
+  } else if constexpr (std::is_same_v<From, double>) {
+    return static_cast<To>(round_to_odd(value));
   } else {
     return static_cast<To>(static_cast<float>(value));
   }

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/checkpoint/format/bytes_item.hpp>
+#include <shardmesh/checkpoint/format/dcp_metadata.hpp>
+#include <shardmesh/checkpoint/format/tensor_item.hpp>
+#include <shardmesh/checkpoint/stored.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// What DCP's metadata says, by key.
+class DcpIndex {
+ public:
+  DcpIndex() = default;
+  explicit DcpIndex(format::DcpMetadata metadata) : metadata_(std::move(metadata)) {
+    for (std::size_t i = 0; i < metadata_.entries.size(); ++i) {
+      index_.emplace(metadata_.entries[i].fqn, i);
+      tensors_.push_back(describe_tensor(metadata_.entries[i]));
+    }
+  }
+
+  [[nodiscard]] bool contains(std::string const& key) const { return index_.count(key) > 0; }
+
+  [[nodiscard]] std::vector<std::string> keys() const {
+    std::vector<std::string> names;
+    for (format::MetadataEntry const& entry : metadata_.entries) {
+      names.push_back(entry.fqn);
+    }
+    return names;
+  }
+
+  /// nullptr for what is no tensor.
+  [[nodiscard]] StoredTensor const* tensor(std::string const& key) const {
+    auto const found = index_.find(key);
+    return found != index_.end() && metadata_.entries[found->second].tensor() != nullptr
+               ? &tensors_[found->second]
+               : nullptr;
+  }
+
+  /// Where box `i` of a tensor is.
+  /// @pre tensor(key) != nullptr, and box i exists and has elements.
+  [[nodiscard]] format::StorageInfo const& place(std::string const& key, std::size_t i) const {
+    return *metadata_.entries[index_.at(key)].tensor()->chunks[i].storage;
+  }
+
+  /// Where a plain value is.
+  /// @pre contains(key), and it is no tensor.
+  [[nodiscard]] format::StorageInfo const& place(std::string const& key) const {
+    return metadata_.entries[index_.at(key)].bytes()->storage;
+  }
+
+  [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return metadata_; }
+
+ private:
+  [[nodiscard]] static StoredTensor describe_tensor(format::MetadataEntry const& entry) {
+    StoredTensor tensor;
+    if (format::TensorMetadata const* const said = entry.tensor()) {
+      tensor.dtype = said->dtype;
+      tensor.shape = said->size;
+      for (format::ChunkMetadata const& chunk : said->chunks) {
+        tensor.boxes.push_back({chunk.offsets, chunk.sizes});
+      }
+    }
+    return tensor;
+  }
+
+  format::DcpMetadata metadata_;
+  std::unordered_map<std::string, std::size_t> index_;
+  std::vector<StoredTensor> tensors_;  ///< by entry; empty ones for plain values
+};
+
+namespace detail {
+
+/// Checks the archive of a box against what the metadata says of it.
+/// @param path, offset  where `item` starts, for messages.
+/// @throws CorruptError (damage, another dtype or shape), UnsupportedError.
+[[nodiscard]] inline StoredBox read_stored_item(format::Bytes item,
+                                                std::string const& path,
+                                                std::uint64_t offset,
+                                                std::string const& key,
+                                                DType dtype,
+                                                Box const& box) {
+  format::TensorItem const said = format::read_tensor_item(item, path, offset);
+  if (said.dtype != dtype || !(said.sizes == box.extent)) {
+    throw CorruptError(path, offset,
+                       "shardmesh::load: the item of \"" + key + "\" at byte " +
+                           std::to_string(offset) + " of " + path + " holds " +
+                           std::string(to_string(said.dtype)) + " " + to_string(said.sizes) +
+                           ", .metadata says " + std::string(to_string(dtype)) + " " +
+                           to_string(box.extent) + "; do the files belong to one checkpoint?");
+  }
+  auto const first = static_cast<std::size_t>(said.storage.data() - item.data()) + said.first;
+  return {std::move(item), first, said.strides};
+}
+
+}  // namespace detail
+
+}  // namespace shardmesh::inline v0

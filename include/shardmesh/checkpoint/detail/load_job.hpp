@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/checkpoint/detail/packer.hpp>
+#include <shardmesh/checkpoint/detail/stage.hpp>
+#include <shardmesh/checkpoint/format/bytes_item.hpp>
+#include <shardmesh/checkpoint/format/crc32.hpp>
+#include <shardmesh/checkpoint/load_options.hpp>
+#include <shardmesh/checkpoint/load_plan.hpp>
+#include <shardmesh/comm/communicator.hpp>
+
+namespace shardmesh::inline v0::detail {
+
+inline void pack_box(Packer& out, Box const& box) {
+  out.shape(box.offset);
+  out.shape(box.extent);
+}
+
+/// @param fingerprint  of the catalog that the numbers of keys refer to.
+[[nodiscard]] inline std::string pack_wishes(LoadWishes const& wishes, std::uint32_t fingerprint) {
+  Packer out;
+  out.number(fingerprint);
+  out.number(wishes.tensors.size());
+  for (LoadWishes::Tensor const& tensor : wishes.tensors) {
+    out.number(tensor.key);
+    out.number(tensor.boxes.size());
+    for (Box const& box : tensor.boxes) {
+      pack_box(out, box);
+    }
+  }
+  out.number(wishes.values.size());
+  for (std::size_t const key : wishes.values) {
+    out.number(key);
+  }
+  return std::move(out).finish();
+}
+
+[[nodiscard]] inline LoadWishes unpack_wishes(std::string_view text, std::uint32_t& fingerprint) {
+  Unpacker in(text);
+  LoadWishes wishes;
+  fingerprint = static_cast<std::uint32_t>(in.number());
+  for (std::uint64_t left = in.number(); left > 0; --left) {
+    LoadWishes::Tensor& tensor = wishes.tensors.emplace_back();
+    tensor.key = static_cast<std::size_t>(in.number());
+    for (std::uint64_t boxes = in.number(); boxes > 0; --boxes) {
+      Shape const offset = in.shape();
+      tensor.boxes.push_back({offset, in.shape()});
+    }
+  }
+  for (std::uint64_t left = in.number(); left > 0; --left) {
+    wishes.values.push_back(static_cast<std::size_t>(in.number()));
+  }
+  return wishes;
+}
+
+/// A load on one rank: what it wants, reads, passes on and takes.
+template <Catalog C>
+class LoadJob {
+ public:
+  /// Checks the state dict against the catalog. No communication.
+  LoadJob(C& catalog, StateDict const& dict, LoadOptions const& options, LoadReport& report)
+      : catalog_(catalog), dict_(dict), options_(options), report_(report), keys_(catalog.keys()) {
+    for (std::size_t i = 0; i < keys_.size(); ++i) {
+      numbers_.emplace(keys_[i], i);
+      stored_.push_back(catalog_.tensor(keys_[i]));
+    }
+    staged_.resize(dict.size());
+    std::size_t position = 0;
+    for (StateEntry const& entry : dict) {
+      if (entry.is_tensor()) {
+        want_tensor(entry, position);
+      } else {
+        want_value(entry);
+      }
+      ++position;
+    }
+    auto const by_key = [](auto const& a, auto const& b) { return a.key < b.key; };
+    std::sort(wishes_.tensors.begin(), wishes_.tensors.end(), by_key);
+    std::sort(wishes_.values.begin(), wishes_.values.end());
+    wishes_.values.erase(std::unique(wishes_.values.begin(), wishes_.values.end()),
+                         wishes_.values.end());
+  }
+
+  /// @collective over `comm`.
+  template <Communicator Comm>
+  void make_plan(Comm const& comm) {
+    std::uint32_t const own = fingerprint();
+    for (std::string const& text : all_gather_text(comm, pack_wishes(wishes_, own))) {
+      std::uint32_t other = 0;
+      all_.push_back(unpack_wishes(text, other));
+      if (other != own) {
+        throw MismatchError("shardmesh::load: ranks see different checkpoints at " +
+                            catalog_.describe() +
+                            "; all must read the same files, on a file system that they share");
+      }
+    }
+    std::uint64_t unit = 0;
+    if constexpr (RangeCatalog<C>) {
+      unit = std::min<std::uint64_t>(std::uint64_t{16} << 20, options_.round_bytes);
+    }
+    plan_ = plan_load(stored_, all_, unit, options_.round_bytes);
+    index_.emplace(all_, keys_.size());
+    find_unexpected();
+  }
+
+  [[nodiscard]] LoadPlan const& plan() const noexcept { return plan_; }
+
+  /// Reads this rank's plain values; those that others want too are returned, packed.
+  [[nodiscard]] std::string read_values(int rank) {
+    Packer out;
+    for (ReadValue const& one : plan_.values) {
+      if (one.reader != rank) {
+        continue;
+      }
+      Value value = catalog_.value(keys_[one.key]);
+      if (one.wanted_by.size() > 1) {
+        out.number(one.key);
+        out.text(format::as_text(format::write_bytes_item(value)));
+      }
+      values_.emplace(one.key, std::move(value));
+    }
+    return std::move(out).finish();
+  }
+
+  [[nodiscard]] bool shares_values() const {
+    return std::any_of(plan_.values.begin(), plan_.values.end(),
+                       [](ReadValue const& one) { return one.wanted_by.size() > 1; });
+  }
+
+  /// Takes what `read_values` returned on all ranks.
+  void take_values(std::vector<std::string> const& shared) {
+    for (std::string const& text : shared) {
+      for (Unpacker in(text); !in.at_end();) {
+        auto const key = static_cast<std::size_t>(in.number());
+        std::string const archive = in.text();
+        if (std::binary_search(wishes_.values.begin(), wishes_.values.end(), key) &&
+            values_.count(key) == 0) {
+          values_.emplace(key, format::read_bytes_item(format::as_bytes(archive)));
+        }
+      }
+    }
+  }
+
+  /// Finds the plain values of the state dict in those that were read.
+  void stage_values() {
+    std::size_t position = 0;
+    for (StateEntry const& entry : dict_) {
+      Staged& one = staged_[position++];
+      if (entry.is_tensor() || skipped_.count(entry.key) > 0) {
+        continue;
+      }
+      for (std::string const& key : value_keys(catalog_, entry)) {
+        if (Value const* const part = value_in(values_.at(numbers_.at(key)), key, entry);
+            part != nullptr && !one.value) {
+          one.value = *part;
+        }
+      }
+      if (!one.value) {
+        miss(entry);
+      }
+    }
+  }
+
+  /// Messages of a round, one for each pair of ranks, in the order of its units.
+  struct Traffic {
+    std::vector<std::vector<std::byte>> buffers;
+    std::vector<Message> sends;
+    std::vector<Message> receives;
+  };
+
+  /// Does any rank pass anything on in this round?
+  [[nodiscard]] bool is_shared(std::vector<std::size_t> const& round) const {
+    return std::any_of(round.begin(), round.end(),
+                       [this](std::size_t i) { return plan_.units[i].wanted_by.size() > 1; });
+  }
+
+  /// Reads this rank's units of a round, takes its own part and packs those of the others.
+  void read_round(std::vector<std::size_t> const& round, int rank, int ranks, Traffic& traffic) {
+    std::vector<std::vector<std::byte>> out(static_cast<std::size_t>(ranks));
+    for (std::size_t const i : round) {
+      ReadUnit const& unit = plan_.units[i];
+      if (unit.reader != rank) {
+        continue;
+      }
+      StoredBox const data = read(unit);
+      for (int const receiver : unit.wanted_by) {
+        if (receiver == rank) {
+          take(unit, data);
+        } else {
+          pack(unit, data, receiver, out[static_cast<std::size_t>(receiver)]);
+        }
+      }
+    }
+    for (int receiver = 0; receiver < ranks; ++receiver) {
+      auto& bytes = out[static_cast<std::size_t>(receiver)];
+      if (!bytes.empty()) {
+        traffic.buffers.push_back(std::move(bytes));
+        traffic.sends.push_back(
+            {receiver, traffic.buffers.back().data(), traffic.buffers.back().size()});
+      }
+    }
+  }
+
+  /// Makes room for what the others will send in a round.
+  void expect_round(std::vector<std::size_t> const& round,
+                    int rank,
+                    int ranks,
+                    Traffic& traffic) const {
+    std::vector<std::uint64_t> in(static_cast<std::size_t>(ranks), 0);
+    for (std::size_t const i : round) {
+      ReadUnit const& unit = plan_.units[i];
+      if (unit.reader != rank && wants(unit, rank)) {
+        in[static_cast<std::size_t>(unit.reader)] +=
+            wanted_bytes(unit, index_->boxes(unit.key, rank));
+      }
+    }
+    for (int sender = 0; sender < ranks; ++sender) {
+      if (std::uint64_t const bytes = in[static_cast<std::size_t>(sender)]; bytes > 0) {
+        auto& buffer = traffic.buffers.emplace_back(static_cast<std::size_t>(bytes));
+        traffic.receives.push_back({sender, buffer.data(), buffer.size()});
+        report_.bytes_received += bytes;
+      }
+    }
+  }
+
+  /// Takes what has arrived.
+  void unpack_round(std::vector<std::size_t> const& round, int rank, Traffic const& traffic) {
+    for (Message const& message : traffic.receives) {
+      auto const* at = static_cast<std::byte const*>(message.data);
+      for (std::size_t const i : round) {
+        ReadUnit const& unit = plan_.units[i];
+        if (unit.reader != message.peer || !wants(unit, rank)) {
+          continue;
+        }
+        StagedTensor& staged = *staged_[positions_.at(unit.key)].tensor;
+        for (Piece const& piece : staged.pieces()) {
+          if (auto const common = intersect(piece.box, unit.part)) {
+            staged.place(piece, *common, at, byte_strides(common->extent, size_of(unit.dtype)));
+            at += static_cast<std::size_t>(common->volume()) * size_of(unit.dtype);
+          }
+        }
+      }
+    }
+  }
+
+  /// Overwrites the state dict.
+  void apply(StateDict& dict) && { detail::apply(std::move(staged_), dict); }
+
+ private:
+  void want_tensor(StateEntry const& entry, std::size_t position) {
+    auto const number = numbers_.find(entry.key);
+    if (number == numbers_.end()) {
+      miss(entry);
+      return;
+    }
+    auto& staged = staged_[position].tensor;
+    staged.emplace(stage_tensor(catalog_, entry.key, entry.tensor(), options_.dtype, report_));
+    positions_.emplace(number->second, position);
+    wishes_.tensors.push_back({number->second, staged->boxes()});
+  }
+
+  void want_value(StateEntry const& entry) {
+    std::vector<std::string> const keys = value_keys(catalog_, entry);
+    for (std::string const& key : keys) {
+      wishes_.values.push_back(numbers_.at(key));
+    }
+    if (keys.empty()) {
+      miss(entry);
+    }
+  }
+
+  void miss(StateEntry const& entry) {
+    if (options_.missing == KeyPolicy::error) {
+      throw_missing(entry.key, catalog_.describe(), keys_);
+    }
+    skipped_.emplace(entry.key, true);
+    if (options_.missing != KeyPolicy::ignore) {
+      report_.missing.push_back(entry.key);
+    }
+  }
+
+  void find_unexpected() {
+    if (options_.unexpected == KeyPolicy::ignore) {
+      return;
+    }
+    std::vector<char> wanted(keys_.size(), 0);
+    for (LoadWishes const& one : all_) {
+      for (LoadWishes::Tensor const& tensor : one.tensors) {
+        wanted[tensor.key] = 1;
+      }
+      for (std::size_t const key : one.values) {
+        wanted[key] = 1;
+      }
+    }
+    for (std::size_t key = 0; key < keys_.size(); ++key) {
+      if (wanted[key] == 0) {
+        report_.unexpected.push_back(keys_[key]);
+      }
+    }
+    if (options_.unexpected == KeyPolicy::error && !report_.unexpected.empty()) {
+      throw KeyError("shardmesh::load: " + catalog_.describe() + " has " +
+                     std::to_string(report_.unexpected.size()) +
+                     " keys that no state dict has, the first is \"" + report_.unexpected.front() +
+                     "\"; load them too, or with another KeyPolicy for unexpected keys");
+    }
+  }
+
+  /// Of what the numbers of keys and boxes mean.
+  [[nodiscard]] std::uint32_t fingerprint() const {
+    Packer out;
+    for (std::size_t key = 0; key < keys_.size(); ++key) {
+      out.text(keys_[key]);
+      if (StoredTensor const* const tensor = stored_[key]) {
+        out.number(static_cast<std::uint64_t>(tensor->dtype));
+        out.shape(tensor->shape);
+        for (Box const& box : tensor->boxes) {
+          pack_box(out, box);
+        }
+      }
+    }
+    return format::crc32_of(format::as_bytes(std::move(out).finish()));
+  }
+
+  [[nodiscard]] static bool wants(ReadUnit const& unit, int rank) {
+    return std::binary_search(unit.wanted_by.begin(), unit.wanted_by.end(), rank);
+  }
+
+  [[nodiscard]] StoredBox read(ReadUnit const& unit) {
+    if constexpr (RangeCatalog<C>) {
+      return catalog_.read_part(keys_[unit.key], unit.box, unit.part);
+    } else {
+      return catalog_.read_box(keys_[unit.key], unit.box);
+    }
+  }
+
+  void take(ReadUnit const& unit, StoredBox const& data) {
+    StagedTensor& staged = *staged_[positions_.at(unit.key)].tensor;
+    for (Piece const& piece : staged.pieces()) {
+      if (auto const common = intersect(piece.box, unit.part)) {
+        staged.place(piece, *common, first_of(data, unit.part, *common), data.strides);
+      }
+    }
+  }
+
+  void pack(ReadUnit const& unit,
+            StoredBox const& data,
+            int receiver,
+            std::vector<std::byte>& out) {
+    std::size_t const bytes = size_of(unit.dtype);
+    for (Box const& box : index_->boxes(unit.key, receiver)) {
+      if (auto const common = intersect(box, unit.part)) {
+        std::size_t const at = out.size();
+        out.resize(at + static_cast<std::size_t>(common->volume()) * bytes);
+        HostMemory::copy({first_of(data, unit.part, *common), out.data() + at, common->extent,
+                          data.strides, byte_strides(common->extent, bytes), bytes});
+      }
+    }
+  }
+
+  C& catalog_;
+  StateDict const& dict_;
+  LoadOptions options_;
+  LoadReport& report_;
+  std::vector<std::string> keys_;
+  std::unordered_map<std::string, std::size_t> numbers_;    ///< of keys
+  std::vector<StoredTensor const*> stored_;                 ///< by number
+  std::vector<Staged> staged_;                              ///< by position in the state dict
+  std::unordered_map<std::size_t, std::size_t> positions_;  ///< in the state dict, by key
+  std::unordered_map<std::string, bool> skipped_;
+  std::unordered_map<std::size_t, Value> values_;
+  LoadWishes wishes_;
+  std::vector<LoadWishes> all_;  ///< by rank
+  std::optional<WishIndex> index_;
+  LoadPlan plan_;
+};
+
+}  // namespace shardmesh::inline v0::detail

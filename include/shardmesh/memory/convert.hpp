@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <complex>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/memory/float_convert.hpp>
+
+namespace shardmesh::inline v0 {
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_complex = false;
+template <class T>
+inline constexpr bool is_complex<std::complex<T>> = true;
+
+/// Float8E8M0fnu has neither sign nor zero: nothing but itself becomes one.
+template <class T>
+inline constexpr bool is_real =
+    !std::integral<T> && !is_complex<T> && !std::same_as<T, Float8E8M0fnu>;
+
+/// The number of which `T`'s values are all exact, in which conversions meet.
+template <class T>
+using Wide =
+    std::conditional_t<std::integral<T>,
+                       std::int64_t,
+                       std::conditional_t<is_complex<T>,
+                                          std::complex<double>,
+                                          std::conditional_t<is_real<T>, double, Float8E8M0fnu>>>;
+
+template <class T>
+[[nodiscard]] Wide<T> to_wide(T value) {
+  if constexpr (std::integral<T>) {
+    if (std::cmp_greater(value + 0, INT64_MAX)) {
+      throw InvalidArgument("the value " + std::to_string(value) + " does not fit");
+    }
+    return static_cast<std::int64_t>(value);
+  } else if constexpr (is_complex<T>) {
+    return {static_cast<double>(value.real()), static_cast<double>(value.imag())};
+  } else if constexpr (std::same_as<T, double> || std::same_as<T, float>) {
+    return value;
+  } else if constexpr (is_real<T>) {
+    return static_cast<float>(value);
+  } else {
+    return value;
+  }
+}
+
+template <class T>
+[[nodiscard]] T from_wide(Wide<T> value) {
+  if constexpr (std::integral<T>) {
+    if (value < std::int64_t{std::numeric_limits<T>::min()} ||
+        std::cmp_greater(value, std::numeric_limits<T>::max() + 0)) {
+      throw InvalidArgument("the value " + std::to_string(value) + " does not fit");
+    }
+    return static_cast<T>(value);
+  } else if constexpr (is_complex<T>) {
+    using Part = typename T::value_type;
+    return {static_cast<Part>(value.real()), static_cast<Part>(value.imag())};
+  } else if constexpr (std::same_as<T, double> || std::same_as<T, float>) {
+    return static_cast<T>(value);
+  } else if constexpr (is_real<T>) {
+    return T(round_to_odd(value));
+  } else {
+    return value;
+  }
+}
+
+enum class NumberKind : std::uint8_t { integer, real, complex, scale };
+
+[[nodiscard]] inline NumberKind kind_of(DType dtype) {
+  return visit_dtype(dtype, []<class T>(std::type_identity<T>) {
+    return std::integral<T> ? NumberKind::integer
+           : is_complex<T>  ? NumberKind::complex
+           : is_real<T>     ? NumberKind::real
+                            : NumberKind::scale;
+  });
+}
+
+template <class W>
+void convert_block(
+    DType from, std::byte const* source, DType to, std::byte* target, std::size_t count) {
+  std::array<W, 512> wide{};
+  visit_dtype(from, [&]<class T>(std::type_identity<T>) {
+    if constexpr (std::same_as<Wide<T>, W>) {
+      for (std::size_t i = 0; i < count; ++i) {
+        if constexpr (std::same_as<T, bool>) {  // any byte may be stored
+          wide[i] = source[i] != std::byte{0} ? 1 : 0;
+        } else {
+          T value;
+          std::memcpy(&value, source + i * sizeof(T), sizeof(T));
+          wide[i] = to_wide(value);
+        }
+      }
+    }
+  });
+  visit_dtype(to, [&]<class T>(std::type_identity<T>) {
+    if constexpr (std::same_as<Wide<T>, W>) {
+      for (std::size_t i = 0; i < count; ++i) {
+        T const value = from_wide<T>(wide[i]);
+        std::memcpy(target + i * sizeof(T), &value, sizeof(T));
+      }
+    }
+  });
+}
+
+template <class W>
+void convert_blocks(DType from, void const* source, DType to, void* target, std::size_t count) {
+  for (std::size_t done = 0; done < count; done += 512) {
+    convert_block<W>(from, static_cast<std::byte const*>(source) + done * size_of(from), to,
+                     static_cast<std::byte*>(target) + done * size_of(to),
+                     std::min<std::size_t>(512, count - done));
+  }
+}
+
+}  // namespace detail
+
+/// Can elements of one type be converted into another? Floating-point numbers into each other,
+/// complex ones into each other, integers (and booleans) into each other.
+[[nodiscard]] inline bool is_convertible(DType from, DType to) {
+  return from == to || (detail::kind_of(from) == detail::kind_of(to) &&
+                        detail::kind_of(from) != detail::NumberKind::scale);
+}
+
+/// Converts contiguous elements in host memory. Floating-point numbers are rounded once, to nearest,
+/// ties to even; what is too large becomes infinity, or NaN in formats without. Integers must fit.
+/// @pre is_convertible(from, to); the runs do not overlap.
+/// @throws InvalidArgument for an integer that does not fit; part of `target` is then written.
+inline void convert_elements(
+    DType from, void const* source, DType to, void* target, std::size_t count) {
+  switch (detail::kind_of(from)) {
+    case detail::NumberKind::integer:
+      detail::convert_blocks<std::int64_t>(from, source, to, target, count);
+      break;
+    case detail::NumberKind::real:
+      detail::convert_blocks<double>(from, source, to, target, count);
+      break;
+    case detail::NumberKind::complex:
+      detail::convert_blocks<std::complex<double>>(from, source, to, target, count);
+      break;
+    case detail::NumberKind::scale:
+      if (count > 0) {
+        std::memcpy(target, source, count);
+      }
+      break;
+  }
+}
+
+}  // namespace shardmesh::inline v0
