@@ -140,7 +140,7 @@ class FlatShard : public detail::UnitSchedule<detail::FlatUnit<Sharding, T, Spac
   /// parameters: copies.
   /// @collective over the shard group.
   [[nodiscard]] StateDict optimizer_state_dict(StateDict const& flat) const {
-    return detail::unflatten_state(flat, units());
+    return detail::unflatten_state(flat, flat_units());
   }
 
   /// Takes over optimizer state of the form of `optimizer_state_dict` into `flat`, the optimizer's
@@ -149,7 +149,7 @@ class FlatShard : public detail::UnitSchedule<detail::FlatUnit<Sharding, T, Spac
   /// @throws KeyError if a state is missing; ShapeError if one is sharded otherwise.
   /// @collective over the shard group.
   void load_optimizer_state_dict(StateDict const& dict, StateDict const& flat) const {
-    detail::flatten_state(dict, flat, units());
+    detail::flatten_state(dict, flat, flat_units());
   }
 
  private:
@@ -159,7 +159,7 @@ class FlatShard : public detail::UnitSchedule<detail::FlatUnit<Sharding, T, Spac
     std::vector<detail::TrainedParameter> trained;  // unit by unit
   };
 
-  [[nodiscard]] std::vector<Unit const*> units() const {
+  [[nodiscard]] std::vector<Unit const*> flat_units() const {
     std::vector<Unit const*> all;
     for (std::size_t unit = 0; unit < this->unit_count(); ++unit) {
       all.push_back(&this->at(unit));
