@@ -12,15 +12,17 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/fsdp/fully_shard.hpp>
 #include <shardmesh/layout/picture.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/optim/adam.hpp>
 #include <shardmesh/state/state_dict.hpp>
-#include <shardmesh/tensor/distribute.hpp>
 
 #include "dense_math.hpp"
 #include "models.hpp"
@@ -65,20 +67,21 @@ inline void make_batch(int step, int rank, models::Matrix& x, models::Matrix& ta
   }
 }
 
-/// A sharded model with its optimizer on one mesh. P: the placements of every parameter.
-template <class Space, class Mesh, class P>
+/// A sharded model with its optimizer on one mesh.
+template <class Space, class Mesh>
 class Trainer {
  public:
-  using Parameter = sm::DistTensor<float, Mesh, P, Space>;
-
-  Trainer(Mesh mesh, P placements)
+  explicit Trainer(Mesh mesh)
       : mesh_(std::move(mesh)),
         model_(models::dense(
-            [&](sm::Shape const& shape) { return make_parameter(shape, placements); })),
-        adam_(model_) {}
+            [](sm::Shape const& shape) { return sm::Tensor<float, Space>::zeros(shape); })),
+        net_(sm::fully_shard(model_, mesh_)),
+        adam_(net_) {}
+  Trainer(Trainer const&) = delete;
+  Trainer& operator=(Trainer const&) = delete;
 
   [[nodiscard]] sm::StateDict state() {
-    return {{"model", sm::state_dict(model_)}, {"optim", adam_.state_dict()}};
+    return {{"model", sm::state_dict(net_)}, {"optim", adam_.state_dict()}};
   }
 
   /// Loads model and optimizer, resharding to this mesh.
@@ -92,20 +95,17 @@ class Trainer {
   /// One step: gather the parameters, run forward and backward on this rank's batch, average the
   /// gradients over all ranks straight into the shards, update the shards. Returns the mean loss.
   float step(int number) {
-    auto const whole = gather();
     models::Matrix x;
     models::Matrix target;
     make_batch(number, mesh_.comm().rank(), x, target);
-    auto const result = models::dense_loss(whole, x, target, batch);
-    std::vector<Parameter> gradients;
-    auto const& parameters = adam_.parameters();
-    sm::PlacementList const partial(mesh_.shape().size(), sm::Partial<sm::ReduceOp::avg>{});
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      auto const term = sm::from_local(result.gradients[i].template clone<Space>(), mesh_, partial,
-                                       parameters[i].value.shape());
-      gradients.push_back(sm::redistribute(term, P{}));
+    net_.unshard();
+    auto const result = models::dense_loss(on_host(model_), x, target, batch);
+    net_.reshard();
+    std::vector<sm::Tensor<float, Space>> gradients;
+    for (models::HostTensor const& gradient : result.gradients) {
+      gradients.push_back(gradient.template clone<Space>());
     }
-    adam_.step(gradients);
+    adam_.step(net_.reduce_gradients(gradients));
     float sum = 0;
     for (float loss : sm::all_gather_value(mesh_.comm(), result.loss)) {
       sum += loss;
@@ -113,28 +113,25 @@ class Trainer {
     return sum / static_cast<float>(mesh_.size());
   }
 
-  [[nodiscard]] auto const& weight() const { return model_.net3.weight; }
-  [[nodiscard]] Mesh const& mesh() const { return mesh_; }
-
- private:
-  [[nodiscard]] Parameter make_parameter(sm::Shape const& shape, P placements) const {
-    sm::Layout const layout(shape, mesh_.shape(), placements);
-    return Parameter(
-        mesh_, layout,
-        sm::Tensor<float, Space>::zeros(Parameter::expected_local_shape(mesh_, layout)));
+  /// Who holds the weight of the third layer.
+  [[nodiscard]] sm::Layout layout() {
+    return sm::state_dict(net_).at("net3.0.weight").tensor().layout();
   }
 
-  [[nodiscard]] models::Dense<models::HostTensor> gather() const {
-    std::vector<models::HostTensor> whole;
-    for (auto const& parameter : adam_.parameters()) {
-      whole.push_back(sm::to_host(sm::full_tensor(parameter.value)));
-    }
-    return {{whole[0], whole[1]}, {whole[2], whole[3]}, {whole[4], whole[5]}, {whole[6], whole[7]}};
+ private:
+  using Model = models::Dense<sm::Tensor<float, Space>>;
+
+  [[nodiscard]] static models::Dense<models::HostTensor> on_host(Model const& model) {
+    auto const copy = [](auto const& layer) -> models::Linear<models::HostTensor> {
+      return {sm::to_host(layer.weight), sm::to_host(layer.bias)};
+    };
+    return {copy(model.net1), copy(model.net2), copy(model.net3), copy(model.net4)};
   }
 
   Mesh mesh_;
-  models::Dense<Parameter> model_;
-  sm::Adam<Parameter> adam_;
+  Model model_;
+  decltype(sm::fully_shard(std::declval<Model&>(), std::declval<Mesh const&>())) net_;
+  sm::Adam<typename decltype(net_)::Parameter> adam_;
 };
 
 /// The job of one rank; `summary` is filled on rank 0.
@@ -148,12 +145,12 @@ class Job {
     sm::index_t const n = world_.size();
     std::string from = options_.checkpoint;
     if (n % 2 == 0) {
-      from = phase<2>({2, n / 2}, sm::placements<sm::Replicate, sm::Shard<0>>, from);
+      from = phase<2>({2, n / 2}, from);
     }
-    from = phase<1>({n}, sm::placements<sm::Shard<0>>, from);
-    from = phase<2>({1, n}, sm::placements<sm::Replicate, sm::Shard<0>>, from);
+    from = phase<1>({n}, from);
+    from = phase<2>({1, n}, from);
     if (n > 1) {
-      phase<1>({n - 1}, sm::placements<sm::Shard<0>>, from);
+      phase<1>({n - 1}, from);
     }
     return phases_;
   }
@@ -161,8 +158,8 @@ class Job {
  private:
   [[nodiscard]] bool talks() const { return world_.rank() == 0; }
 
-  template <std::size_t N, class P>
-  std::string phase(sm::index_t const (&extents)[N], P placements, std::string const& from) {
+  template <std::size_t N>
+  std::string phase(sm::index_t const (&extents)[N], std::string const& from) {
     sm::Shape const shape(extents, extents + N);
     std::vector<int> ranks;
     for (int rank = 0; rank < static_cast<int>(sm::volume(shape)); ++rank) {
@@ -171,7 +168,7 @@ class Job {
     std::vector<std::string> const names =
         N == 2 ? std::vector<std::string>{"replicate", "shard"} : std::vector<std::string>{"shard"};
     auto const mesh = sm::device_mesh<N>(world_, extents, ranks, names);
-    Trainer<Space, std::remove_const_t<decltype(mesh)>, P> trainer(mesh, placements);
+    Trainer<Space, std::remove_const_t<decltype(mesh)>> trainer(mesh);
     trainer.load(world_, from);
 
     Phase line;
@@ -182,7 +179,7 @@ class Job {
     if (talks()) {
       std::printf("\n%s loaded onto mesh %s. Who holds net3.0.weight:\n%s", from.c_str(),
                   line.mesh.c_str(),
-                  sm::picture(trainer.weight().layout(), {.color = options_.terminal}).c_str());
+                  sm::picture(trainer.layout(), {.color = options_.terminal}).c_str());
     }
     if (mesh.is_member()) {
       train(trainer, line);

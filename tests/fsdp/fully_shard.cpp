@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/fsdp/collect.hpp>
+#include <shardmesh/fsdp/flat_shard.hpp>
 #include <shardmesh/fsdp/fully_shard.hpp>
 #include <shardmesh/fsdp/options.hpp>
 #include <shardmesh/fsdp/sharding.hpp>
@@ -350,6 +351,30 @@ TEST_CASE("mixed precision: kept and reduced in float, gathered in bfloat16") {
     }
     auto const reduced = net.reduce_gradients(0, gradients);
     CHECK(reduced[0].to_local().span()[0] == 1.001953125F);
+  });
+}
+
+TEST_CASE("ranks outside the mesh hold nothing and are not asked to take part") {
+  sm::launch(sm::threads{3}, [](World& world) {
+    auto const mesh = sm::device_mesh(world, {2}, {0, 1}, {"shard"});
+    auto model = models::dense(counting());
+    auto const whole = leaves(model);
+    auto net = sm::fully_shard(model, mesh);
+    CHECK(net.units().size() == (world.rank() < 2 ? 4U : 0U));
+    auto const state = sm::state_dict(net);
+    CHECK(state.size() == 8);
+    CHECK((state.begin()->tensor().bytes() == 0) == (world.rank() == 2));
+    auto const full = sm::full_state_dict(state);
+    CHECK(full.size() == (world.rank() == 0 ? 8U : 0U));
+    if (world.rank() == 0) {
+      CHECK(sm::difference(full.at("net1.0.weight").tensor(), sm::AnyTensor(whole[0])) == "");
+    }
+    if (world.rank() == 2) {
+      auto other = models::dense(counting());
+      auto const text = test::error_of<sm::InvalidArgument>(
+          [&] { static_cast<void>(sm::flat_shard(other, mesh)); });
+      CHECK(text.find("this rank is not part of the mesh") != std::string::npos);
+    }
   });
 }
 

@@ -346,6 +346,13 @@ std::string b7_parity(Comm const& world) {
         }
         report.expect(net.is_unsharded(0) && model.first.in_proj.weight.size() == 4 * d * d,
                       which + "the forward pass leaves the parameters whole");
+        auto const now = host_leaves(model);  // gathered ahead on another stream, on devices
+        auto const then = host_leaves(original);
+        for (std::size_t i = 0; i < then.size(); ++i) {
+          report.expect(std::equal(now[i].span().begin(), now[i].span().end(),
+                                   then[i].span().begin(), then[i].span().end()),
+                        which + "whole parameter " + std::to_string(i));
+        }
       }
       sm::StateDict const generic = sm::state_dict(net);
       report.expect(!net.is_unsharded(0), which + "taking the state frees whole parameters");

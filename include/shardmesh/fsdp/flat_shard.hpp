@@ -41,6 +41,11 @@ class FlatShard : public detail::UnitSchedule<detail::FlatUnit<Sharding, T, Spac
   FlatShard(Model& model, Sharding sharding, FullyShardOptions options, Stream stream)
       : Schedule(options.reshard_after_forward),
         state_(std::make_unique<State>(State{&model, std::move(sharding), {}})) {
+    if (!state_->sharding.is_member()) {
+      throw InvalidArgument(
+          "shardmesh::flat_shard: this rank is not part of the mesh; call it on the "
+          "ranks of the mesh only");
+    }
     auto found = detail::collect_parameters<T, Space>(model);
     detail::agree_on_parameters(state_->sharding, found);
     if (options.from == DataSource::first_rank) {

@@ -27,7 +27,8 @@ namespace shardmesh::inline v0 {
 /// one exchange into one allocation. To visitors this is the model with sharded parameters:
 /// `state_dict(net)`, `Adam(net)`, `load` see `DistTensor`s (`ShardedTensor`s over groups).
 ///
-/// Refers to the model, which must outlive it and stay where it is; moving this is fine.
+/// Refers to the model, which must outlive it and stay where it is; moving this is fine. On a rank
+/// outside the mesh there are no units; its part of the state has no elements.
 ///
 /// @tparam Sharding see fsdp/sharding.hpp.
 /// @tparam T, Space element type and memory space of the model's parameters.
@@ -48,6 +49,10 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
       : Schedule(options.reshard_after_forward),
         state_(std::make_unique<State>(State{&model, std::move(sharding), std::move(options)})) {
     auto found = detail::collect_parameters<T, Space>(model);
+    if (!state_->sharding.is_member()) {
+      stand_outside(found);
+      return;
+    }
     detail::agree_on_parameters(state_->sharding, found);
     if (state_->options.from == DataSource::first_rank) {
       detail::take_from_first(state_->sharding, found, stream);
@@ -142,6 +147,20 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
   }
 
  private:
+  /// On a rank outside the mesh: parameters without elements, no units.
+  void stand_outside(std::vector<detail::FoundParameter<T, Space>> const& found) {
+    for (auto const& one : found) {
+      Shape const whole = one.leaves.front()->shape();
+      state_->slots.push_back(std::unique_ptr<Slot>(
+          new Slot{one.names, one.leaves, one.role, whole,
+                   state_->sharding.make(one.names.front(), whole,
+                                         Tensor<typename P::master_type, Space>())}));
+      for (Whole* leaf : one.leaves) {
+        *leaf = Whole();
+      }
+    }
+  }
+
   struct State {
     Model* model;
     Sharding sharding;

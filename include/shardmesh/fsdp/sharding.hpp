@@ -19,6 +19,7 @@ namespace shardmesh::inline v0 {
 
 /// Over what a model is sharded, and the kind of tensor that its parameters become. Three kinds are
 /// below; a sharding knows
+/// - `is_member()`: has the calling rank a part at all?
 /// - `shard_group()`, over which each parameter is cut along dimension 0, and `replicate_group()`,
 ///   over which the parts are replicated (of one rank where there is nothing to replicate over);
 /// - `groups()`: groups over which, one after the other, the first rank's word reaches all ranks;
@@ -43,11 +44,14 @@ class MeshSharding {
   using Parameter = DistTensor<T, Mesh, placements_type, Space>;
 
   /// @collective over the mesh.
-  explicit MeshSharding(Mesh mesh)
-      : mesh_(std::move(mesh)),
-        shard_(mesh_.group(dims - 1)),
-        replicate_(dims == 2 ? mesh_.group(0) : shard_.split(shard_.rank(), 0)) {}
+  explicit MeshSharding(Mesh mesh) : mesh_(std::move(mesh)) {
+    if (is_member()) {
+      shard_ = mesh_.group(dims - 1);
+      replicate_ = dims == 2 ? mesh_.group(0) : shard_.split(shard_.rank(), 0);
+    }
+  }
 
+  [[nodiscard]] bool is_member() const noexcept { return mesh_.is_member(); }
   [[nodiscard]] communicator_type const& shard_group() const noexcept { return shard_; }
   [[nodiscard]] communicator_type const& replicate_group() const noexcept { return replicate_; }
   [[nodiscard]] std::array<communicator_type const*, 1> groups() const { return {&mesh_.comm()}; }
@@ -83,6 +87,7 @@ class GroupSharding {
   GroupSharding(Comm shard_group, Comm replicate_group)
       : shard_(std::move(shard_group)), replicate_(std::move(replicate_group)) {}
 
+  [[nodiscard]] static constexpr bool is_member() noexcept { return true; }
   [[nodiscard]] Comm const& shard_group() const noexcept { return shard_; }
   [[nodiscard]] Comm const& replicate_group() const noexcept { return replicate_; }
   [[nodiscard]] std::array<Comm const*, 2> groups() const { return {&shard_, &replicate_}; }
@@ -124,17 +129,19 @@ class TensorParallelSharding {
   /// @throws InvalidArgument if the mesh has no such dimension, or it is not the last one.
   /// @collective over the mesh.
   TensorParallelSharding(Mesh mesh, TensorParallel parallel)
-      : mesh_(std::move(mesh)),
-        parallel_(std::move(parallel)),
-        shard_(mesh_.group(dims - 2)),
-        replicate_(dims == 3 ? mesh_.group(0) : shard_.split(shard_.rank(), 0)) {
+      : mesh_(std::move(mesh)), parallel_(std::move(parallel)) {
     if (dimension(mesh_.description(), parallel_.mesh_dim) != dims - 1) {
       throw InvalidArgument("shardmesh::fully_shard: \"" + parallel_.mesh_dim +
                             "\" must be the last dimension of " + to_string(mesh_.description()) +
                             "; neighbouring ranks share a tensor-parallel group");
     }
+    if (is_member()) {
+      shard_ = mesh_.group(dims - 2);
+      replicate_ = dims == 3 ? mesh_.group(0) : shard_.split(shard_.rank(), 0);
+    }
   }
 
+  [[nodiscard]] bool is_member() const noexcept { return mesh_.is_member(); }
   [[nodiscard]] communicator_type const& shard_group() const noexcept { return shard_; }
   [[nodiscard]] communicator_type const& replicate_group() const noexcept { return replicate_; }
   [[nodiscard]] std::array<communicator_type const*, 1> groups() const { return {&mesh_.comm()}; }
