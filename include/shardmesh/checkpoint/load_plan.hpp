@@ -123,8 +123,10 @@ class WishIndex {
 inline void choose_readers(std::vector<ReadUnit>& units, std::size_t ranks) {
   std::vector<std::size_t> order(units.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&units](std::size_t a, std::size_t b) {
-    return units[a].bytes() > units[b].bytes();
+  std::sort(order.begin(), order.end(), [&units](std::size_t a, std::size_t b) {
+    std::uint64_t const left = units[a].bytes();
+    std::uint64_t const right = units[b].bytes();
+    return left != right ? left > right : a < b;
   });
   std::vector<std::uint64_t> load(ranks, 0);
   for (std::size_t const i : order) {
