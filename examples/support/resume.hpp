@@ -22,6 +22,7 @@
 #include <shardmesh/layout/picture.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/optim/adam.hpp>
+#include <shardmesh/state/full_state_dict.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 #include "dense_math.hpp"

@@ -10,5 +10,6 @@
 #include <shardmesh/tensor/fused_exchange.hpp>
 #include <shardmesh/tensor/local_part.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
+#include <shardmesh/tensor/root_exchange.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
 #include <shardmesh/tensor/tensor.hpp>

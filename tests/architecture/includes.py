@@ -19,7 +19,7 @@ ALLOWED = {
     "comm": {"memory"},
     "mesh": {"comm", "memory"},
     "tensor": {"layout", "plan", "memory", "comm", "mesh"},
-    "state": {"layout", "memory", "mesh", "tensor"},
+    "state": {"layout", "memory", "comm", "mesh", "tensor"},
     "optim": {"layout", "memory", "mesh", "tensor", "state"},
     "fsdp": {"layout", "plan", "memory", "comm", "mesh", "tensor", "state", "optim"},
     "checkpoint": {"layout", "memory", "comm", "mesh", "tensor", "state"},

@@ -6,6 +6,7 @@
 #include <shardmesh/checkpoint/safetensors.hpp>
 #include <shardmesh/checkpoint/safetensors_sharded.hpp>
 #include <shardmesh/comm/threads.hpp>
+#include <shardmesh/state/full_state_dict.hpp>
 
 #include <doctest/doctest.h>
 

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/state/any_tensor.hpp>
+#include <shardmesh/state/full_state_dict.hpp>
 #include <shardmesh/state/role.hpp>
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/state/visit.hpp>

@@ -23,6 +23,7 @@
 #include <shardmesh/fsdp/fully_shard.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/optim/adam.hpp>
+#include <shardmesh/state/full_state_dict.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 #include "chain_math.hpp"

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,12 +19,31 @@
 #include <shardmesh/tensor/dist_tensor.hpp>
 #include <shardmesh/tensor/local_part.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
+#include <shardmesh/tensor/root_exchange.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
 
 namespace shardmesh::inline v0 {
 
 /// What an `AnyTensor` was made of.
 enum class TensorKind : std::uint8_t { plain, distributed, sharded };
+
+/// The ranks that hold the parts of an `AnyTensor`, and how whole tensors travel between them and a
+/// root. Tensors with equal groups can travel as one exchange. Empty for plain tensors, and on ranks
+/// outside the mesh.
+struct TensorGroup {
+  std::vector<int> ranks;      ///< in the numbering of the whole job
+  int rank = 0;                ///< the calling rank's position
+  bool first_replica = true;   ///< false: another group holds the same parts, and comes first
+  void const* comm = nullptr;  ///< valid for as long as the tensor
+  /// `exchange_with_root` over `comm`, in the memory of the local parts.
+  GatherReport (*exchange)(void const* comm,
+                           RootDirection direction,
+                           std::span<RootJob const> jobs,
+                           std::size_t ceiling) = nullptr;
+  [[nodiscard]] friend bool operator==(TensorGroup const& a, TensorGroup const& b) {
+    return a.ranks == b.ranks && a.exchange == b.exchange;
+  }
+};
 
 /// A tensor of any element type, placements and memory space: what a state dict holds. A handle
 /// that shares its elements with the `Tensor`, `DistTensor` or `ShardedTensor` it was made of.
@@ -131,16 +151,39 @@ class AnyTensor {
   /// The same tensor with its local part copied to host memory; all else is unchanged.
   [[nodiscard]] AnyTensor offloaded() const { return ops_->offload(handle_.get()); }
 
-  /// The whole tensor in host memory on the first of the ranks that hold it, shape (0) on the
-  /// others. A plain tensor is only copied.
+  /// Replaces the local elements by those of another tensor of the same dtype and local shape, in
+  /// whatever memory; complete when the call returns.
+  void copy_from(AnyTensor const& other) const {
+    AnyTensor const& mover = other.memory_ == MemoryKind::cuda ? other : *this;
+    mover.ops_->copy(
+        {other.data_, data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1});
+  }
+
+  /// The part that this rank would hold under another layout over the same ranks, as a plain tensor
+  /// in the same memory space.
+  /// @throws InvalidArgument as `make_plan`, and for a plain tensor.
   /// @collective over the ranks that hold parts.
-  [[nodiscard]] AnyTensor gathered() const { return ops_->gather(handle_.get()); }
+  [[nodiscard]] AnyTensor local_as(Layout const& target) const {
+    return ops_->local_as(handle_.get(), target);
+  }
+
+  /// A plain tensor of the same dtype in host memory, elements uninitialised.
+  [[nodiscard]] AnyTensor on_host(Shape const& shape) const { return ops_->on_host(shape); }
+
+  /// The ranks that hold parts. No communication.
+  [[nodiscard]] TensorGroup group() const { return ops_->group(handle_.get()); }
+  /// The ranks of other groups that hold the same part, if there are other groups (`ShardedTensor`);
+  /// else empty. No communication.
+  [[nodiscard]] TensorGroup replicas() const { return ops_->replicas(handle_.get()); }
 
  private:
   struct Operations {
     void (*copy)(StridedCopy const&);
     AnyTensor (*offload)(void const*);
-    AnyTensor (*gather)(void const*);
+    AnyTensor (*local_as)(void const*, Layout const&);
+    AnyTensor (*on_host)(Shape const&);
+    TensorGroup (*group)(void const*);
+    TensorGroup (*replicas)(void const*);
   };
 
   template <class Space>
@@ -156,19 +199,86 @@ class AnyTensor {
     return with_local_part(tensor, to_host(local_part(tensor)));
   }
 
+  /// The communicator over the ranks that hold parts.
   template <class X>
-  static AnyTensor gather_now(void const* handle) {
-    auto const& tensor = *static_cast<X const*>(handle);
-    if constexpr (AnyPlainTensor<X>) {
-      return to_host(tensor);
+  static auto const& comm_of(X const& tensor) {
+    if constexpr (AnyDistTensor<X>) {
+      return tensor.mesh().comm();
     } else {
-      return to_host(gather_to_first(tensor));
+      return tensor.shard_group();
     }
   }
 
   template <class X>
-  static constexpr Operations operations{&copy_now<typename X::memory_space>, &offload_now<X>,
-                                         &gather_now<X>};
+  static AnyTensor local_as_now(void const* handle, Layout const& target) {
+    auto const& tensor = *static_cast<X const*>(handle);
+    if constexpr (AnyPlainTensor<X>) {
+      throw InvalidArgument("shardmesh::AnyTensor::local_as: a plain tensor of shape " +
+                            to_string(tensor.shape()) + " is on this rank alone; distribute it");
+    } else {
+      typename X::Stream const stream{};
+      auto local = detail::run(make_plan(tensor.layout(), target), comm_of(tensor),
+                               tensor.to_local(), stream);
+      stream.synchronize();
+      return local;
+    }
+  }
+
+  template <class X>
+  static AnyTensor on_host_now(Shape const& shape) {
+    return Tensor<typename X::value_type, HostMemory>(shape);
+  }
+
+  template <class Space, class Comm>
+  static GatherReport exchange_now(void const* comm,
+                                   RootDirection direction,
+                                   std::span<RootJob const> jobs,
+                                   std::size_t ceiling) {
+    return exchange_with_root<Space>(*static_cast<Comm const*>(comm), direction, jobs, ceiling);
+  }
+
+  template <class Space, class Comm>
+  static TensorGroup group_over(Comm const& comm) {
+    TensorGroup group;
+    group.ranks = comm.world_ranks();
+    group.rank = comm.rank();
+    group.comm = &comm;
+    group.exchange = &exchange_now<Space, Comm>;
+    return group;
+  }
+
+  template <class X>
+  static TensorGroup replicas_now([[maybe_unused]] void const* handle) {
+    if constexpr (AnyShardedTensor<X>) {
+      return group_over<typename X::memory_space>(static_cast<X const*>(handle)->replicate_group());
+    } else {
+      return {};
+    }
+  }
+
+  template <class X>
+  static TensorGroup group_now([[maybe_unused]] void const* handle) {
+    TensorGroup group;
+    if constexpr (AnyDistTensor<X>) {
+      auto const& mesh = static_cast<X const*>(handle)->mesh();
+      if (mesh.is_member()) {
+        group = group_over<typename X::memory_space>(mesh.comm());
+      }
+    } else if constexpr (AnyShardedTensor<X>) {
+      auto const& tensor = *static_cast<X const*>(handle);
+      group = group_over<typename X::memory_space>(tensor.shard_group());
+      group.first_replica = tensor.replicate_group().rank() == 0;
+    }
+    return group;
+  }
+
+  template <class X>
+  static constexpr Operations operations{&copy_now<typename X::memory_space>,
+                                         &offload_now<X>,
+                                         &local_as_now<X>,
+                                         &on_host_now<X>,
+                                         &group_now<X>,
+                                         &replicas_now<X>};
 
   DType dtype_;
   Layout layout_;

@@ -4,6 +4,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -66,6 +67,8 @@ class StateDict {
     }
   }
 
+  /// A tensor that shares its local elements with one of the same layout that is there already is
+  /// noted as its alias.
   /// @throws KeyError if two paths give the same key.
   void insert(std::vector<PathElement> path, StateValue value) {
     std::string key;
@@ -75,6 +78,9 @@ class StateDict {
     if (!index_.emplace(key, entries_.size()).second) {
       throw KeyError("shardmesh::StateDict: two values have the key \"" + key +
                      "\"; names must differ after joining with dots");
+    }
+    if (value.is_tensor() && value.tensor().bytes() > 0) {
+      note_alias(key, value.tensor());
     }
     entries_.push_back({std::move(key), std::move(path), std::move(value)});
   }
@@ -100,6 +106,12 @@ class StateDict {
     return entries_[found->second];
   }
 
+  /// Tied tensors: (name, first name of the same elements), in order. Each has its entry under both
+  /// names. A rank without elements of a tensor does not see that it is tied.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> const& aliases() const noexcept {
+    return aliases_;
+  }
+
   /// Replaces a plain value.
   /// @throws KeyError if there is no such key, or it holds a tensor.
   void set(std::string const& key, Value value) {
@@ -111,8 +123,20 @@ class StateDict {
   }
 
  private:
+  void note_alias(std::string const& key, AnyTensor const& tensor) {
+    // Addresses as text: one type of hash map serves for everything.
+    auto const address = std::to_string(reinterpret_cast<std::uintptr_t>(tensor.data()));
+    auto const [at, is_new] = first_at_.emplace(address, entries_.size());
+    AnyTensor const& first = is_new ? tensor : entries_[at->second].tensor();
+    if (!is_new && first.dtype() == tensor.dtype() && first.layout() == tensor.layout()) {
+      aliases_.emplace_back(key, entries_[at->second].key);
+    }
+  }
+
   std::vector<StateEntry> entries_;
   std::unordered_map<std::string, std::size_t> index_;
+  std::unordered_map<std::string, std::size_t> first_at_;  // entry by address of its elements
+  std::vector<std::pair<std::string, std::string>> aliases_;
 };
 
 namespace detail {
@@ -121,6 +145,12 @@ template <class T>
 [[nodiscard]] StateValue state_value(T const& leaf) {
   if constexpr (AnyTensorType<T>) {
     return AnyTensor(leaf);
+  } else if constexpr (IsPlainList<T>::value) {
+    Value::List list;
+    for (typename T::value_type const& item : leaf) {
+      list.emplace_back(item);
+    }
+    return Value(std::move(list));
   } else {
     return Value(leaf);
   }
@@ -142,34 +172,20 @@ template <class Model>
 }
 
 /// The same state with every local part copied to host memory. Nothing but where the bytes live
-/// changes; no communication.
+/// changes; tied tensors stay tied. No communication.
 [[nodiscard]] inline StateDict offloaded(StateDict const& dict) {
   StateDict result;
+  auto alias = dict.aliases().begin();
   for (StateEntry const& entry : dict) {
-    result.insert(entry.path,
-                  entry.is_tensor() ? StateValue(entry.tensor().offloaded()) : entry.value);
-  }
-  return result;
-}
-
-/// The whole state in host memory: on the first rank of each tensor's mesh every tensor in full, on
-/// the other ranks an empty dict. Plain tensors and values are rank 0's own.
-/// @collective over the meshes of the distributed tensors, which must stand in the same order on all
-///             ranks; plain entries may differ between ranks and never enter a collective.
-[[nodiscard]] inline StateDict full_state_dict(StateDict const& dict) {
-  StateDict result;
-  bool first = true;
-  for (StateEntry const& entry : dict) {
-    if (entry.is_tensor() && entry.tensor().is_distributed()) {
-      AnyTensor const whole = entry.tensor().gathered();
-      first = first && entry.tensor().is_first();
-      result.insert(entry.path, whole);
+    if (alias != dict.aliases().end() && alias->first == entry.key) {
+      result.insert(entry.path, result.at(alias->second).value);
+      ++alias;
     } else {
       result.insert(entry.path,
                     entry.is_tensor() ? StateValue(entry.tensor().offloaded()) : entry.value);
     }
   }
-  return first ? result : StateDict{};
+  return result;
 }
 
 /// In what two state dicts differ, in words; empty if in nothing. Keys must stand in the same order.

@@ -2,16 +2,20 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/value.hpp>
+#include <shardmesh/state/reflect.hpp>
 #include <shardmesh/state/role.hpp>
 #include <shardmesh/tensor/local_part.hpp>
 
@@ -37,6 +41,11 @@ template <class T, class Allocator>
 struct IsVector<std::vector<T, Allocator>> : std::true_type {};
 
 template <class T>
+struct IsArray : std::false_type {};
+template <class T, std::size_t N>
+struct IsArray<std::array<T, N>> : std::true_type {};
+
+template <class T>
 struct IsOptional : std::false_type {};
 template <class T>
 struct IsOptional<std::optional<T>> : std::true_type {};
@@ -48,33 +57,54 @@ struct IsOwner<std::unique_ptr<T, Deleter>> : std::true_type {};
 template <class T>
 struct IsOwner<std::shared_ptr<T>> : std::true_type {};
 
+/// A sorted map with string keys: its order is the same on every rank.
+template <class T>
+concept SortedMap = std::same_as<typename T::key_type, std::string> &&
+                    requires { typename T::mapped_type; } && requires { typename T::key_compare; };
+
+template <class T>
+concept TupleLike = requires { std::tuple_size<T>::value; } && !IsArray<T>::value;
+
+template <class T>
+concept NumberOrText = std::integral<T> || std::floating_point<T> || std::same_as<T, std::string>;
+
+template <class T>
+struct IsPlainList : std::false_type {};
+template <NumberOrText T, class Allocator>
+struct IsPlainList<std::vector<T, Allocator>> : std::true_type {};
+
 }  // namespace detail
 
 /// A user's struct that opted in: it has a member `template <class V> void visit(V&& v)`, or a
-/// function `visit(x, v)` found by its namespace, that calls `v("name", member)` for each member.
+/// function `visit(x, v)` found by its namespace, that calls `v("name", member)` for each member; or
+/// it is an aggregate that lists the names of its members (`Reflected`).
 template <class T>
-concept Visitable = detail::HasVisitMember<std::remove_reference_t<T>> ||
-                    detail::HasVisitFunction<std::remove_reference_t<T>>;
+concept Visitable =
+    detail::HasVisitMember<std::remove_reference_t<T>> ||
+    detail::HasVisitFunction<std::remove_reference_t<T>> || Reflected<std::remove_reference_t<T>>;
 
-/// A leaf of a model: a tensor, or a plain number or string.
+/// A leaf of a model: a tensor, or a plain value: a number, a string, a vector of such, a `Value`.
 template <class T>
-concept StateLeaf = AnyTensorType<T> || std::integral<std::remove_cvref_t<T>> ||
-                    std::floating_point<std::remove_cvref_t<T>> ||
-                    std::same_as<std::remove_cvref_t<T>, std::string>;
+concept StateLeaf = AnyTensorType<T> || detail::NumberOrText<std::remove_cvref_t<T>> ||
+                    detail::IsPlainList<std::remove_cvref_t<T>>::value ||
+                    std::same_as<std::remove_cvref_t<T>, Value>;
 
 /// Calls `visitor(name, member)` for each member of a visitable value.
 template <Visitable T, class Visitor>
 void visit_members(T& value, Visitor& visitor) {
   if constexpr (detail::HasVisitMember<T>) {
     value.visit(visitor);
-  } else {
+  } else if constexpr (detail::HasVisitFunction<T>) {
     visit(value, visitor);
+  } else {
+    for_each_member(value, visitor);
   }
 }
 
 namespace detail {
 
-/// Descends through structs, vectors, optionals and owning pointers; names are joined with dots.
+/// Descends through structs, sequences, maps, optionals and owning pointers; names are joined with
+/// dots.
 template <class F>
 class LeafWalker {
  public:
@@ -104,10 +134,18 @@ class LeafWalker {
       } else {
         (*f_)(path, value);
       }
-    } else if constexpr (IsVector<Plain>::value) {
+    } else if constexpr (IsVector<Plain>::value || IsArray<Plain>::value) {
       for (std::size_t i = 0; i < value.size(); ++i) {
         walk(path + "." + std::to_string(i), value[i]);
       }
+    } else if constexpr (SortedMap<Plain>) {
+      for (auto& [key, member] : value) {
+        walk(path + "." + key, member);
+      }
+    } else if constexpr (TupleLike<Plain>) {
+      std::size_t i = 0;
+      std::apply([&](auto&... members) { (walk(path + "." + std::to_string(i++), members), ...); },
+                 value);
     } else if constexpr (IsOptional<Plain>::value || IsOwner<Plain>::value) {
       if (value) {
         walk(path, *value);
@@ -116,7 +154,8 @@ class LeafWalker {
       static_assert(Visitable<T>,
                     "shardmesh::for_each_leaf: this member is neither a tensor, a number, a "
                     "string, a vector, an optional or owning pointer of such, nor a struct with a "
-                    "visit(); add `template <class V> void visit(V&& v) { v(\"name\", name); }`");
+                    "visit() or member_names; add `template <class V> void visit(V&& v) { "
+                    "v(\"name\", name); }`");
       LeafWalker inner(path, role_, *f_);
       visit_members(value, inner);
     }
@@ -130,8 +169,9 @@ class LeafWalker {
 }  // namespace detail
 
 /// Calls `f(name, leaf)`, or `f(name, leaf, role)`, for every leaf of a model, in the order in which
-/// its structs name their members; names of nested members are joined with dots ("net1.0.weight"), elements of a vector
-/// are numbered, empty optionals and pointers are passed over.
+/// its structs name their members; names of nested members are joined with dots ("net1.0.weight"),
+/// elements of vectors, arrays and tuples are numbered, those of a map named by their keys; empty
+/// optionals and pointers are passed over.
 template <class Model, class F>
 void for_each_leaf(Model& model, F&& f) {
   static_assert(Visitable<Model>,

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/memory/convert.hpp>
+#include <shardmesh/state/detail/load_source.hpp>
+#include <shardmesh/state/full_state_dict.hpp>
+#include <shardmesh/state/model_value.hpp>
+#include <shardmesh/state/options.hpp>
+
+namespace shardmesh::inline v0::detail {
+
+/// What a model adds to the state dict that is made of it.
+struct LoadExtras {
+  std::vector<std::string> ignored;  ///< keys that are neither loaded nor unexpected
+  /// For each plain member, whether a value fits it.
+  std::unordered_map<std::string, bool (*)(Value const&)> fits;
+};
+
+template <class Leaf>
+void note_unfit(std::string const& key, Leaf const&, LoadExtras& extras) {
+  if constexpr (!AnyTensorType<Leaf>) {
+    extras.fits.emplace(key,
+                        [](Value const& value) { return model_value<Leaf>(value).has_value(); });
+  }
+}
+
+/// How the part of a distributed tensor is found.
+enum class LoadWay : std::uint8_t { cut, broadcast, copy, redistribute };
+
+/// Compares what is to be loaded with what there is, then with the other ranks.
+class LoadCheck {
+ public:
+  LoadCheck(StateDict const& into,
+            LoadSources const& sources,
+            StateOptions const& options,
+            LoadExtras const& extras)
+      : into_(into), sources_(sources), options_(options) {
+    for (StateEntry const& entry : into) {
+      LoadSource const* const source = sources.find(entry.key);
+      if (source == nullptr) {
+        missing_.push_back(entry.key);
+      } else if (entry.is_tensor()) {
+        check_tensor(entry.key, entry.tensor(), *source);
+      } else if (source->is_tensor) {
+        refuse(entry.key, "is a tensor, the member is a plain value");
+      } else if (auto const at = extras.fits.find(entry.key);
+                 at != extras.fits.end() && !at->second(source->value)) {
+        refuse(entry.key, "is " + to_string(source->value) + ", which the member cannot hold");
+      }
+    }
+    find_unexpected(extras.ignored);
+  }
+
+  /// @throws KeyError, InvalidArgument on every rank if any has a problem.
+  /// @collective over `comm`.
+  template <Communicator Comm>
+  [[nodiscard]] LoadReport agree(Comm const& comm) {
+    throw_together<InvalidArgument>(comm, problem_);
+    StateAgreement agreed = agree_on_tensors(comm, into_);
+    order_ = std::move(agreed.order);
+    WireWriter mine;
+    mine.texts(missing_);
+    mine.texts(unexpected_);
+    mine.texts(cast_);
+    KeyList missing;
+    KeyList unexpected;
+    KeyList cast;
+    std::string missing_at;
+    std::string unexpected_at;
+    std::vector<int> const world = comm.world_ranks();
+    auto const all = comm.all_gather(mine.bytes());
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      WireReader reader(all[rank]);
+      std::string const where = " [rank " + std::to_string(world[rank]) + "]";
+      KeyList theirs;
+      for (std::string const& key : reader.texts()) {
+        theirs.add(key);
+        skipped_.add(key);
+      }
+      for (std::string const& key : theirs.keys()) {
+        if (!has_tied(key, theirs, agreed)) {
+          missing.add(key);
+          missing_at = missing_at.empty() ? where : missing_at;
+        }
+      }
+      for (std::string const& key : reader.texts()) {
+        unexpected.add(key);
+        unexpected_at = unexpected_at.empty() ? where : unexpected_at;
+      }
+      for (std::string const& key : reader.texts()) {
+        cast.add(key);
+      }
+    }
+    LoadReport report{missing.keys(), unexpected.keys(), cast.keys(), {}};
+    settle(options_.missing, "missing", "are in the state to load into, but not in the source",
+           missing_at, comm.rank() == 0, report.missing);
+    settle(options_.unexpected, "unexpected",
+           "are in the source, but not in the state to load into", unexpected_at, comm.rank() == 0,
+           report.unexpected);
+    if (options_.dtype != DTypePolicy::warn) {
+      report.cast.clear();
+    }
+    return report;
+  }
+
+  /// Keys of distributed tensors, in the order in which all ranks load them.
+  [[nodiscard]] std::vector<std::string> const& order() const noexcept { return order_; }
+
+  /// Is there something to load under this key, on every rank that has it?
+  [[nodiscard]] bool loads(std::string const& key) const { return !skipped_.contains(key); }
+
+  /// @pre the tensor is distributed and `loads(key)`.
+  [[nodiscard]] LoadWay way(std::string const& key) const { return ways_.at(key); }
+
+ private:
+  void refuse(std::string const& key, std::string const& what) {
+    if (problem_.empty()) {
+      problem_ = "shardmesh::load_state_dict: \"" + key + "\" " + what;
+    }
+  }
+
+  void check_tensor(std::string const& key, AnyTensor const& target, LoadSource const& source) {
+    if (!source.is_tensor) {
+      return refuse(key, "is a plain value, the member is a tensor");
+    }
+    if (!(source.shape == target.shape())) {
+      return refuse(key, "has shape " + to_string(source.shape) + ", the tensor to load into " +
+                             to_string(target.shape()) + "; make the model with the same shapes");
+    }
+    if (source.dtype != target.dtype()) {
+      std::string const what = "holds " + std::string(to_string(source.dtype)) +
+                               ", the tensor to load into " +
+                               std::string(to_string(target.dtype()));
+      if (!is_convertible(source.dtype, target.dtype())) {
+        return refuse(key, what + "; there is no conversion");
+      }
+      if (options_.dtype == DTypePolicy::error) {
+        return refuse(key, what + "; set options.dtype to warn or cast to convert");
+      }
+      cast_.push_back(key);
+    }
+    if (!target.is_distributed()) {
+      if (source.is_distributed) {
+        refuse(key, "is distributed, the tensor to load into is not; take the full state first");
+      }
+    } else if (target.is_member()) {
+      choose_way(key, target, source);
+    }
+  }
+
+  void choose_way(std::string const& key, AnyTensor const& target, LoadSource const& source) {
+    if (source.is_distributed) {
+      choose_from_parts(key, target, source);
+    } else if (!options_.full_state_dict) {
+      refuse(key, "is a whole tensor, the tensor to load into is distributed; set full_state_dict");
+    } else if (target.layout().has_partial()) {
+      refuse(key, "cannot be cut into " + to_string(target.layout()) +
+                      ": a partial tensor holds terms of a sum; make it Replicate or Shard");
+    } else if (!options_.broadcast_from_rank0) {
+      ways_.emplace(key, LoadWay::cut);
+    } else if (TensorGroup const group = target.group();
+               !group.first_replica || holds(group.ranks, sources_.root())) {
+      ways_.emplace(key, LoadWay::broadcast);  // other replicas get it from the first
+    } else {
+      refuse(key, "has no part on rank 0, which therefore cannot send it; pass the full state on "
+                  "every rank, without broadcast_from_rank0");
+    }
+  }
+
+  void choose_from_parts(std::string const& key,
+                         AnyTensor const& target,
+                         LoadSource const& source) {
+    if (source.tensor == nullptr || options_.broadcast_from_rank0) {
+      return refuse(key, "is distributed, but broadcast_from_rank0 sends whole tensors; take the "
+                         "full state first");
+    }
+    AnyTensor const& tensor = *source.tensor;
+    bool const same_mesh = tensor.kind() == TensorKind::distributed &&
+                           target.kind() == TensorKind::distributed &&
+                           tensor.mesh() == target.mesh();
+    bool const partial = tensor.layout().has_partial() || target.layout().has_partial();
+    if (same_mesh && tensor.layout() == target.layout()) {
+      ways_.emplace(key, LoadWay::copy);
+    } else if (same_mesh) {
+      try {
+        static_cast<void>(make_plan(tensor.layout(), target.layout()));
+        ways_.emplace(key, LoadWay::redistribute);
+      } catch (InvalidArgument const& error) {
+        refuse(key, std::string("cannot be redistributed: ") + error.what());
+      }
+    } else if (!partial && tensor.is_member() && tensor.pieces() == target.pieces()) {
+      ways_.emplace(key, LoadWay::copy);
+    } else {
+      refuse(key, "is " + to_string(tensor.layout()) +
+                      ", the tensor to load into is on other ranks, as " +
+                      to_string(target.layout()) +
+                      "; take the full state, or go through a checkpoint");
+    }
+  }
+
+  [[nodiscard]] static bool holds(std::vector<int> const& ranks, int rank) {
+    for (int const one : ranks) {
+      if (one == rank) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  void find_unexpected(std::vector<std::string> const& ignored) {
+    KeyList known;
+    for (std::string const& key : ignored) {
+      known.add(key);
+    }
+    for (std::string const& key : sources_.keys()) {
+      if (!into_.contains(key) && !known.contains(key)) {
+        unexpected_.push_back(key);
+      }
+    }
+  }
+
+  /// Does a rank that misses `key` have something that is tied to it?
+  [[nodiscard]] static bool has_tied(std::string const& key,
+                                     KeyList const& missing,
+                                     StateAgreement const& agreed) {
+    auto const at = agreed.tied.find(key);
+    std::string const& first = at == agreed.tied.end() ? key : at->second;
+    bool found = first != key && !missing.contains(first);
+    for (auto const& [name, other] : agreed.tied) {
+      found = found || (other == first && name != key && !missing.contains(name));
+    }
+    return found;
+  }
+
+  static void settle(KeyPolicy policy,
+                     std::string const& name,
+                     std::string const& meaning,
+                     std::string const& where,
+                     bool logs,
+                     std::vector<std::string>& keys) {
+    if (policy == KeyPolicy::error && !keys.empty()) {
+      std::string text = "shardmesh::load_state_dict: " + std::to_string(keys.size()) + " " + name +
+                         " keys, which " + meaning + ":";
+      for (std::size_t i = 0; i < keys.size() && i < 10; ++i) {
+        text += (i == 0 ? " \"" : ", \"") + keys[i] + "\"";
+      }
+      throw KeyError(text + (keys.size() > 10 ? ", ..." : "") + where + ". Set options." + name +
+                     " to go on without them");
+    }
+    for (std::size_t i = 0; policy == KeyPolicy::log && logs && i < keys.size(); ++i) {
+      std::fprintf(stderr, "shardmesh::load_state_dict: %s key \"%s\"\n", name.c_str(),
+                   keys[i].c_str());
+    }
+    if (policy == KeyPolicy::ignore) {
+      keys.clear();
+    }
+  }
+
+  StateDict const& into_;
+  LoadSources const& sources_;
+  StateOptions const& options_;
+  std::string problem_;
+  std::vector<std::string> missing_;
+  std::vector<std::string> unexpected_;
+  std::vector<std::string> cast_;
+  std::vector<std::string> order_;
+  KeyList skipped_;
+  std::unordered_map<std::string, LoadWay> ways_;
+};
+
+}  // namespace shardmesh::inline v0::detail

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/memory/convert.hpp>
+#include <shardmesh/state/detail/load_check.hpp>
+#include <shardmesh/state/detail/load_source.hpp>
+#include <shardmesh/state/full_state_dict.hpp>
+#include <shardmesh/state/options.hpp>
+
+namespace shardmesh::inline v0::detail {
+
+/// Moves what a `LoadCheck` has let pass: first everything that must be converted into temporary
+/// memory, then, when all ranks have managed that, everything into its place.
+class LoadMove {
+ public:
+  LoadMove(StateDict& into,
+           LoadSources const& sources,
+           LoadCheck const& check,
+           StateOptions const& options)
+      : into_(into), sources_(sources), check_(check), options_(options) {
+    for (std::string const& key : check.order()) {
+      if (into.contains(key) && is_distributed(into.at(key)) && check.loads(key) &&
+          into.at(key).tensor().is_member()) {
+        distributed_.push_back(key);
+      }
+    }
+  }
+
+  /// @returns what could not be converted on this rank; empty if nothing.
+  [[nodiscard]] std::string prepare() {
+    std::string problem;
+    auto const each = [&](std::string const& key) {
+      AnyTensor const& target = into_.at(key).tensor();
+      LoadSource const& source = *sources_.find(key);
+      if (source.dtype == target.dtype()) {
+        return;
+      }
+      try {
+        convert(key, target, source);
+      } catch (InvalidArgument const& error) {
+        problem = problem.empty() ? "shardmesh::load_state_dict: \"" + key + "\" cannot become " +
+                                        std::string(to_string(target.dtype())) + ": " + error.what()
+                                  : problem;
+      }
+    };
+    for (std::string const& key : distributed_) {
+      each(key);
+    }
+    for (StateEntry const& entry : into_) {
+      if (entry.is_tensor() && !is_distributed(entry) && sources_.find(entry.key) != nullptr) {
+        each(entry.key);
+      }
+    }
+    return problem;
+  }
+
+  /// @collective over the ranks that hold the distributed tensors.
+  GatherReport run() {
+    std::vector<std::pair<std::string, Value>> values;
+    for (StateEntry const& entry : into_) {
+      LoadSource const* const source = sources_.find(entry.key);
+      if (source != nullptr && !entry.is_tensor()) {
+        values.emplace_back(entry.key, source->value);
+      } else if (source != nullptr && !is_distributed(entry)) {
+        move_plain(entry.key, entry.tensor(), *source);
+      }
+    }
+    for (auto& [key, value] : values) {
+      into_.set(key, std::move(value));
+    }
+    GatherReport report;
+    if (options_.broadcast_from_rank0) {
+      broadcast(report);
+    } else {
+      for (std::string const& key : distributed_) {
+        move_part(key, into_.at(key).tensor(), *sources_.find(key));
+      }
+    }
+    return report;
+  }
+
+ private:
+  [[nodiscard]] static bool is_distributed(StateEntry const& entry) {
+    return entry.is_tensor() && entry.tensor().is_distributed();
+  }
+
+  /// Cuts this rank's part of `target` out of a whole tensor into `local`.
+  static void cut(AnyTensor const& whole, AnyTensor const& target, AnyTensor const& local) {
+    std::size_t const bytes = size_of(whole.dtype());
+    AnyTensor const& mover = whole.memory() == MemoryKind::cuda ? whole : local;
+    for (Piece const& piece : target.pieces()) {
+      mover.copy_box(copy_between(whole.data(), {piece.box.offset, whole.shape()}, local.data(),
+                                  {piece.local, target.local_shape()}, piece.box.extent, bytes));
+    }
+  }
+
+  void convert(std::string const& key, AnyTensor const& target, LoadSource const& source) {
+    bool const whole = target.is_distributed() && check_.way(key) == LoadWay::broadcast;
+    if (whole && source.tensor == nullptr) {
+      return;  // rank 0 converts before it sends
+    }
+    std::vector<std::byte> const from = whole || !target.is_distributed()
+                                            ? plain_bytes(source)
+                                            : part_of(key, target, source).local_bytes();
+    AnyTensor const to = target.on_host(whole ? target.shape() : target.local_shape());
+    convert_elements(source.dtype, from.data(), target.dtype(), to.data(),
+                     static_cast<std::size_t>(volume(to.shape())));
+    converted_.emplace(key, to);
+  }
+
+  /// This rank's part as a plain tensor, in the dtype of the source.
+  [[nodiscard]] AnyTensor part_of(std::string const& key,
+                                  AnyTensor const& target,
+                                  LoadSource const& source) const {
+    switch (check_.way(key)) {
+      case LoadWay::copy:
+        return *source.tensor;
+      case LoadWay::redistribute:
+        return source.tensor->local_as(target.layout());
+      case LoadWay::cut:
+      case LoadWay::broadcast:
+        break;
+    }
+    AnyTensor const local = source.tensor->on_host(target.local_shape());
+    cut(*source.tensor, target, local);
+    return local;
+  }
+
+  [[nodiscard]] static std::vector<std::byte> plain_bytes(LoadSource const& source) {
+    return source.tensor != nullptr ? source.tensor->local_bytes() : source.bytes;
+  }
+
+  void move_plain(std::string const& key, AnyTensor const& target, LoadSource const& source) {
+    if (auto const at = converted_.find(key); at != converted_.end()) {
+      target.copy_from(at->second);
+    } else if (source.tensor != nullptr) {
+      target.copy_from(*source.tensor);
+    } else {
+      target.assign(source.bytes);
+    }
+  }
+
+  void move_part(std::string const& key, AnyTensor const& target, LoadSource const& source) {
+    if (auto const at = converted_.find(key); at != converted_.end()) {
+      target.copy_from(at->second);
+    } else if (check_.way(key) == LoadWay::cut) {
+      cut(*source.tensor, target, target);
+    } else {
+      target.copy_from(part_of(key, target, source));
+    }
+  }
+
+  /// Sends whole tensors from rank 0 to the ranks of their group, and from there to other replicas.
+  void broadcast(GatherReport& report) {
+    std::vector<AnyTensor> targets;
+    std::vector<AnyTensor> kept;  // what is sent, alive until it is
+    for (std::string const& key : distributed_) {
+      targets.push_back(into_.at(key).tensor());
+    }
+    auto const group_of = [](AnyTensor const& tensor) {
+      TensorGroup group = tensor.group();
+      return group.first_replica ? group : TensorGroup{};
+    };
+    for (GroupBatch const& batch : batches_of(targets, group_of)) {
+      TensorGroup const& group = batch.group;
+      int root = 0;
+      while (group.ranks[static_cast<std::size_t>(root)] != sources_.root()) {
+        ++root;
+      }
+      std::vector<RootJob> jobs;
+      for (std::size_t const i : batch.members) {
+        void const* whole = nullptr;
+        if (root == group.rank) {
+          kept.push_back(whole_to_send(distributed_[i], targets[i]));
+          whole = kept.back().data();
+        }
+        jobs.push_back({targets[i].layout(), root, targets[i].dtype(), whole, targets[i].data()});
+      }
+      report.add(
+          group.exchange(group.comm, RootDirection::scatter, jobs, options_.gather.ceiling_bytes));
+    }
+    for (GroupBatch const& batch :
+         batches_of(targets, [](AnyTensor const& tensor) { return tensor.replicas(); })) {
+      std::vector<RootJob> jobs;
+      for (std::size_t const i : batch.members) {
+        Layout const copies(targets[i].local_shape(),
+                            Shape{static_cast<index_t>(batch.group.ranks.size())},
+                            PlacementList{Replicate{}});
+        void* const data = targets[i].data();
+        jobs.push_back(
+            {copies, 0, targets[i].dtype(), batch.group.rank == 0 ? data : nullptr, data, true});
+      }
+      report.add(batch.group.exchange(batch.group.comm, RootDirection::scatter, jobs,
+                                      options_.gather.ceiling_bytes));
+    }
+  }
+
+  [[nodiscard]] AnyTensor whole_to_send(std::string const& key, AnyTensor const& target) const {
+    if (auto const at = converted_.find(key); at != converted_.end()) {
+      return at->second;
+    }
+    AnyTensor const& tensor = *sources_.find(key)->tensor;
+    bool const reachable =
+        tensor.memory() != MemoryKind::cuda || target.memory() == MemoryKind::cuda;
+    return reachable ? tensor : tensor.offloaded();
+  }
+
+  StateDict& into_;
+  LoadSources const& sources_;
+  LoadCheck const& check_;
+  StateOptions const& options_;
+  std::vector<std::string> distributed_;
+  std::unordered_map<std::string, AnyTensor> converted_;
+};
+
+}  // namespace shardmesh::inline v0::detail

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/state/detail/key_list.hpp>
+#include <shardmesh/state/detail/wire.hpp>
+#include <shardmesh/state/state_dict.hpp>
+
+namespace shardmesh::inline v0 {
+
+namespace detail {
+
+/// Tensors whose parts are held by the same ranks, by their numbers in a list.
+struct GroupBatch {
+  TensorGroup group;
+  std::vector<std::size_t> members;
+};
+
+/// Sorts tensors by the ranks of `group_of(tensor)`, groups in the order of their first tensor; tensors
+/// without a group are left out. Ranks that list the tensors of a group in the same order find the
+/// same batches for it.
+template <class GroupOf>
+[[nodiscard]] std::vector<GroupBatch> batches_of(std::vector<AnyTensor> const& tensors,
+                                                 GroupOf group_of) {
+  std::vector<GroupBatch> batches;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    TensorGroup group = group_of(tensors[i]);
+    if (group.comm == nullptr) {
+      continue;
+    }
+    auto at = std::find_if(batches.begin(), batches.end(),
+                           [&group](GroupBatch const& batch) { return batch.group == group; });
+    if (at == batches.end()) {
+      at = batches.insert(at, GroupBatch{std::move(group), {}});
+    }
+    at->members.push_back(i);
+  }
+  return batches;
+}
+
+/// Positions in a group of those of its ranks that are roots; of its first rank if none is given.
+[[nodiscard]] inline std::vector<int> roots_in(TensorGroup const& group,
+                                               std::vector<int> const& roots) {
+  std::vector<int> positions;
+  for (std::size_t i = 0; i < group.ranks.size(); ++i) {
+    bool const is_root = roots.empty()
+                             ? i == 0 && group.first_replica
+                             : std::find(roots.begin(), roots.end(), group.ranks[i]) != roots.end();
+    if (is_root) {
+      positions.push_back(static_cast<int>(i));
+    }
+  }
+  return positions;
+}
+
+/// Brings distributed tensors together in host memory of the roots.
+/// @returns the whole tensors, in order, where this rank is a root; nothing elsewhere.
+/// @collective over the ranks that hold the tensors.
+[[nodiscard]] inline std::vector<std::optional<AnyTensor>> gather_to_roots(
+    std::vector<AnyTensor> const& tensors, GatherOptions const& options, GatherReport& report) {
+  std::vector<std::optional<AnyTensor>> wholes(tensors.size());
+  for (GroupBatch const& batch :
+       batches_of(tensors, [](AnyTensor const& x) { return x.group(); })) {
+    std::vector<RootJob> jobs;
+    for (int const root : roots_in(batch.group, options.roots)) {
+      for (std::size_t const i : batch.members) {
+        RootJob job{tensors[i].layout(), root, tensors[i].dtype(), tensors[i].data(), nullptr};
+        if (root == batch.group.rank) {
+          wholes[i] = tensors[i].on_host(tensors[i].shape());
+          job.target = wholes[i]->data();
+        }
+        jobs.push_back(job);
+      }
+    }
+    if (!jobs.empty()) {
+      report.add(batch.group.exchange(batch.group.comm, RootDirection::gather, jobs,
+                                      options.ceiling_bytes));
+    }
+  }
+  return wholes;
+}
+
+/// What ranks agree on before they move whole tensors.
+struct StateAgreement {
+  std::vector<std::string> order;                     ///< keys of distributed tensors
+  std::unordered_map<std::string, std::string> tied;  ///< name of a tied one -> its first name
+};
+
+/// One order for the distributed tensors of all ranks, and the ties that any rank sees among them:
+/// keys may differ between ranks.
+/// @collective over `comm`.
+template <Communicator Comm>
+[[nodiscard]] StateAgreement agree_on_tensors(Comm const& comm, StateDict const& dict) {
+  WireWriter mine;
+  std::vector<std::string> keys;
+  for (StateEntry const& entry : dict) {
+    if (entry.is_tensor() && entry.tensor().is_distributed()) {
+      keys.push_back(entry.key);
+    }
+  }
+  mine.texts(keys);
+  std::vector<std::string> names;
+  for (auto const& [name, first] : dict.aliases()) {
+    names.push_back(name);
+    names.push_back(first);
+  }
+  mine.texts(names);
+  KeyList order;
+  KeyList firsts;
+  StateAgreement result;
+  for (auto const& bytes : comm.all_gather(mine.bytes())) {
+    WireReader reader(bytes);
+    for (std::string const& key : reader.texts()) {
+      order.add(key);
+    }
+    std::vector<std::string> const ties = reader.texts();
+    for (std::size_t i = 0; i < ties.size(); i += 2) {
+      // A name to which others are tied is not tied itself, whatever another rank's order says.
+      if (!firsts.contains(ties[i]) && result.tied.count(ties[i + 1]) == 0) {
+        firsts.add(ties[i + 1]);
+        result.tied.emplace(ties[i], ties[i + 1]);
+      }
+    }
+  }
+  result.order = order.keys();
+  return result;
+}
+
+/// A dict of whole tensors: `whole(key)` for the distributed ones, the others in host memory if
+/// `offload`.
+template <class Whole>
+[[nodiscard]] StateDict assemble(StateDict const& dict, bool offload, Whole whole) {
+  StateDict result;
+  for (StateEntry const& entry : dict) {
+    if (entry.is_tensor() && entry.tensor().is_distributed()) {
+      if (std::optional<AnyTensor> const tensor = whole(entry.key)) {
+        result.insert(entry.path, *tensor);
+      }
+    } else {
+      bool const copies = offload && entry.is_tensor();
+      result.insert(entry.path, copies ? StateValue(entry.tensor().offloaded()) : entry.value);
+    }
+  }
+  return result;
+}
+
+using WholeTensors = std::unordered_map<std::string, std::optional<AnyTensor>>;
+
+}  // namespace detail
+
+/// The whole state in host memory: on the first rank of each tensor's mesh every tensor in full, on
+/// the other ranks an empty dict. Plain tensors and values are rank 0's own.
+/// @throws InvalidArgument if a tensor is partial.
+/// @collective over the meshes of the distributed tensors, which must stand in the same order on all
+///             ranks; plain entries may differ between ranks and never enter a collective.
+[[nodiscard]] inline StateDict full_state_dict(StateDict const& dict) {
+  std::vector<AnyTensor> tensors;
+  bool first = true;
+  for (StateEntry const& entry : dict) {
+    if (entry.is_tensor() && entry.tensor().is_distributed()) {
+      tensors.push_back(entry.tensor());
+      first = first && entry.tensor().is_first();
+    }
+  }
+  GatherReport report;
+  auto const wholes = detail::gather_to_roots(tensors, {}, report);
+  auto next = wholes.begin();
+  return first ? detail::assemble(dict, true, [&next](std::string const&) { return *next++; })
+               : StateDict{};
+}
+
+/// The whole state in host memory of chosen ranks; the others allocate nothing for it and get an
+/// empty dict. Keys may differ between ranks: a root gets those that it has itself. A tensor of which
+/// no root holds a part stays out. Tied tensors are gathered once and stay tied.
+///
+/// @param options  roots (none: the first rank of `comm`), most bytes of temporary memory.
+/// @param report   if given, set to what the exchange came to on this rank.
+/// @throws InvalidArgument on every rank if a root is not in `comm` or a tensor is partial;
+///         MismatchError if ranks ask for different roots.
+/// @collective over `comm`, which holds the ranks of all distributed tensors.
+template <Communicator Comm>
+[[nodiscard]] StateDict full_state_dict(Comm const& comm,
+                                        StateDict const& dict,
+                                        GatherOptions options = {},
+                                        GatherReport* report = nullptr) {
+  std::vector<int> const world = comm.world_ranks();
+  if (options.roots.empty()) {
+    options.roots.push_back(world.front());
+  }
+  std::string roots = "roots";
+  for (int const root : options.roots) {
+    roots += " " + std::to_string(root);
+    if (std::find(world.begin(), world.end(), root) == world.end()) {
+      throw InvalidArgument("shardmesh::full_state_dict: rank " + std::to_string(root) +
+                            " is not one of the " + std::to_string(comm.size()) +
+                            " ranks of the communicator, so it cannot be a root");
+    }
+  }
+  check_agreement(comm, "shardmesh::full_state_dict", roots);
+  detail::StateAgreement const agreed = detail::agree_on_tensors(comm, dict);
+  std::vector<std::string> keys;
+  std::vector<AnyTensor> tensors;
+  for (std::string const& key : agreed.order) {
+    if (dict.contains(key) && agreed.tied.count(key) == 0 && dict.at(key).is_tensor() &&
+        dict.at(key).tensor().is_distributed()) {
+      keys.push_back(key);
+      tensors.push_back(dict.at(key).tensor());
+    }
+  }
+  GatherReport traffic;
+  auto const gathered = detail::gather_to_roots(tensors, options, traffic);
+  if (report != nullptr) {
+    *report = traffic;
+  }
+  int const mine = world[static_cast<std::size_t>(comm.rank())];
+  if (std::find(options.roots.begin(), options.roots.end(), mine) == options.roots.end()) {
+    return {};
+  }
+  detail::WholeTensors wholes;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    wholes.emplace(keys[i], gathered[i]);
+  }
+  return detail::assemble(dict, true, [&](std::string const& key) {
+    auto const tied = agreed.tied.find(key);
+    return wholes.at(tied == agreed.tied.end() ? key : tied->second);
+  });
+}
+
+/// The whole state on every rank, in the memory space that the tensors have.
+/// @collective over `comm`, which holds the ranks of all distributed tensors.
+template <Communicator Comm>
+[[nodiscard]] StateDict replicated_state_dict(Comm const& comm, StateDict const& dict) {
+  detail::StateAgreement const agreed = detail::agree_on_tensors(comm, dict);
+  detail::WholeTensors wholes;
+  for (std::string const& key : agreed.order) {
+    if (dict.contains(key) && agreed.tied.count(key) == 0 && dict.at(key).is_tensor() &&
+        dict.at(key).tensor().is_distributed() && dict.at(key).tensor().is_member()) {
+      AnyTensor const& tensor = dict.at(key).tensor();
+      PlacementList const everywhere(tensor.layout().mesh().size(), Placement{});
+      wholes.emplace(key,
+                     tensor.local_as(Layout(tensor.shape(), tensor.layout().mesh(), everywhere)));
+    }
+  }
+  return detail::assemble(dict, false, [&](std::string const& key) -> std::optional<AnyTensor> {
+    auto const tied = agreed.tied.find(key);
+    auto const found = wholes.find(tied == agreed.tied.end() ? key : tied->second);
+    return found == wholes.end() ? std::nullopt : found->second;
+  });
+}
+
+}  // namespace shardmesh::inline v0

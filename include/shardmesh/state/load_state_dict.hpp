@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/state/detail/load_check.hpp>
+#include <shardmesh/state/detail/load_move.hpp>
+#include <shardmesh/state/full_state_dict.hpp>
+#include <shardmesh/state/model_value.hpp>
+#include <shardmesh/state/options.hpp>
+
+namespace shardmesh::inline v0 {
+
+namespace detail {
+
+template <Communicator Comm>
+[[nodiscard]] LoadReport load(Comm const& comm,
+                              StateDict& into,
+                              StateDict const& from,
+                              StateOptions const& options,
+                              LoadExtras const& extras) {
+  if (options.broadcast_from_rank0 && !options.full_state_dict) {
+    throw InvalidArgument(
+        "shardmesh::load_state_dict: broadcast_from_rank0 sends whole tensors, so "
+        "it needs full_state_dict as well");
+  }
+  LoadSources const sources =
+      options.broadcast_from_rank0 ? broadcast_sources(comm, into, from) : LoadSources(from);
+  LoadCheck check(into, sources, options, extras);
+  LoadReport report = check.agree(comm);
+  LoadMove move(into, sources, check, options);
+  throw_together<InvalidArgument>(comm, move.prepare());
+  report.traffic = move.run();
+  return report;
+}
+
+}  // namespace detail
+
+/// Loads the tensors and plain values of one state dict from another. `into` keeps its tensors, whose
+/// elements are overwritten; its plain values are replaced.
+///
+/// Nothing is written before everything has been checked on all ranks; then they all throw, or all
+/// load. Distributed values come from whole tensors (`full_state_dict`), or from distributed ones: of
+/// the same layout and mesh, or with the same local parts (copied), or of another layout over the same
+/// mesh (redistributed). Keys may differ between ranks where values are plain.
+///
+/// @param from  with `broadcast_from_rank0` only rank 0's is read; others may pass an empty one. Tensors
+///              that are not distributed in rank 0's `into` then travel with the description of the dict.
+/// @returns the same lists on every rank.
+/// @throws KeyError (missing or unexpected keys, as `options` say), InvalidArgument (shape, dtype, kind,
+///         mesh; `broadcast_from_rank0` without `full_state_dict`), the same on every rank, naming the
+///         first rank with the problem.
+/// @collective over `comm`, which holds the ranks of all distributed tensors.
+template <Communicator Comm>
+LoadReport load_state_dict(Comm const& comm,
+                           StateDict& into,
+                           StateDict const& from,
+                           StateOptions const& options = {}) {
+  return detail::load(comm, into, from, options, {});
+}
+
+/// The same for a model: tensors are written in place, plain members replaced. `renames` give the
+/// keys of its members in `from`; with `ignore_frozen_params` frozen ones are left alone.
+template <Communicator Comm, class Model>
+  requires(!std::is_same_v<std::remove_cv_t<Model>, StateDict>)
+LoadReport load_state_dict(Comm const& comm,
+                           Model& model,
+                           StateDict const& from,
+                           StateOptions const& options = {}) {
+  detail::LoadExtras extras;
+  StateDict into;
+  for_each_leaf(model, [&](std::string const& name, auto& leaf, Role role) {
+    std::string key = renamed(name, options);
+    if (role == Role::frozen && options.ignore_frozen_params) {
+      extras.ignored.push_back(std::move(key));
+    } else if (role != Role::transient) {
+      detail::note_unfit(key, leaf, extras);
+      into.insert(std::move(key), detail::state_value(leaf));
+    }
+  });
+  LoadReport report = detail::load(comm, into, from, options, extras);
+  for_each_leaf(model, [&](std::string const& name, auto& leaf, Role) {
+    if constexpr (!AnyTensorType<decltype(leaf)>) {
+      std::string const key = renamed(name, options);
+      if (into.contains(key)) {
+        leaf = *detail::model_value<std::remove_cvref_t<decltype(leaf)>>(into.at(key).plain());
+      }
+    }
+  });
+  return report;
+}
+
+/// The state of a model as `options` say.
+/// @throws InvalidArgument if `full_state_dict` is asked for: that needs a communicator.
+template <class Model>
+[[nodiscard]] StateDict state_dict(Model& model, StateOptions const& options) {
+  if (options.full_state_dict) {
+    throw InvalidArgument(
+        "shardmesh::state_dict: a full state is gathered from all ranks; pass the "
+        "communicator first: state_dict(world, model, options)");
+  }
+  StateDict dict;
+  for_each_leaf(model, [&](std::string const& name, auto& leaf, Role role) {
+    bool const left_out = role == Role::frozen && options.ignore_frozen_params;
+    if (role != Role::transient && !left_out) {
+      dict.insert(renamed(name, options), detail::state_value(leaf));
+    }
+  });
+  return options.cpu_offload ? offloaded(dict) : dict;
+}
+
+/// The same, full states too.
+/// @param report if given, set to what gathering to the roots came to on this rank.
+/// @throws as `full_state_dict`; KeyError if two leaves get one name.
+/// @collective over `comm`, which holds the ranks of all distributed tensors, if
+///             `options.full_state_dict` is set.
+template <Communicator Comm, class Model>
+[[nodiscard]] StateDict state_dict(Comm const& comm,
+                                   Model& model,
+                                   StateOptions const& options,
+                                   GatherReport* report = nullptr) {
+  StateOptions local = options;
+  local.full_state_dict = false;
+  local.cpu_offload = options.cpu_offload && !options.full_state_dict;
+  StateDict const dict = state_dict(model, local);
+  if (!options.full_state_dict) {
+    return dict;
+  }
+  return options.cpu_offload ? full_state_dict(comm, dict, options.gather, report)
+                             : replicated_state_dict(comm, dict);
+}
+
+}  // namespace shardmesh::inline v0
