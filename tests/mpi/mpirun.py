@@ -20,6 +20,10 @@ def starter(kind: str) -> list[str]:
     skip(f"no {STARTERS[kind][0]} here")
 
 
+def is_there(kind: str) -> bool:
+    return any(shutil.which(name) for name in STARTERS[kind])
+
+
 def environment(kind: str) -> dict[str, str]:
     if kind == "openmpi":
         return os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
