@@ -21,6 +21,9 @@
 #ifdef EXAMPLE_WITH_NCCL
 #include <shardmesh/nccl.hpp>
 #endif
+#ifdef EXAMPLE_WITH_MPI
+#include <shardmesh/mpi.hpp>
+#endif
 
 #include "support/resume.hpp"
 
@@ -57,6 +60,10 @@ int run_on(Engine const& engine, resume::Options const& options) {
   throw sm::InvalidArgument("hsdp_resume: " + what);
 }
 
+[[noreturn]] void refuse_missing(std::string const& what) {
+  refuse("built without " + what + "; `meson setup` says at its end what was found");
+}
+
 int run_on_host(Command const& command) {
   if (command.engine == "threads") {
     return run_on<sm::HostMemory>(sm::threads{command.ranks}, command.job);
@@ -64,10 +71,20 @@ int run_on_host(Command const& command) {
   if (command.engine == "environment") {
     return run_on<sm::HostMemory>(sm::environment{}, command.job);
   }
+  if (command.engine == "mpi") {
+#ifdef EXAMPLE_WITH_MPI
+    return run_on<sm::HostMemory>(sm::mpi{}, command.job);
+#else
+    refuse_missing("MPI");
+#endif
+  }
   refuse("--engine nccl moves device memory; add --device cuda");
 }
 
 int run_on_devices(Command const& command) {
+  if (command.engine == "mpi") {
+    refuse("--engine mpi moves host memory; leave --device out");
+  }
 #ifdef EXAMPLE_WITH_CUDA
   if (command.engine == "threads") {
     return run_on<sm::CudaMemory>(sm::threads_on_devices{command.ranks}, command.job);
@@ -79,17 +96,18 @@ int run_on_devices(Command const& command) {
   }
   return run_on<sm::CudaMemory>(sm::nccl_environment{}, command.job);
 #endif
-  refuse("built without " + std::string(command.engine == "threads" ? "CUDA" : "NCCL") +
-         "; `meson setup` says at its end what was found");
+  refuse_missing(command.engine == "threads" ? "CUDA" : "NCCL");
 }
 
 void add_options(CLI::App& app, Command& command) {
-  app.add_option("--engine", command.engine,
-                 "threads: ranks are threads; nccl: threads with a GPU each; environment: this "
-                 "process is one rank, started by torchrun, mpirun or srun")
-      ->check(CLI::IsMember({"threads", "nccl", "environment"}))
+  app.add_option(
+         "--engine", command.engine,
+         "threads: ranks are threads; nccl: threads with a GPU each; environment: this "
+         "process is one rank, started by torchrun, mpirun or srun; mpi: the same, and data "
+         "travel by MPI")
+      ->check(CLI::IsMember({"threads", "nccl", "environment", "mpi"}))
       ->capture_default_str();
-  app.add_option("--ranks", command.ranks, "number of ranks (not with environment)")
+  app.add_option("--ranks", command.ranks, "number of ranks (not with environment and mpi)")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app.add_option("--device", command.device, "where the tensors lie")

@@ -10,7 +10,7 @@ mode=${1:-run}
 packages=(g++ ninja-build meson pkg-config python3 zlib1g-dev nlohmann-json3-dev libcli11-dev)
 optional=()
 if [[ $mode == test ]]; then
-  packages+=(doctest-dev cmake git python3-venv)
+  packages+=(doctest-dev cmake git python3-venv openmpi-bin libopenmpi-dev)
   optional+=(clang-19 clang-format-19 clang-tidy-19)
 fi
 

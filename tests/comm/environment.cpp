@@ -25,7 +25,9 @@ using Map = std::map<std::string, std::string>;
 class Variables {
  public:
   explicit Variables(Map const& wanted) {
-    for (char const* name : {"MASTER_ADDR", "MASTER_PORT"}) {
+    for (char const* name :
+         {"MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE", "SLURM_NODEID",
+          "SLURM_STEP_NODELIST", "SLURM_JOB_ID", "SLURM_STEP_ID"}) {
       keep(name);
     }
     for (auto const& names : sm::detail::launchers) {
@@ -80,6 +82,19 @@ std::string place(Map const& variables) {
 
 TEST_SUITE_BEGIN("comm.environment");
 
+/// What srun sets for task 7 of 16, on the third of four nodes.
+Map slurm_task() {
+  return {{"SLURM_PROCID", "7"},
+          {"SLURM_NTASKS", "40"},  // of the allocation
+          {"SLURM_STEP_NUM_TASKS", "16"},
+          {"SLURM_LOCALID", "3"},
+          {"SLURM_NODEID", "2"},
+          {"SLURM_STEP_TASKS_PER_NODE", "3(x2),4,6"},
+          {"SLURM_STEP_NODELIST", "rack[3-5,9]-node[01-16],login"},
+          {"SLURM_JOB_ID", "1001234"},
+          {"SLURM_STEP_ID", "3"}};
+}
+
 TEST_CASE("environment: what each launcher sets is read") {
   Map const torchrun{{"RANK", "5"},
                      {"WORLD_SIZE", "8"},
@@ -89,21 +104,17 @@ TEST_CASE("environment: what each launcher sets is read") {
                      {"MASTER_PORT", "1234"}};
   Map const open_mpi{{"OMPI_COMM_WORLD_RANK", "3"},
                      {"OMPI_COMM_WORLD_SIZE", "4"},
-                     {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
-                     {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
+                     {"OMPI_COMM_WORLD_LOCAL_RANK", "3"},
+                     {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}};
   Map const mpich{
-      {"PMI_RANK", "2"}, {"PMI_SIZE", "6"}, {"MPI_LOCALRANKID", "0"}, {"MPI_LOCALNRANKS", "3"}};
-  Map const slurm{{"SLURM_PROCID", "7"},
-                  {"SLURM_NTASKS", "16"},
-                  {"SLURM_LOCALID", "3"},
-                  {"SLURM_NTASKS_PER_NODE", "4"}};
+      {"PMI_RANK", "2"}, {"PMI_SIZE", "6"}, {"MPI_LOCALRANKID", "2"}, {"MPI_LOCALNRANKS", "6"}};
   CHECK(place({}) == "none 0/1 0/1 127.0.0.1:29500");
   CHECK(place(torchrun) == "torchrun 5/8 1/4 node7:1234");
-  CHECK(place(open_mpi) == "Open MPI 3/4 1/2 127.0.0.1:29500");
-  CHECK(place(mpich) == "MPICH 2/6 0/3 127.0.0.1:29500");
-  CHECK(place(slurm) == "Slurm 7/16 3/4 127.0.0.1:29500");
+  CHECK(place(open_mpi) == "Open MPI 3/4 3/4 127.0.0.1:29500");
+  CHECK(place(mpich) == "MPICH 2/6 2/6 127.0.0.1:29500");
+  CHECK(place(slurm_task()) == "Slurm 7/16 3/4 rack3-node01:22343");
   // The launcher that was called last, inside the allocation of the other, wins.
-  Map both = slurm;
+  Map both = slurm_task();
   both.insert(torchrun.begin(), torchrun.end());
   CHECK(place(both) == "torchrun 5/8 1/4 node7:1234");
 }
@@ -113,11 +124,82 @@ TEST_CASE("environment: without local numbers all ranks are on one host") {
   CHECK(place({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}) == "MPICH 0/1 0/1 127.0.0.1:29500");
 }
 
-TEST_CASE("environment: Slurm's tasks per node are what was asked for, not what runs") {
-  CHECK(place({{"SLURM_PROCID", "7"},
-               {"SLURM_NTASKS", "8"},
-               {"SLURM_LOCALID", "7"},
-               {"SLURM_NTASKS_PER_NODE", "2"}}) == "Slurm 7/8 7/2 127.0.0.1:29500");
+TEST_CASE("environment: torchrun listens on its port itself, ours is the next one") {
+  Map set{{"RANK", "0"},         {"WORLD_SIZE", "2"},     {"LOCAL_RANK", "0"},
+          {"MASTER_ADDR", "::"}, {"MASTER_PORT", "4000"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}};
+  CHECK(place(set) == "torchrun 0/2 0/2 :::4001");
+  set["MASTER_PORT"] = "65535";
+  CHECK(contains(error_with(set), "MASTER_PORT=65535 is no port"));
+  set["TORCHELASTIC_USE_AGENT_STORE"] = "False";
+  CHECK(place(set) == "torchrun 0/2 0/2 :::65535");
+}
+
+TEST_CASE("environment: a shell in an allocation of Slurm is no task of it") {
+  CHECK(place({{"SLURM_NTASKS", "16"}, {"SLURM_JOB_ID", "7"}}) == "none 0/1 0/1 127.0.0.1:29500");
+  // Tasks of versions that do not number the step's.
+  CHECK(place({{"SLURM_PROCID", "7"}, {"SLURM_NTASKS", "8"}, {"SLURM_LOCALID", "7"}}) ==
+        "Slurm 7/8 7/8 127.0.0.1:29500");
+}
+
+TEST_CASE("environment: MASTER_ADDR and MASTER_PORT stand above what Slurm says") {
+  Map set = slurm_task();
+  set["MASTER_ADDR"] = "10.0.0.7";
+  set["MASTER_PORT"] = "777";
+  CHECK(place(set) == "Slurm 7/16 3/4 10.0.0.7:777");
+  set["SLURM_STEP_TASKS_PER_NODE"] = "16";
+  set["SLURM_NODEID"] = "0";
+  set.erase("MASTER_ADDR");
+  CHECK(place(set) == "Slurm 7/16 3/16 127.0.0.1:777");
+}
+
+TEST_CASE("environment: srun with an MPI plugin sets both; the hosts are still Slurm's") {
+  Map set = slurm_task();
+  set["PMI_RANK"] = "7";
+  set["PMI_SIZE"] = "16";
+  set["MPI_LOCALRANKID"] = "3";
+  set["MPI_LOCALNRANKS"] = "4";
+  CHECK(place(set) == "MPICH 7/16 3/4 rack3-node01:22343");
+  // mpiexec inside a step is another job, and knows no hosts.
+  set["PMI_RANK"] = "3";
+  CHECK(contains(error_with(set), "ranks are on several hosts"));
+}
+
+TEST_CASE("environment: ranks on several hosts need an address, the error says how to give it") {
+  CHECK(error_with({{"OMPI_COMM_WORLD_RANK", "3"},
+                    {"OMPI_COMM_WORLD_SIZE", "4"},
+                    {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+                    {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}}) ==
+        "shardmesh: ranks are on several hosts (OMPI_COMM_WORLD_SIZE=4, "
+        "OMPI_COMM_WORLD_LOCAL_SIZE=2), but MASTER_ADDR is not set; set it to an address of rank "
+        "0's host on all ranks, with mpirun -x MASTER_ADDR=host (Open MPI) or -genv MASTER_ADDR "
+        "host (MPICH)");
+  CHECK(contains(error_with({{"PMI_RANK", "0"},
+                             {"PMI_SIZE", "6"},
+                             {"MPI_LOCALRANKID", "0"},
+                             {"MPI_LOCALNRANKS", "3"},
+                             {"MASTER_ADDR", ""}}),
+                 "(PMI_SIZE=6, MPI_LOCALNRANKS=3), but MASTER_ADDR=;"));
+}
+
+TEST_CASE("environment: lists of hosts and tasks as Slurm writes them") {
+  using sm::detail::first_slurm_host;
+  using sm::detail::slurm_tasks_on_node;
+  CHECK(first_slurm_host("node7") == "node7");
+  CHECK(first_slurm_host("a,b,c") == "a");
+  CHECK(first_slurm_host("node[003-005,010],gpu7") == "node003");
+  CHECK(first_slurm_host("node[7,9-11]x,gpu7") == "node7x");
+  CHECK(first_slurm_host("rack[3-5]-node[01,02]") == "rack3-node01");
+  CHECK(first_slurm_host("node[12") == "node12");
+  CHECK(first_slurm_host("").empty());
+  std::vector<int> tasks;
+  for (int node = 0; node < 6; ++node) {
+    tasks.push_back(slurm_tasks_on_node("4(x2),3,12(x3)", node).value_or(-1));
+  }
+  CHECK(tasks == std::vector<int>{4, 4, 3, 12, 12, 12});
+  CHECK(!slurm_tasks_on_node("4(x2),3", 3));
+  for (char const* bad : {"", "x", "4(x", "4(x0)", "4;3", "(x2)", "99999999999"}) {
+    CHECK(!slurm_tasks_on_node(bad, 1));
+  }
 }
 
 TEST_CASE("environment: half a set of variables is an error that shows both halves") {
@@ -130,6 +212,8 @@ TEST_CASE("environment: half a set of variables is an error that shows both halv
                  "not set"));
   CHECK(contains(error_with({{"PMI_SIZE", "2"}}), "PMI_RANK is not set, PMI_SIZE=2"));
   CHECK(contains(error_with({{"SLURM_PROCID", "2"}}), "SLURM_PROCID=2, SLURM_NTASKS is not set"));
+  CHECK(contains(error_with({{"SLURM_STEP_NUM_TASKS", "2"}}),
+                 "SLURM_PROCID is not set, SLURM_STEP_NUM_TASKS=2"));
 }
 
 TEST_CASE("environment: numbers that contradict each other are an error") {
@@ -149,6 +233,11 @@ TEST_CASE("environment: a variable that is no number is an error that shows it")
   }
   CHECK(contains(error_with({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4(x2)"}}),
                  "SLURM_NTASKS is \"4(x2)\""));
+  CHECK(error_with({{"SLURM_PROCID", "0"},
+                    {"SLURM_STEP_NUM_TASKS", "4"},
+                    {"SLURM_STEP_TASKS_PER_NODE", "four"}}) ==
+        "shardmesh: the variables of Slurm are inconsistent: SLURM_STEP_TASKS_PER_NODE=four, "
+        "SLURM_NODEID is not set; the first must list the tasks of each node, as in 4(x2),3");
   CHECK(contains(error_with({{"RANK", "0"}, {"WORLD_SIZE", "4"}, {"LOCAL_RANK", "a"}}),
                  "LOCAL_RANK is \"a\""));
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include <shardmesh/comm/detail/slurm.hpp>
 #include <shardmesh/comm/sockets.hpp>
 
 namespace shardmesh::inline v0 {
@@ -32,15 +33,19 @@ struct LauncherVariables {
   char const* size;
   char const* local_rank;
   char const* local_size;
-  bool local_size_is_exact;  ///< Slurm tells what was asked for, not what runs
+  char const* sign;  ///< which variable shows that it was this launcher; null: rank or size
 };
 
+/// Who was called last, inside the allocation or the agent of another, stands first. The shells of an
+/// allocation of Slurm know its size, but are no tasks of it.
 inline constexpr LauncherVariables launchers[] = {
-    {"torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", true},
+    {"torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", nullptr},
     {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
-     "OMPI_COMM_WORLD_LOCAL_SIZE", true},
-    {"MPICH", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", true},
-    {"Slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE", false},
+     "OMPI_COMM_WORLD_LOCAL_SIZE", nullptr},
+    {"MPICH", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", nullptr},
+    {"Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE",
+     "SLURM_STEP_NUM_TASKS"},
+    {"Slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_PROCID"},
 };
 
 /// An integer variable: nothing if it is not set.
@@ -65,48 +70,110 @@ inline constexpr LauncherVariables launchers[] = {
   return std::string(name) + (text == nullptr ? " is not set" : std::string("=") + text);
 }
 
+/// How many ranks there are on this host; nothing if the launcher does not say.
+[[nodiscard]] inline std::optional<int> local_size_of(LauncherVariables const& names) {
+  char const* const list = std::getenv(names.local_size);
+  if (list == nullptr || names.local_size != std::string("SLURM_STEP_TASKS_PER_NODE")) {
+    return number_in_environment(names.local_size);
+  }
+  int const node = number_in_environment("SLURM_NODEID").value_or(0);
+  auto const tasks = slurm_tasks_on_node(list, node);
+  if (!tasks) {
+    throw InvalidArgument("shardmesh: the variables of Slurm are inconsistent: " +
+                          show_variable(names.local_size) + ", " + show_variable("SLURM_NODEID") +
+                          "; the first must list the tasks of each node, as in 4(x2),3");
+  }
+  return tasks;
+}
+
+/// Was this process started by srun itself, whatever the library of its ranks?
+[[nodiscard]] inline bool is_slurm_task(Environment const& found) {
+  return number_in_environment("SLURM_PROCID") == found.rank &&
+         number_in_environment("SLURM_STEP_NUM_TASKS") == found.size;
+}
+
+/// Where rank 0 listens: what MASTER_ADDR says; this host if no rank is elsewhere; the first host of
+/// a step of Slurm.
+/// @throws InvalidArgument if there are several hosts and nobody says which is the first.
+[[nodiscard]] inline std::string address_of_rank_0(Environment const& found,
+                                                   LauncherVariables const* names) {
+  char const* const address = std::getenv("MASTER_ADDR");
+  char const* const hosts = std::getenv("SLURM_STEP_NODELIST");
+  if (address != nullptr && *address != '\0') {
+    return address;
+  }
+  if (found.local_size == found.size) {
+    return "127.0.0.1";
+  }
+  if (hosts != nullptr && is_slurm_task(found)) {
+    return first_slurm_host(hosts);
+  }
+  throw InvalidArgument("shardmesh: ranks are on several hosts (" + show_variable(names->size) +
+                        ", " + show_variable(names->local_size) + "), but " +
+                        show_variable("MASTER_ADDR") +
+                        "; set it to an address of rank 0's host on all ranks, with mpirun -x "
+                        "MASTER_ADDR=host (Open MPI) or -genv MASTER_ADDR host (MPICH)");
+}
+
+/// The port of rank 0: what MASTER_PORT says, or one of the job's own.
+[[nodiscard]] inline int port_of_rank_0(Environment const& found) {
+  auto const given = number_in_environment("MASTER_PORT");
+  if (!given) {
+    auto const job = number_in_environment("SLURM_JOB_ID");
+    auto const step = number_in_environment("SLURM_STEP_ID");
+    return job && step && is_slurm_task(found) ? 15'000 + (*job % 1'500) * 10 + *step % 10
+                                               : found.port;
+  }
+  char const* const agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
+  bool const taken = agent != nullptr && std::string(agent) == "True";  // torchrun listens itself
+  if (*given < 1 || *given + (taken ? 1 : 0) > 65535) {
+    throw InvalidArgument("shardmesh: the variable " + show_variable("MASTER_PORT") +
+                          " is no port; give a free one from 1 to 65535");
+  }
+  return *given + (taken ? 1 : 0);
+}
+
 }  // namespace detail
 
 /// Reads what torchrun, Open MPI, MPICH or Slurm (in this order) have told this process; without any
 /// it is a job of one.
+///
+/// The address of rank 0 is MASTER_ADDR; without it, this host or the first one of a step of Slurm.
+/// The port is MASTER_PORT (the next one under torchrun, which listens on that itself); without it,
+/// one that follows from the numbers of job and step of Slurm, or 29500.
 /// @throws InvalidArgument, listing what was found and what is missing, if a set of variables is
 ///         incomplete or makes no sense.
 [[nodiscard]] inline Environment read_environment() {
   Environment found;
   found.launcher = "none";
+  detail::LauncherVariables const* used = nullptr;
   for (detail::LauncherVariables const& names : detail::launchers) {
     auto const rank = detail::number_in_environment(names.rank);
     auto const size = detail::number_in_environment(names.size);
-    if (!rank && !size) {
+    if (names.sign != nullptr ? std::getenv(names.sign) == nullptr : !rank && !size) {
       continue;
     }
-    if (!rank || !size || *rank >= *size) {
-      throw InvalidArgument(std::string("shardmesh: the variables of ") + names.launcher +
-                            " are inconsistent: " + detail::show_variable(names.rank) + ", " +
-                            detail::show_variable(names.size) +
-                            "; both must be set, and the rank be below the size");
-    }
+    auto const require = [&](bool good, char const* one, char const* other, char const* wanted) {
+      if (!good) {
+        throw InvalidArgument(std::string("shardmesh: the variables of ") + names.launcher +
+                              " are inconsistent: " + detail::show_variable(one) + ", " +
+                              detail::show_variable(other) + "; " + wanted);
+      }
+    };
+    require(rank && size && *rank < *size, names.rank, names.size,
+            "both must be set, and the rank be below the size");
     found.launcher = names.launcher;
     found.rank = *rank;
     found.size = *size;
     found.local_rank = detail::number_in_environment(names.local_rank).value_or(*rank);
-    found.local_size = detail::number_in_environment(names.local_size).value_or(*size);
-    if (names.local_size_is_exact && found.local_rank >= found.local_size) {
-      throw InvalidArgument(std::string("shardmesh: the variables of ") + names.launcher +
-                            " are inconsistent: " + detail::show_variable(names.local_rank) + ", " +
-                            detail::show_variable(names.local_size) +
-                            "; the local rank must be below the local size");
-    }
+    found.local_size = detail::local_size_of(names).value_or(*size);
+    require(found.local_rank < found.local_size, names.local_rank, names.local_size,
+            "the local rank must be below the local size");
+    used = &names;
     break;
   }
-  if (char const* address = std::getenv("MASTER_ADDR")) {
-    found.address = address;
-  }
-  found.port = detail::number_in_environment("MASTER_PORT").value_or(found.port);
-  if (found.port < 1 || found.port > 65535) {
-    throw InvalidArgument("shardmesh: the variable " + detail::show_variable("MASTER_PORT") +
-                          " is no port; give a free one from 1 to 65535");
-  }
+  found.address = detail::address_of_rank_0(found, used);
+  found.port = detail::port_of_rank_0(found);
   return found;
 }
 

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <chrono>
+#include <cstdlib>
+#include <exception>
+#include <string>
+
+#include <mpi.h>
+
+#include <shardmesh/comm/mpi/communicator.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// One rank a process, started by mpirun or srun; tensors in host memory, data by MPI.
+struct mpi {
+  /// How long a rank waits for the others before it gives up.
+  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+};
+
+namespace detail {
+
+/// MPI, initialised unless the host program has done so.
+class MpiRuntime {
+ public:
+  MpiRuntime() {
+    int over = 0;
+    MPI_Finalized(&over);
+    if (over != 0) {
+      throw InvalidArgument("shardmesh::launch: MPI has been finalized, and starts only once in a "
+                            "process; call MPI_Init_thread before the first of several launches");
+    }
+    int started = 0;
+    MPI_Initialized(&started);
+    if (started == 0) {
+      int level = 0;
+      mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level),
+                "MPI_Init_thread");
+      ours_ = true;
+    }
+  }
+
+  /// Not done by the destructor: MPI_Finalize waits for all ranks, so it hangs after a failure.
+  void finalize() const {
+    if (ours_) {
+      mpi_check(MPI_Finalize(), "MPI_Finalize");
+    }
+  }
+
+ private:
+  bool ours_ = false;
+};
+
+/// A program linked to one MPI and started by another's mpirun is as many jobs of one rank.
+inline void check_launcher(int size) {
+  for (char const* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    char const* const text = std::getenv(name);
+    if (size == 1 && text != nullptr && std::atoi(text) > 1) {
+      throw InvalidArgument(
+          std::string("shardmesh::launch: MPI says that this process is alone, but "
+                      "its launcher started more (") +
+          name + "=" + text +
+          "); use the mpirun of the MPI that the program is linked to, or srun "
+          "--mpi=pmix or --mpi=pmi2");
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Runs `body(communicator)` as the rank that mpirun made this process. Initialises MPI if nobody
+/// has, and finalizes it if it did, but not after a failure: the process must end by itself then, with
+/// a status that is not 0, and must not call MPI_Finalize.
+/// @throws what the body throws, after telling the other ranks.
+template <class Body>
+void launch(mpi const& options, Body&& body) {
+  detail::MpiRuntime const runtime;
+  {
+    auto world = MpiCommunicator::from_native_handle(MPI_COMM_WORLD, options.timeout);
+    detail::check_launcher(world.size());
+    try {
+      body(world);
+      world.barrier();
+    } catch (std::exception const& error) {
+      world.report_failure(error.what());
+      throw;
+    } catch (...) {
+      world.report_failure("an exception that is no std::exception");
+      throw;
+    }
+  }
+  runtime.finalize();
+}
+
+}  // namespace shardmesh::inline v0

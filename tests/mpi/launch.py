@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# SPDX-FileCopyrightText: the shardmesh authors
+"""launch.py KIND PROGRAM: starts program.cpp under the real mpirun of KIND (see mpirun.py): jobs that end well, and
+jobs with a rank that throws, hangs, is killed, or finds no other ranks. Each must end in time, with words."""
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import mpirun
+
+KIND, PROGRAM = sys.argv[1:]
+TIMEOUT_MS = 2000
+OTHER = {"openmpi": "mpich", "mpich": "openmpi"}[KIND]
+NAMES = {"openmpi": "Open MPI", "mpich": "MPICH"}
+
+
+def run(kind: str, ranks: int, deed: str, **variables: str) -> tuple[int, str, float]:
+    command = [*mpirun.starter(kind), "-n", str(ranks), PROGRAM, deed, str(TIMEOUT_MS)]
+    start = time.monotonic()
+    done = subprocess.run(command, env=mpirun.environment(kind) | variables, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=60)
+    return done.returncode, done.stdout, time.monotonic() - start
+
+
+def expect(what: str, good: bool, seen: object) -> None:
+    print(f"{'ok' if good else 'FAILED'}: {what}")
+    if not good:
+        sys.exit(f"{seen}")
+
+
+for ranks in (1, 2, 3, 4):
+    status, text, _ = run(KIND, ranks, "good")
+    lines = [f"rank {rank} of {ranks}: sum {ranks * (ranks + 1) // 2}" for rank in range(ranks)]
+    expect(f"{ranks} ranks end well, handles that outlive MPI included", status == 0 and sorted(text.split("\n"))[1:] == lines, text)
+
+status, text, _ = run(KIND, 2, "again")
+expect("MPI does not start twice", status != 0 and "MPI has been finalized, and starts only once" in text, text)
+
+status, text, seconds = run(KIND, 4, "throw")
+expect("a rank that throws ends the job at once, with its words", status != 0 and seconds < 10 and "the disk is full" in text, (text, seconds))
+
+status, text, seconds = run(KIND, 4, "hang")
+named = "rank 3 did not arrive within 2000 ms"
+expect("a rank that hangs ends the job in time, and is named", status != 0 and seconds < 2 + 8 and named in text, (text, seconds))
+
+status, text, seconds = run(KIND, 4, "kill")
+expect("a rank that is killed ends the job: the launcher's doing", status != 0 and seconds < 10 and " of 4: sum" not in text, (text, seconds))
+
+with socket.create_server(("127.0.0.1", 0)) as door:
+    port = str(door.getsockname()[1])
+status, text, _ = run(KIND, 3, "environment", MASTER_PORT=port)
+lines = [f"{NAMES[KIND]}: {rank}/3, local {rank}/3" for rank in range(3)] + [f"rank {rank} of 3: sum 6" for rank in range(3)]
+expect("environment{} finds its place under this mpirun", status == 0 and sorted(text.split("\n"))[1:] == sorted(lines), text)
+
+if any(shutil.which(name) for name in mpirun.STARTERS[OTHER][:1]):
+    status, text, _ = run(OTHER, 2, "good")
+    expect("the mpirun of another MPI is noticed", status != 0 and "MPI says that this process is alone, but" in text, text)

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// What launch.py starts under mpirun: `program DEED TIMEOUT_MS`. The last rank does the deed when the
+// ranks have met; the others say what they hear of it.
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include <unistd.h>
+
+#include <shardmesh/comm/environment.hpp>
+#include <shardmesh/mpi.hpp>
+
+namespace sm = shardmesh;
+
+namespace {
+
+int rank_for_messages = -1;
+
+void do_deed(std::string const& deed) {
+  if (deed == "throw") {
+    throw std::runtime_error("the disk is full");
+  }
+  if (deed == "kill") {
+    std::raise(SIGKILL);
+  }
+  while (deed == "hang") {
+    ::pause();
+  }
+}
+
+/// Two gathers with the deed in between.
+template <class Comm>
+void meet(Comm const& world, std::string const& deed) {
+  rank_for_messages = world.rank();
+  auto const all = sm::all_gather_value(world, world.rank() + 1);
+  if (world.rank() == world.size() - 1) {
+    do_deed(deed);
+  }
+  world.barrier();
+  int sum = 0;
+  for (int one : all) {
+    sum += one;
+  }
+  std::printf("rank %d of %d: sum %d\n", world.rank(), world.size(), sum);
+  std::fflush(stdout);
+}
+
+void run(std::string const& deed, std::chrono::milliseconds timeout) {
+  if (deed == "environment") {
+    sm::Environment const place = sm::read_environment();
+    std::printf("%s: %d/%d, local %d/%d\n", place.launcher.c_str(), place.rank, place.size,
+                place.local_rank, place.local_size);
+    sm::launch(sm::environment{timeout}, [&](auto& world) { meet(world, deed); });
+    return;
+  }
+  sm::MpiCommunicator left_over;  // outlives MPI
+  sm::launch(sm::mpi{timeout}, [&](auto& world) {
+    meet(world, deed);
+    left_over = world.split(0, 0);
+  });
+  if (deed == "again") {
+    sm::launch(sm::mpi{timeout}, [](auto&) {});
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) {
+    std::fprintf(stderr, "program good|again|throw|kill|hang|environment TIMEOUT_MS\n");
+    return 2;
+  }
+  try {
+    run(argv[1], std::chrono::milliseconds(std::atoi(argv[2])));
+  } catch (std::exception const& error) {
+    std::fprintf(stderr, "rank %d ends: %s\n", rank_for_messages, error.what());
+    return 1;
+  }
+  return 0;
+}
