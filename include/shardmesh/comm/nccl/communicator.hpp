@@ -250,8 +250,8 @@ class NcclCommunicator {
 
     std::shared_ptr<Watchdog> watchdog;
     std::shared_ptr<nccl::Family> family;
-    std::optional<nccl::Handle> owner;      // none if somebody else owns it
-    std::optional<nccl::SideStream> side;   // only then, it may not block
+    std::optional<nccl::Handle> owner;     // none if somebody else owns it
+    std::optional<nccl::SideStream> side;  // only then, it may not block
     ncclComm_t native;
     nccl::OperationLog log;
     int splits = 0;
@@ -259,8 +259,7 @@ class NcclCommunicator {
 
   void look_after(std::shared_ptr<nccl::Family> family) {
     family_ = std::move(family);
-    watchdog_ =
-        std::make_shared<Watchdog>(control_.split(0, control_.rank()), family_, timeout_);
+    watchdog_ = std::make_shared<Watchdog>(control_.split(0, control_.rank()), family_, timeout_);
   }
 
   void adopt(std::shared_ptr<nccl::Family> const& family, ncclComm_t comm, std::string group) {

@@ -162,8 +162,8 @@ class Watchdog {
     };
     if (std::size_t const rank = find(Beat::failed); rank < beats.size()) {
       int const who = channel_.world_ranks()[rank];
-      throw RankFailed(
-          who, "shardmesh: rank " + std::to_string(who) + " failed: " + beats[rank].text);
+      throw RankFailed(who,
+                       "shardmesh: rank " + std::to_string(who) + " failed: " + beats[rank].text);
     }
     if (question_) {
       throw TimeoutError(explain_stuck(*question_, beats));
@@ -178,9 +178,8 @@ class Watchdog {
 
   /// Time between rounds; none where something is to be said.
   void pause() {
-    auto const interval =
-        std::min<std::chrono::milliseconds>(std::chrono::milliseconds(200 + channel_.size()),
-                                            timeout_ / 8);
+    auto const interval = std::min<std::chrono::milliseconds>(
+        std::chrono::milliseconds(200 + channel_.size()), timeout_ / 8);
     std::unique_lock lock(mutex_);
     wake_.wait_for(lock, interval,
                    [this] { return question_ || leaving_ || !own_failure_.empty(); });
@@ -197,9 +196,10 @@ class Watchdog {
       return {Beat::failed, 0, "", own_failure_};
     }
     if (question_) {
-      auto const one = std::find_if(
-          watched_.begin(), watched_.end(),
-          [this](Watched const& watched) { return watched.log->group() == question_->group; });
+      auto const one =
+          std::find_if(watched_.begin(), watched_.end(), [this](Watched const& watched) {
+            return watched.log->group() == question_->group;
+          });
       return {Beat::answer, one == watched_.end() ? Beat::no_member : one->log->entered(), "", ""};
     }
     bool idle = true;

@@ -14,7 +14,9 @@ namespace shardmesh::inline v0::cuda {
 /// Makes CUDA load kernels when it starts instead of when they are first called: loading one takes
 /// the lock of the device's context and may wait for a kernel that runs, which may itself wait for
 /// this rank. What the user has set stands. Has no effect after the first call of CUDA.
-inline void prepare_process() { ::setenv("CUDA_MODULE_LOADING", "EAGER", 0); }
+inline void prepare_process() {
+  ::setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+}
 
 /// Lets the pool of a device keep what is freed, so that a steady state allocates nothing.
 /// @throws DeviceError
