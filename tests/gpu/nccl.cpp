@@ -4,9 +4,12 @@
 // before the first CUDA call, so this program has no test framework around it: it prints a table and
 // exits with 0, 1 or 77.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <exception>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <shardmesh/comm/nccl/launch.hpp>
@@ -14,6 +17,8 @@
 
 #include "../support/behaviours.hpp"
 #include "../support/redistribute_cases.hpp"
+#include "collectives.hpp"
+#include "counted.hpp"
 
 namespace sm = shardmesh;
 
@@ -22,14 +27,19 @@ namespace {
 int failures = 0;
 
 void report(std::string const& what, std::string const& problem) {
-  std::printf("%-58s %s\n", what.c_str(), problem.empty() ? "ok" : problem.c_str());
+  std::printf("%-72s %s\n", what.c_str(), problem.empty() ? "ok" : problem.c_str());
   std::fflush(stdout);
   failures += problem.empty() ? 0 : 1;
 }
 
+std::string on_devices(int ranks, char const* kind, int devices) {
+  return "nccl, " + std::to_string(ranks) + " " + kind + " on " + std::to_string(devices) +
+         " GPU(s)";
+}
+
 /// The bodies on one world; rank 0 prints what any rank found.
 template <class Comm>
-void run_rows(Comm const& world, std::string const& engine, long stride) {
+void run_bodies(Comm const& world, std::string const& engine, long stride) {
   auto const all = [&](std::string const& what, std::string const& problem) {
     std::string first;
     for (std::string const& one : sm::all_gather_text(world, problem)) {
@@ -37,29 +47,148 @@ void run_rows(Comm const& world, std::string const& engine, long stride) {
     }
     if (world.rank() == 0) {
       report(engine + ": " + what, first);
-    } else {
-      failures += first.empty() ? 0 : 1;
     }
   };
   test::run_rows<sm::CudaMemory>(world, all);
+  all("native collectives, all types, streams", test::native_collectives(world));
+  all("adopted communicator, blocking", test::adopted_communicator(world, 1));
+  all("adopted communicator, not blocking", test::adopted_communicator(world, 0));
+  all("no hidden waits, no allocation in steady state", test::no_hidden_waits(world));
   auto const matrix = test::run_matrix<sm::CudaMemory>(world, 31, stride);
   all("redistribute matrix, " + std::to_string(matrix.cases) + " cases", matrix.first_wrong);
 }
 
-int run_process(long stride, std::string const& engine) {
-  try {
-    sm::launch(sm::nccl_environment{.share_devices = true},
-               [&](auto& world) { run_rows(world, engine, stride); });
-  } catch (std::exception const& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
+/// Runs `body` in processes that share the devices; it returns what is wrong.
+template <class Body>
+void run_processes(std::string const& what, int ranks, Body&& body) {
+  auto const statuses = sm::spawn_processes(ranks, [&] {
+    std::string const problem = body();
+    if (!problem.empty()) {
+      std::printf("%s: %s\n", what.c_str(), problem.c_str());
+    }
+    return problem.empty() && failures == 0 ? 0 : 1;
+  });
+  std::string problem;
+  for (std::size_t rank = 0; rank < statuses.size(); ++rank) {
+    if (statuses[rank] != 0) {
+      problem += " rank " + std::to_string(rank) + " ended with " + std::to_string(statuses[rank]);
+    }
   }
-  return failures == 0 ? 0 : 1;
+  report(what, problem);
+}
+
+/// The error that a rank gets, and what is wrong with it.
+template <class E, class Body>
+std::string expect_error(std::string const& part, Body&& body) {
+  try {
+    body();
+  } catch (E const& error) {
+    std::string const text = error.what();
+    return text.find(part) != std::string::npos ? "" : "instead of \"" + part + "\": " + text;
+  } catch (std::exception const& error) {
+    return "another kind of error than expected: " + std::string(error.what());
+  }
+  return "no error instead of \"" + part + "\"";
+}
+
+template <class Comm>
+void exchange_once(Comm const& world, test::OwnStream const& stream) {
+  sm::Tensor<float, sm::CudaMemory> const sent(sm::Shape{1000}, stream.get());
+  sm::Tensor<float, sm::CudaMemory> const got(sm::Shape{1000}, stream.get());
+  sm::Message const send{(world.rank() + 1) % world.size(), sent.data(), sent.bytes()};
+  sm::Message receive{(world.rank() + world.size() - 1) % world.size(), got.data(), got.bytes()};
+  world.template exchange<sm::CudaMemory>({&send, 1}, {&receive, 1}, stream.get());
+}
+
+/// The last rank does not come to the second exchange; the others wait for the device.
+std::string absent_rank(int ranks) {
+  std::string const who = "rank " + std::to_string(ranks - 1) + " did not arrive";
+  return expect_error<sm::TimeoutError>(who, [&] {
+    sm::launch(sm::nccl_environment{.share_devices = true, .timeout = std::chrono::seconds(5)},
+               [&](auto& world) {
+                 test::OwnStream const stream;
+                 exchange_once(world, stream);
+                 stream.get().synchronize();
+                 world.barrier();
+                 while (world.rank() == ranks - 1) {
+                   std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                   world.check();
+                 }
+                 exchange_once(world, stream);
+                 stream.get().synchronize();
+                 world.barrier();
+               });
+  });
+}
+
+/// Rank 1 throws while the others wait for the device.
+std::string throwing_rank() {
+  auto const body = [](auto& world) {
+    test::OwnStream const stream;
+    exchange_once(world, stream);
+    if (world.rank() == 1) {
+      throw std::runtime_error("the loss is NaN");
+    }
+    exchange_once(world, stream);
+    stream.get().synchronize();
+    world.barrier();
+  };
+  auto const run = [&] { sm::launch(sm::nccl_environment{.share_devices = true}, body); };
+  return sm::read_environment().rank == 1
+             ? expect_error<std::runtime_error>("the loss is NaN", run)
+             : expect_error<sm::RankFailed>("rank 1 failed: the loss is NaN", run);
 }
 
 /// The number of devices, asked in a child: this process must not touch CUDA before it forks.
 int count_devices() {
   return sm::spawn_processes(1, [] { return std::min(sm::cuda::device_count(), 100); })[0];
+}
+
+void test_processes(int devices) {
+  for (int ranks : {2, 3, 4}) {
+    std::string const engine = on_devices(ranks, "processes", devices);
+    run_processes(engine, ranks, [&] {
+      sm::launch(sm::nccl_environment{.share_devices = true},
+                 [&](auto& world) { run_bodies(world, engine, ranks == 4 ? 11 : 3); });
+      return std::string();
+    });
+  }
+  run_processes("nccl, 3 processes: one does not come", 3, [] { return absent_rank(3); });
+  run_processes("nccl, 3 processes: one throws", 3, [] { return throwing_rank(); });
+  run_processes("nccl, more processes than GPUs are refused, naming the option", devices + 1, [] {
+    return expect_error<sm::InvalidArgument>(
+        "SHARDMESH_SHARE_DEVICES=1", [] { sm::launch(sm::nccl_environment{}, [](auto&) {}); });
+  });
+}
+
+void test_threads(int devices) {
+  for (int ranks = 1; ranks <= std::min(devices, 8); ++ranks) {
+    std::string const engine = on_devices(ranks, "threads", devices);
+    try {
+      sm::launch(sm::nccl_threads{ranks},
+                 [&](auto& world) { run_bodies(world, engine, ranks > 4 ? 11 : 3); });
+    } catch (std::exception const& error) {
+      report(engine, error.what());
+    }
+  }
+  if (devices > 1) {
+    report("nccl, threads: one throws while the others wait for the device",
+           expect_error<std::runtime_error>("the loss is NaN", [&] {
+             sm::launch(sm::nccl_threads{devices}, [](auto& world) {
+               test::OwnStream const stream;
+               if (world.rank() == 0) {
+                 throw std::runtime_error("the loss is NaN");
+               }
+               exchange_once(world, stream);
+               stream.get().synchronize();
+               world.barrier();
+             });
+           }));
+  }
+  report("nccl, more threads than GPUs are refused, naming the options",
+         expect_error<sm::InvalidArgument>("threads_on_devices", [&] {
+           sm::launch(sm::nccl_threads{devices + 1}, [](auto&) {});
+         }));
 }
 
 }  // namespace
@@ -71,32 +200,8 @@ int main() {
     return 77;
   }
   std::printf("%d device(s)\n", devices);
-  for (int ranks : {2, 3, 4}) {
-    std::string const engine =
-        "nccl, " + std::to_string(ranks) + " processes on " + std::to_string(devices) + " GPU(s)";
-    for (int status :
-         sm::spawn_processes(ranks, [&] { return run_process(ranks == 4 ? 11 : 3, engine); })) {
-      failures += status == 0 ? 0 : 1;
-    }
-  }
-  // From here on this process uses CUDA itself.
-  int const most = std::min(devices, 8);
-  for (int ranks = 1; ranks <= most; ranks *= 2) {
-    try {
-      sm::launch(sm::nccl_threads{ranks}, [&](auto& world) {
-        run_rows(world, "nccl, " + std::to_string(ranks) + " threads", 3);
-      });
-    } catch (std::exception const& error) {
-      report("nccl, " + std::to_string(ranks) + " threads", error.what());
-    }
-  }
-  try {
-    sm::launch(sm::nccl_threads{devices + 1}, [](auto&) {});
-    report("more ranks than GPUs", "was not refused");
-  } catch (sm::InvalidArgument const& error) {
-    bool const good = std::string(error.what()).find("threads_on_devices") != std::string::npos;
-    report("more ranks than GPUs are refused, naming the options", good ? "" : error.what());
-  }
+  test_processes(devices);
+  test_threads(devices);  // from here on this process uses CUDA itself
   std::printf("%s\n", failures == 0 ? "all ok" : "FAILED");
   return failures == 0 ? 0 : 1;
 }

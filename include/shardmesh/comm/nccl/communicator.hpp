@@ -4,17 +4,24 @@
 
 #include <chrono>
 #include <cstddef>
-#include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <cuda_runtime_api.h>
 #include <nccl.h>
+#include <unistd.h>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/nccl/data_type.hpp>
+#include <shardmesh/comm/nccl/family.hpp>
 #include <shardmesh/comm/nccl/handle.hpp>
+#include <shardmesh/comm/nccl/operation_log.hpp>
+#include <shardmesh/comm/nccl/watchdog.hpp>
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
 
 namespace shardmesh::inline v0 {
@@ -22,6 +29,11 @@ namespace shardmesh::inline v0 {
 /// A group of ranks whose device memory travels by NCCL. What ranks tell each other on the host goes
 /// through `Control` (threads of one process, or sockets between processes), and so do tensors in
 /// host memory.
+///
+/// Device work is ordered on the stream of the call, and the host does not wait for it. A watchdog
+/// looks after everything under way: where a rank has died or failed, or an operation is overdue,
+/// all communicators of the job are aborted; whatever waits for the device returns, its results
+/// meaning nothing, and every call from then on throws the reason.
 template <Communicator Control>
 class NcclCommunicator {
  public:
@@ -32,6 +44,7 @@ class NcclCommunicator {
   NcclCommunicator() = default;
 
   /// Connects the ranks of `control`; each has its own device current.
+  /// @param timeout how long an operation may take before the job is given up.
   /// @throws CommError, TimeoutError
   /// @collective over `control`.
   NcclCommunicator(Control control, std::chrono::milliseconds timeout)
@@ -41,54 +54,71 @@ class NcclCommunicator {
       nccl::check(ncclGetUniqueId(&id), "ncclGetUniqueId");
     }
     auto const ids = all_gather_value(control_, id);
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    ncclComm_t comm = nullptr;
-    nccl::check(ncclCommInitRankConfig(&comm, control_.size(), ids[0], control_.rank(), &config),
-                "ncclCommInitRankConfig");
-    adopt(comm, "ncclCommInitRankConfig");
+    auto const family =
+        std::make_shared<nccl::Family>(control_.size(), ids[0], control_.rank(), timeout_);
+    look_after(family);
+    adopt(family, family->make_first(control_.rank(), timeout_), "world");
   }
 
-  /// Uses a communicator of the host program, which keeps owning it, and must keep it alive.
+  /// Uses a communicator of the host program, which keeps owning it: it must outlive this object, its
+  /// copies and its splits. After a failure calls throw the reason as always, but what already waits
+  /// in the host program's communicator is for the host program to abort.
   /// @param control connects the same ranks in the same order.
+  /// @collective over `control`.
   [[nodiscard]] static NcclCommunicator from_native_handle(ncclComm_t comm,
                                                            Control control,
                                                            std::chrono::milliseconds timeout) {
     NcclCommunicator result;
     result.control_ = std::move(control);
     result.timeout_ = timeout;
-    result.native_ = comm;
-    result.side_ = std::make_shared<nccl::SideStream>();
+    result.look_after(std::make_shared<nccl::Family>());
+    result.link_ = std::make_shared<Link>(result.watchdog_, result.family_, comm, false, "world");
     return result;
   }
 
-  [[nodiscard]] explicit operator bool() const noexcept { return native_ != nullptr; }
+  [[nodiscard]] explicit operator bool() const noexcept { return link_ != nullptr; }
   [[nodiscard]] int rank() const noexcept { return control_.rank(); }
   [[nodiscard]] int size() const noexcept { return control_.size(); }
   [[nodiscard]] std::vector<int> world_ranks() const { return control_.world_ranks(); }
-  [[nodiscard]] ncclComm_t native_handle() const noexcept { return native_; }
+  [[nodiscard]] ncclComm_t native_handle() const noexcept {
+    return link_ ? link_->native : nullptr;
+  }
   [[nodiscard]] Control const& control() const noexcept { return control_; }
 
-  void barrier() const { control_.barrier(); }
+  /// @throws RankFailed, TimeoutError or CommError if the job has failed. Costs next to nothing.
+  void check() const { watchdog_->check(); }
+
+  void barrier() const {
+    explained([&] { control_.barrier(); });
+  }
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
       std::span<std::byte const> mine) const {
-    return control_.all_gather(mine);
+    return explained([&] { return control_.all_gather(mine); });
   }
 
   [[nodiscard]] NcclCommunicator split(int color, int key) const {
-    NcclCommunicator result;
-    result.control_ = control_.split(color, key);
-    result.timeout_ = timeout_;
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    ncclComm_t comm = nullptr;
-    nccl::check(ncclCommSplit(native_, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &comm, &config),
-                "ncclCommSplit", native_);
-    nccl::wait_ready(native_, "ncclCommSplit", timeout_);
-    if (color >= 0) {
-      result.adopt(comm, "ncclCommSplit");
-    }
-    return result;
+    return explained([&] {
+      NcclCommunicator result;
+      result.control_ = control_.split(color, key);
+      result.timeout_ = timeout_;
+      result.family_ = family_;
+      result.watchdog_ = watchdog_;
+      ncclConfig_t config = nccl::Family::descendant();
+      ncclComm_t comm = nullptr;
+      int const number = ++link_->splits;
+      {
+        nccl::OperationLog::Entry const entry(link_->log, "split");
+        finish(ncclCommSplit(native_handle(), color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &comm,
+                             &config),
+               "ncclCommSplit");
+      }
+      if (color >= 0) {
+        result.adopt(family_, comm,
+                     link_->log.group() + "/" + std::to_string(number) + "." +
+                         std::to_string(color));
+      }
+      return result;
+    });
   }
 
   /// One grouped exchange, ordered on the stream. Messages to oneself are copies.
@@ -99,47 +129,216 @@ class NcclCommunicator {
     if constexpr (std::is_same_v<Space, CudaMemory>) {
       exchange_device(sends, receives, stream);
     } else {
-      control_.template exchange<Space>(sends, receives, stream);
+      explained([&] { control_.template exchange<Space>(sends, receives, stream); });
     }
   }
 
+  /// receive[i] = op over all ranks' send[i], on every rank; `send` may be `receive`. NCCL chooses the
+  /// order of the terms: where they are rounded, last bits depend on it. (`redistribute` adds in
+  /// ascending rank order.)
+  /// @param count elements.
+  /// @throws UnsupportedError if NCCL does not reduce the type: 16-bit and boolean integers, complex
+  ///         numbers, and 8-bit floats but e4m3fn and e5m2.
+  /// @collective
+  template <class Space = CudaMemory>
+    requires std::is_same_v<Space, CudaMemory>
+  void all_reduce(DType dtype,
+                  ReduceOp op,
+                  void const* send,
+                  void* receive,
+                  std::size_t count,
+                  typename Space::Stream stream = {}) const {
+    ncclDataType_t const type = nccl::reducible_type(dtype, "all_reduce");
+    issue("all_reduce", stream, [&](cudaStream_t on) {
+      return ncclAllReduce(send, receive, count, type, nccl::reduction(op), native_handle(), on);
+    });
+  }
+
+  /// receive[i] = op over all ranks' send[rank * count + i]: each rank gets its part of the result.
+  /// @param send `size() * count` elements; `receive`, `count` elements, may be this rank's part of it.
+  /// @throws UnsupportedError as all_reduce.
+  /// @collective
+  template <class Space = CudaMemory>
+    requires std::is_same_v<Space, CudaMemory>
+  void reduce_scatter(DType dtype,
+                      ReduceOp op,
+                      void const* send,
+                      void* receive,
+                      std::size_t count,
+                      typename Space::Stream stream = {}) const {
+    ncclDataType_t const type = nccl::reducible_type(dtype, "reduce_scatter");
+    issue("reduce_scatter", stream, [&](cudaStream_t on) {
+      return ncclReduceScatter(send, receive, count, type, nccl::reduction(op), native_handle(),
+                               on);
+    });
+  }
+
+  /// Every rank's `count` elements, by rank. Any type travels, as bytes.
+  /// @param receive `size() * count` elements; `send` may be this rank's part of it.
+  /// @collective
+  template <class Space = CudaMemory>
+    requires std::is_same_v<Space, CudaMemory>
+  void all_gather(DType dtype,
+                  void const* send,
+                  void* receive,
+                  std::size_t count,
+                  typename Space::Stream stream = {}) const {
+    issue("all_gather", stream, [&](cudaStream_t on) {
+      return ncclAllGather(send, receive, count * size_of(dtype), ncclUint8, native_handle(), on);
+    });
+  }
+
+  /// Copies `count` elements of rank `root` to all. Any type travels, as bytes.
+  /// @throws InvalidArgument if there is no such rank.
+  /// @collective
+  template <class Space = CudaMemory>
+    requires std::is_same_v<Space, CudaMemory>
+  void broadcast(DType dtype,
+                 void const* send,
+                 void* receive,
+                 std::size_t count,
+                 int root,
+                 typename Space::Stream stream = {}) const {
+    if (root < 0 || root >= size()) {
+      throw InvalidArgument("shardmesh::broadcast: root " + std::to_string(root) +
+                            " is no rank of a group of " + std::to_string(size()) +
+                            "; give one from 0 to " + std::to_string(size() - 1));
+    }
+    issue("broadcast", stream, [&](cudaStream_t on) {
+      return ncclBroadcast(send, receive, count * size_of(dtype), ncclUint8, root, native_handle(),
+                           on);
+    });
+  }
+
+  /// The rank's thread fails: tells the other ranks, which get RankFailed.
+  void report_failure(std::string const& what) const noexcept { watchdog_->fail(what); }
+
  private:
+  using Watchdog = nccl::Watchdog<Control>;
+
+  /// What all copies of one communicator share.
+  struct Link {
+    Link(std::shared_ptr<Watchdog> dog,
+         std::shared_ptr<nccl::Family> relatives,
+         ncclComm_t comm,
+         bool owned,
+         std::string group)
+        : watchdog(std::move(dog)),
+          family(std::move(relatives)),
+          native(comm),
+          log(std::move(group)) {
+      if (owned) {
+        owner.emplace(family, comm);
+      } else {
+        side.emplace();
+      }
+      watchdog->watch(log, native);
+    }
+    Link(Link const&) = delete;
+    Link& operator=(Link const&) = delete;
+
+    /// Operations under way are waited for: the watchdog ends them if need be.
+    ~Link() {
+      while (!watchdog->failed() && log.oldest()) {
+        ::usleep(100);
+      }
+      watchdog->forget(log);
+      if (watchdog->failed()) {
+        family->abort();  // the watchdog is about to; what follows must not overtake it
+      }
+    }
+
+    std::shared_ptr<Watchdog> watchdog;
+    std::shared_ptr<nccl::Family> family;
+    std::optional<nccl::Handle> owner;     // none if somebody else owns it
+    std::optional<nccl::SideStream> side;  // only then, it may not block
+    ncclComm_t native;
+    nccl::OperationLog log;
+    int splits = 0;
+  };
+
+  void look_after(std::shared_ptr<nccl::Family> family) {
+    family_ = std::move(family);
+    watchdog_ = std::make_shared<Watchdog>(control_.split(0, control_.rank()), family_, timeout_);
+  }
+
+  void adopt(std::shared_ptr<nccl::Family> const& family, ncclComm_t comm, std::string group) {
+    watchdog_->check();
+    link_ = std::make_shared<Link>(watchdog_, family, comm, true, std::move(group));
+  }
+
+  /// Runs what may fail because another rank has, and prefers the watchdog's reason.
+  template <class Call>
+  auto explained(Call&& call) const -> decltype(call()) {
+    watchdog_->check();
+    try {
+      return call();
+    } catch (CommError const&) {
+      watchdog_->explain();
+      throw;
+    }
+  }
+
+  /// A communicator of the host program may be one that does not block.
+  void finish(ncclResult_t status, char const* call) const {
+    ncclComm_t const comm = native_handle();
+    nccl::check(status, call, comm);
+    if (status == ncclInProgress) {
+      nccl::wait_ready(
+          [&] {
+            watchdog_->check();
+            ncclResult_t state = ncclSuccess;
+            nccl::check(ncclCommGetAsyncError(comm, &state), "ncclCommGetAsyncError", comm);
+            return state;
+          },
+          call, timeout_);
+    }
+  }
+
+  /// One operation: `call(stream)` gives it to NCCL and returns NCCL's status.
+  template <class Call>
+  void issue(char const* operation, CudaStream caller, Call&& call) const {
+    explained([&] {
+      Link& link = *link_;
+      bool const special = caller.handle == nullptr || caller.handle == cudaStreamLegacy ||
+                           caller.handle == cudaStreamPerThread;
+      nccl::SideStream* const side = special && link.side ? &*link.side : nullptr;
+      cudaStream_t const stream = side != nullptr ? side->get() : caller.handle;
+      if (side != nullptr) {
+        side->follow(caller);
+      }
+      {
+        nccl::OperationLog::Entry entry(link.log, operation);
+        finish(call(stream), operation);
+        entry.enqueued(stream);
+      }
+      if (side != nullptr) {
+        side->precede(caller);
+      }
+    });
+  }
+
   void exchange_device(std::span<Message const> sends,
                        std::span<Message const> receives,
                        CudaStream caller) const {
-    bool const special = caller.handle == nullptr || caller.handle == cudaStreamLegacy ||
-                         caller.handle == cudaStreamPerThread;
-    cudaStream_t const stream = special ? side_->get() : caller.handle;
-    if (special) {
-      side_->follow(caller);
-    }
-    {
-      nccl::Group const group(native_);
+    issue("exchange", caller, [&](cudaStream_t stream) {
+      ncclComm_t const comm = native_handle();
+      nccl::Group group(comm);
       for (Message const& one : sends) {
         if (one.peer != rank() && one.bytes > 0) {
-          nccl::check(ncclSend(one.data, one.bytes, ncclUint8, one.peer, native_, stream),
-                      "ncclSend", native_);
+          nccl::check(ncclSend(one.data, one.bytes, ncclUint8, one.peer, comm, stream), "ncclSend",
+                      comm);
         }
       }
       for (Message const& one : receives) {
         if (one.peer != rank() && one.bytes > 0) {
-          nccl::check(ncclRecv(one.data, one.bytes, ncclUint8, one.peer, native_, stream),
-                      "ncclRecv", native_);
+          nccl::check(ncclRecv(one.data, one.bytes, ncclUint8, one.peer, comm, stream), "ncclRecv",
+                      comm);
         }
       }
-    }
-    nccl::wait_ready(native_, "ncclGroupEnd", timeout_);
-    if (special) {
-      side_->precede(caller);
-    }
+      return group.end();
+    });
     copy_own(sends, receives, caller);
-  }
-
-  void adopt(ncclComm_t comm, char const* call) {
-    owner_ = std::make_shared<nccl::Handle>(comm, timeout_);
-    side_ = std::make_shared<nccl::SideStream>();
-    native_ = comm;
-    nccl::wait_ready(comm, call, timeout_);
   }
 
   void copy_own(std::span<Message const> sends,
@@ -163,9 +362,9 @@ class NcclCommunicator {
   }
 
   Control control_;
-  std::shared_ptr<nccl::SideStream> side_;
-  std::shared_ptr<nccl::Handle> owner_;
-  ncclComm_t native_ = nullptr;
+  std::shared_ptr<nccl::Family> family_;
+  std::shared_ptr<Watchdog> watchdog_;
+  std::shared_ptr<Link> link_;
   std::chrono::milliseconds timeout_ = std::chrono::seconds(60);
 };
 

@@ -4,10 +4,8 @@
 
 #include <chrono>
 #include <exception>
-#include <memory>
 #include <source_location>
 #include <string>
-#include <utility>
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>
@@ -34,58 +32,22 @@ inline void check(ncclResult_t status,
                   where);
 }
 
-/// Waits until a non-blocking communicator has done what it was last asked to.
+/// Asks `poll()` for the state of a non-blocking communicator until it has done what it was last
+/// asked to.
 /// @throws CommError, TimeoutError
-inline void wait_ready(ncclComm_t comm, char const* call, std::chrono::milliseconds timeout) {
+template <class Poll>
+void wait_ready(Poll&& poll, char const* call, std::chrono::milliseconds timeout) {
   auto const deadline = std::chrono::steady_clock::now() + timeout;
-  ncclResult_t status = ncclInProgress;
-  while (status == ncclInProgress) {
-    check(ncclCommGetAsyncError(comm, &status), "ncclCommGetAsyncError", comm);
-    if (status == ncclInProgress) {
-      if (std::chrono::steady_clock::now() > deadline) {
-        throw TimeoutError(std::string("shardmesh: ") + call + " did not finish within " +
-                           std::to_string(timeout.count()) +
-                           " ms; look whether all ranks are there and reach each other");
-      }
-      ::usleep(20);
+  for (ncclResult_t status = poll(); status != ncclSuccess; status = poll()) {
+    check(status, call);
+    if (std::chrono::steady_clock::now() > deadline) {
+      throw TimeoutError(std::string("shardmesh: ") + call + " did not finish within " +
+                         std::to_string(timeout.count()) +
+                         " ms; look whether all ranks are there and reach each other");
     }
+    ::usleep(20);
   }
-  check(status, call, comm);
 }
-
-/// Owns a communicator of NCCL. While an exception is on its way, and where an orderly end takes too
-/// long, the communicator is aborted: nobody waits for ranks that are gone.
-class Handle {
- public:
-  Handle(ncclComm_t comm, std::chrono::milliseconds timeout)
-      : comm_(comm), timeout_(timeout), exceptions_(std::uncaught_exceptions()) {}
-  Handle(Handle const&) = delete;
-  Handle& operator=(Handle const&) = delete;
-  ~Handle() {
-    if (std::uncaught_exceptions() > exceptions_ || !finalize()) {
-      ncclCommAbort(comm_);
-    } else {
-      ncclCommDestroy(comm_);
-    }
-  }
-
-  [[nodiscard]] ncclComm_t get() const noexcept { return comm_; }
-
- private:
-  [[nodiscard]] bool finalize() const noexcept {
-    try {
-      check(ncclCommFinalize(comm_), "ncclCommFinalize", comm_);
-      wait_ready(comm_, "ncclCommFinalize", timeout_);
-      return true;
-    } catch (...) {
-      return false;
-    }
-  }
-
-  ncclComm_t comm_;
-  std::chrono::milliseconds timeout_;
-  int exceptions_;
-};
 
 /// A stream of its own, for callers whose stream is one of CUDA's special handles. A non-blocking
 /// communicator launches from a thread of NCCL, where `cudaStreamPerThread` is another stream.
@@ -126,15 +88,25 @@ class Group {
   Group(Group const&) = delete;
   Group& operator=(Group const&) = delete;
   ~Group() noexcept(false) {
-    ncclResult_t const status = ncclGroupEnd();
-    if (std::uncaught_exceptions() == exceptions_) {
-      check(status, "ncclGroupEnd", comm_);
+    if (open_) {
+      ncclResult_t const status = ncclGroupEnd();
+      if (std::uncaught_exceptions() == exceptions_) {
+        check(status, "ncclGroupEnd", comm_);
+      }
     }
+  }
+
+  /// Gives the calls to the device.
+  /// @returns what NCCL says: success, or in progress if the communicator does not block.
+  [[nodiscard]] ncclResult_t end() {
+    open_ = false;
+    return ncclGroupEnd();
   }
 
  private:
   ncclComm_t comm_;
   int exceptions_;
+  bool open_ = true;
 };
 
 }  // namespace shardmesh::inline v0::nccl

@@ -15,6 +15,7 @@
 #include <shardmesh/comm/nccl/communicator.hpp>
 #include <shardmesh/comm/sockets.hpp>
 #include <shardmesh/comm/threads.hpp>
+#include <shardmesh/memory/cuda/device.hpp>
 
 namespace shardmesh::inline v0 {
 
@@ -55,6 +56,20 @@ inline void require_devices(int ranks, int devices) {
   return options.share_devices || (text != nullptr && std::string(text) == "1");
 }
 
+/// The body of one rank; the other ranks hear of its failure.
+template <class Control, class Body>
+void run_nccl_rank(Control const& control, std::chrono::milliseconds timeout, Body& body) {
+  NcclCommunicator<Control> world(control, timeout);
+  try {
+    body(world);
+    CudaStream{}.synchronize();
+    world.barrier();
+  } catch (std::exception const& error) {
+    world.report_failure(error.what());
+    throw;
+  }
+}
+
 }  // namespace detail
 
 /// Runs `body(communicator)` on every rank, each a thread of this process with a GPU of its own.
@@ -62,14 +77,13 @@ inline void require_devices(int ranks, int devices) {
 ///         what the first failing rank threw.
 template <class Body>
 void launch(nccl_threads const& options, Body&& body) {
+  cuda::prepare_process();
   detail::require_devices(options.ranks, cuda::device_count());
   detail::run_threads({options.ranks, options.timeout},
                       [&](int rank, ThreadsCommunicator& control) {
                         cuda::check(cudaSetDevice(rank), "cudaSetDevice");
-                        NcclCommunicator<ThreadsCommunicator> world(control, options.timeout);
-                        body(world);
-                        CudaStream{}.synchronize();
-                        world.barrier();
+                        cuda::keep_freed_memory(rank);
+                        detail::run_nccl_rank(control, options.timeout, body);
                       });
 }
 
@@ -79,6 +93,7 @@ template <class Body>
 void launch(nccl_environment const& options, Body&& body) {
   Environment const place = read_environment();
   bool const share = detail::share_devices_wanted(options);
+  cuda::prepare_process();
   if (share) {  // before the first NCCL call
     ::setenv("NCCL_HOSTID", ("shardmesh-rank-" + std::to_string(place.rank)).c_str(), 1);
     if (place.rank == 0) {
@@ -87,13 +102,12 @@ void launch(nccl_environment const& options, Body&& body) {
   }
   int const devices = cuda::device_count();
   detail::require_devices(share ? 1 : place.local_size, devices);
-  cuda::check(cudaSetDevice(place.local_rank % devices), "cudaSetDevice");
+  int const device = place.local_rank % devices;
+  cuda::check(cudaSetDevice(device), "cudaSetDevice");
+  cuda::keep_freed_memory(device);
   SocketCommunicator control(place.address, place.port, place.rank, place.size, options.timeout);
   try {
-    NcclCommunicator<SocketCommunicator> world(control, options.timeout);
-    body(world);
-    CudaStream{}.synchronize();
-    world.barrier();
+    detail::run_nccl_rank(control, options.timeout, body);
   } catch (std::exception const& error) {
     control.report_failure(error.what());
     throw;

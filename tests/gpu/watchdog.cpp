@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// What NCCL ranks see when others die, fail or do not come: watchdog, family and operation log on a
+// stand-in for NCCL, so that no GPU is needed.
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <shardmesh/comm/nccl/beat.hpp>
+#include <shardmesh/comm/nccl/communicator.hpp>
+#include <shardmesh/comm/nccl/family.hpp>
+#include <shardmesh/comm/nccl/handle.hpp>
+#include <shardmesh/comm/nccl/launch.hpp>
+#include <shardmesh/comm/nccl/operation_log.hpp>
+#include <shardmesh/comm/nccl/watchdog.hpp>
+#include <shardmesh/comm/spawn.hpp>
+
+#include "../comm/ranks.hpp"
+#include "fake_nccl.hpp"
+
+namespace sm = shardmesh;
+
+using sm::nccl::Beat;
+using test::contains;
+using test::milliseconds;
+using test::Texts;
+using ThreadWorld = sm::NcclCommunicator<sm::ThreadsCommunicator>;
+using SocketWorld = sm::NcclCommunicator<sm::SocketCommunicator>;
+
+namespace {
+
+/// Sets how the stand-in behaves, for one test.
+class Behaviour {
+ public:
+  explicit Behaviour(bool fake::World::* what, bool value) : what_(what), before_(value) {
+    std::swap(fake::world().*what_, before_);
+  }
+  Behaviour(Behaviour const&) = delete;
+  Behaviour& operator=(Behaviour const&) = delete;
+  ~Behaviour() { fake::world().*what_ = before_; }
+
+ private:
+  bool fake::World::* what_;
+  bool before_;
+};
+
+/// One exchange with the next rank, on the rank's default stream.
+template <class World>
+void ring(World const& world) {
+  int const next = (world.rank() + 1) % world.size();
+  int const last = (world.rank() + world.size() - 1) % world.size();
+  char bytes[2] = {};
+  sm::Message const send{next, &bytes[0], 1};
+  sm::Message receive{last, &bytes[1], 1};
+  world.template exchange<sm::CudaMemory>({&send, 1}, {&receive, 1});
+}
+
+/// Runs `body(world)` on NCCL ranks that are threads; what each rank threw, as text.
+template <class Body>
+Texts run_ranks(int ranks, milliseconds timeout, Body body) {
+  Texts errors(static_cast<std::size_t>(ranks), "no error");
+  try {
+    sm::launch(sm::nccl_threads{ranks, timeout}, [&](ThreadWorld& world) {
+      try {
+        body(world);
+      } catch (std::exception const& error) {
+        errors[static_cast<std::size_t>(world.rank())] = error.what();
+        throw;
+      }
+    });
+  } catch (std::exception const&) {  // it is in the list
+  }
+  return errors;
+}
+
+/// Nothing of the stand-in is left, and how often it was aborted.
+int aborts_since(int before) {
+  CHECK(fake::world().alive.empty());
+  return fake::world().aborts - before;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("gpu.watchdog");
+
+TEST_CASE("operations that all ranks enter disturb nobody, and events are made once") {
+  int const events = fake::world().events_made;
+  int const aborts = fake::world().aborts;
+  for (int ranks : {1, 2, 3, 5, 8}) {
+    CHECK(run_ranks(ranks, milliseconds(5000), [](ThreadWorld& world) {
+            auto const whole = world.split(0, world.rank());
+            for (int i = 0; i < 1000; ++i) {
+              ring(world);
+              whole.all_reduce(sm::DType::float32, sm::ReduceOp::sum, nullptr, nullptr, 1);
+              if (i % 100 == 0) {
+                sm::CudaStream{}.synchronize();
+              }
+            }
+            world.check();
+            world.barrier();
+          }) == Texts(static_cast<std::size_t>(ranks), "no error"));
+  }
+  CHECK(aborts_since(aborts) == 0);
+  // A log holds at most 256 records; there were two logs for each of 19 ranks.
+  CHECK(fake::world().events_made - events <= 19 * 2 * 256);
+}
+
+TEST_CASE("a rank that does not come is named, with the operation, and wakes the device") {
+  for (bool blocks : {false, true}) {  // inside NCCL on the host, or on the device
+    Behaviour const behaviour(&fake::World::connecting_blocks, blocks);
+    int const aborts = fake::world().aborts;
+    Texts errors;
+    auto const elapsed = test::time_of([&] {
+      errors = run_ranks(3, milliseconds(400), [](ThreadWorld& world) {
+        ring(world);
+        if (world.rank() == 2) {
+          while (true) {  // busy with something else
+            std::this_thread::sleep_for(milliseconds(5));
+            world.check();
+          }
+        }
+        ring(world);
+        sm::CudaStream{}.synchronize();
+        world.barrier();
+      });
+    });
+    for (std::string const& error : errors) {
+      INFO(error);
+      CHECK(contains(error, "shardmesh::exchange: operation 2 of the group of ranks 0, 1, 2"));
+      CHECK(contains(error, "within 400 ms: rank 2 did not arrive"));
+    }
+    CHECK(elapsed < milliseconds(3000));
+    CHECK(aborts_since(aborts) > 0);
+  }
+}
+
+TEST_CASE("an operation that all ranks entered and that does not end says so") {
+  Behaviour const behaviour(&fake::World::completes, false);
+  for (std::string const& error : run_ranks(2, milliseconds(300), [](ThreadWorld& world) {
+         world.all_gather(sm::DType::int16, nullptr, nullptr, 8);
+         sm::CudaStream{}.synchronize();
+         world.barrier();
+       })) {
+    CHECK(contains(error, "shardmesh::all_gather: operation 1 of the group of ranks 0, 1"));
+    CHECK(contains(error, "all ranks arrived; look at the links"));
+  }
+}
+
+TEST_CASE("a rank that throws ends the others' waiting at once, with its words") {
+  for (int failing : {0, 2}) {
+    Texts errors;
+    auto const elapsed = test::time_of([&] {
+      errors = run_ranks(4, milliseconds(20'000), [failing](ThreadWorld& world) {
+        ring(world);
+        if (world.rank() == failing) {
+          throw std::runtime_error("the loss is NaN");
+        }
+        ring(world);
+        sm::CudaStream{}.synchronize();
+        ring(world);
+      });
+    });
+    std::string const who = "rank " + std::to_string(failing) + " failed: the loss is NaN";
+    for (std::size_t rank = 0; rank < errors.size(); ++rank) {
+      INFO(errors[rank]);
+      CHECK((rank == static_cast<std::size_t>(failing) ? errors[rank] == "the loss is NaN"
+                                                       : contains(errors[rank], who)));
+    }
+    CHECK(elapsed < milliseconds(3000));
+    CHECK(fake::world().alive.empty());
+  }
+}
+
+TEST_CASE("the group of an operation is the group that is named") {
+  auto const errors = run_ranks(4, milliseconds(400), [](ThreadWorld& world) {
+    auto const all = world.split(0, world.rank());
+    auto const again = all.split(0, world.rank());
+    ring(again);
+    if (world.rank() == 1) {
+      ring(all);
+      sm::CudaStream{}.synchronize();
+      return;
+    }
+    while (true) {
+      std::this_thread::sleep_for(milliseconds(5));
+      world.check();
+    }
+  });
+  CHECK(contains(errors[3], "exchange: operation 2 of the group of ranks 0, 1, 2, 3"));
+  CHECK(contains(errors[3], "rank 0, 2, 3 did not arrive"));
+}
+
+TEST_CASE("an error that NCCL reports reaches every rank") {
+  Behaviour const error(&fake::World::reports_error, true);
+  Behaviour const alone(&fake::World::completes, false);
+  auto const errors = test::run_sockets(2, milliseconds(5000), [](auto const& control) {
+    // Only its descendants report: a root that did would not connect.
+    ncclConfig_t config = sm::nccl::Family::descendant();
+    ncclUniqueId const id{"reports"};
+    ncclComm_t comm = nullptr;
+    sm::nccl::check(ncclCommInitRankConfig(&comm, 2, id, control.rank(), &config), "init");
+    {
+      auto const world = SocketWorld::from_native_handle(comm, control, milliseconds(5000));
+      while (true) {
+        std::this_thread::sleep_for(milliseconds(5));
+        try {
+          world.check();
+        } catch (...) {
+          ncclCommDestroy(comm);
+          throw;
+        }
+      }
+    }
+  });
+  CHECK(contains(errors[0] + errors[1], "failed: NCCL reports: remote process exited"));
+  CHECK(fake::world().alive.empty());
+}
+
+TEST_CASE("a communicator of the host program stays the host program's") {
+  for (int blocking : {0, 1}) {
+    int const aborts = fake::world().aborts;
+    CHECK(test::run_sockets(3, milliseconds(5000), [blocking](auto const& control) {
+            ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+            config.blocking = blocking;
+            ncclUniqueId id{};
+            id.internal[0] = blocking == 0 ? 'n' : 'b';
+            ncclComm_t comm = nullptr;
+            sm::nccl::check(ncclCommInitRankConfig(&comm, 3, id, control.rank(), &config), "init");
+            cudaStream_t stream = nullptr;
+            cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+            {
+              auto const world = SocketWorld::from_native_handle(comm, control, milliseconds(5000));
+              CHECK(world.native_handle() == comm);
+              ring(world);
+              world.all_reduce(sm::DType::bfloat16, sm::ReduceOp::avg, nullptr, nullptr, 3,
+                               sm::CudaStream{stream});
+              auto const part = world.split(0, world.rank());
+              CHECK(part.native_handle() != comm);
+              ring(part);
+              sm::CudaStream{}.synchronize();
+              sm::CudaStream{stream}.synchronize();
+            }
+            CHECK(fake::world().alive.count(comm) == 1);
+            cudaStreamDestroy(stream);
+            ncclCommDestroy(comm);
+          }) == Texts(3, "no error"));
+    CHECK(aborts_since(aborts) == 0);
+  }
+}
+
+TEST_CASE("reductions that NCCL does not have are refused with a sentence") {
+  auto const errors = run_ranks(1, milliseconds(1000), [](ThreadWorld& world) {
+    for (sm::DTypeInfo const& info : sm::dtype_table) {
+      bool const known = sm::nccl::data_type(info.dtype).has_value();
+      std::string const what = test::error_of<sm::UnsupportedError>([&] {
+        world.all_reduce(info.dtype, sm::ReduceOp::max, nullptr, nullptr, 1);
+        world.reduce_scatter(info.dtype, sm::ReduceOp::max, nullptr, nullptr, 1);
+      });
+      CHECK((known || contains(what, "NCCL does not reduce " + std::string(info.name) +
+                                         "; convert the elements, or use redistribute")));
+      world.all_gather(info.dtype, nullptr, nullptr, 1);  // everything travels
+      world.broadcast(info.dtype, nullptr, nullptr, 1, 0);
+    }
+    CHECK(contains(test::error_of<sm::InvalidArgument>(
+                       [&] { world.broadcast(sm::DType::int8, nullptr, nullptr, 1, 1); }),
+                   "root 1 is no rank of a group of 1; give one from 0 to 0"));
+  });
+  CHECK(errors == Texts{"no error"});
+}
+
+TEST_CASE("beats travel whole, and what is none is a failure") {
+  for (Beat const& beat : {Beat{}, Beat{Beat::stuck, 7, "world/1.0", "exchange"},
+                           Beat{Beat::failed, 0, "", "words"}, Beat{Beat::answer, 3, "", ""}}) {
+    CHECK(sm::nccl::unpack(sm::nccl::pack(beat)) == beat);
+  }
+  CHECK(sm::nccl::unpack(std::vector<std::byte>(5)).kind == Beat::failed);
+  auto bytes = sm::nccl::pack({Beat::stuck, 7, "group", "text"});
+  bytes.resize(bytes.size() - 6);
+  CHECK(sm::nccl::unpack(bytes).kind == Beat::failed);
+}
+
+#if SHARDMESH_TEST_MAY_FORK
+
+TEST_CASE("a process that is killed is named by all others within a second or two") {
+  Behaviour const alone(&fake::World::alone, true);
+  for (int victim : {0, 1, 3}) {
+    std::vector<int> status;
+    auto const elapsed = test::time_of([&] {
+      status = sm::spawn_processes(4, [victim] {
+        std::string const who = "rank " + std::to_string(victim) + " has ended";
+        std::string const error = test::error_of<sm::RankFailed>([victim] {
+          sm::launch(sm::nccl_environment{.timeout = std::chrono::seconds(30)},
+                     [victim](SocketWorld& world) {
+                       ring(world);
+                       if (world.rank() == victim) {
+                         ::usleep(300'000);
+                         ::raise(SIGKILL);
+                       }
+                       sm::CudaStream{}.synchronize();
+                       world.barrier();
+                     });
+        });
+        bool const good = contains(error, who);
+        if (!good) {
+          std::fprintf(stderr, "instead of \"%s\": %s\n", who.c_str(), error.c_str());
+        }
+        return good ? 0 : 1;
+      });
+    });
+    for (int rank = 0; rank < 4; ++rank) {
+      CHECK(status[static_cast<std::size_t>(rank)] == (rank == victim ? 128 + SIGKILL : 0));
+    }
+    CHECK(elapsed < milliseconds(5000));
+  }
+}
+
+#endif
+
+TEST_SUITE_END();
