@@ -36,8 +36,7 @@ struct AdamUpdate {
       slope = std::fma(decay, start, slope);
     }
     float const average = lerp(exp_avg[i], slope, keep1);
-    float square = detail::rounded_product(exp_avg_sq[i], beta2) +
-                   detail::rounded_product(keep2 * slope, slope);
+    float square = std::fma(keep2 * slope, slope, exp_avg_sq[i] * beta2);
     exp_avg[i] = average;
     exp_avg_sq[i] = square;
     if (max_exp_avg_sq != nullptr) {
