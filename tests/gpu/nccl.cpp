@@ -17,6 +17,7 @@
 
 #include "../support/behaviours.hpp"
 #include "../support/redistribute_cases.hpp"
+#include "../support/training_rows.hpp"
 #include "collectives.hpp"
 #include "counted.hpp"
 
@@ -50,6 +51,9 @@ void run_bodies(Comm const& world, std::string const& engine, long stride) {
     }
   };
   test::run_rows<sm::CudaMemory>(world, all);
+  if (test::batch_rows % world.size() == 0) {
+    test::run_training_rows<sm::CudaMemory>(world, all);
+  }
   all("native collectives, all types, streams", test::native_collectives(world));
   all("adopted communicator, blocking", test::adopted_communicator(world, 1));
   all("adopted communicator, not blocking", test::adopted_communicator(world, 0));

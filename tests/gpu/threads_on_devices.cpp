@@ -12,9 +12,34 @@
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
 #include <shardmesh/memory/cuda/pinned_memory.hpp>
 
-#include "../support/behaviours.hpp"
 #include "../support/redistribute_cases.hpp"
 #include "counted.hpp"
+
+namespace engine {
+
+namespace sm = shardmesh;
+
+using Space = sm::CudaMemory;
+
+template <class Body>
+void on_ranks(Body const& body) {
+  for (int ranks : {1, 2, 3, 4, 5, 6, 7, 8}) {
+    sm::launch(sm::threads_on_devices{ranks},
+               [&body](sm::ThreadsCommunicator& world) { body(world); });
+  }
+}
+
+template <class Body>
+void on_even_ranks(Body const& body) {
+  for (int ranks : {2, 4, 6, 8}) {
+    sm::launch(sm::threads_on_devices{ranks},
+               [&body](sm::ThreadsCommunicator& world) { body(world); });
+  }
+}
+
+}  // namespace engine
+
+#include "../support/behaviour_cases.hpp"
 
 namespace sm = shardmesh;
 
@@ -30,17 +55,6 @@ int main(int argc, char** argv) {
 }
 
 TEST_SUITE_BEGIN("gpu.threads_on_devices");
-
-TEST_CASE("behaviour rows in device memory") {
-  for (int ranks : {1, 2, 3, 4, 5, 6, 7, 8}) {
-    sm::launch(sm::threads_on_devices{ranks}, [](World& world) {
-      test::run_rows<CudaMemory>(world, [&](std::string const& row, std::string const& problem) {
-        INFO(row << " at " << world.size() << " ranks");
-        CHECK(problem == "");
-      });
-    });
-  }
-}
 
 TEST_CASE("redistribution waits for no device and reaches a state that allocates nothing") {
   for (int ranks : {1, 3, 4}) {

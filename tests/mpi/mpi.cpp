@@ -18,8 +18,30 @@
 #include <thread>
 #include <vector>
 
+namespace engine {
+
+using Space = shardmesh::HostMemory;
+
+template <class Body>
+void on_ranks(Body const& body) {
+  body(shardmesh::MpiCommunicator::from_native_handle(MPI_COMM_WORLD, std::chrono::seconds(20)));
+}
+
+template <class Body>
+void on_even_ranks(Body const& body) {
+  int ranks = 0;
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  if (ranks % 2 == 0) {
+    on_ranks(body);
+  } else {
+    MESSAGE("needs an even number of ranks");
+  }
+}
+
+}  // namespace engine
+
 #include "../comm/ranks.hpp"
-#include "../support/behaviours.hpp"
+#include "../support/behaviour_cases.hpp"
 #include "../support/redistribute_cases.hpp"
 
 namespace sm = shardmesh;
@@ -203,18 +225,6 @@ TEST_CASE("mpi: what is no communicator of this job is refused") {
           static_cast<void>(MpiCommunicator::from_native_handle(MPI_COMM_NULL));
         }) == "shardmesh::MpiCommunicator: MPI_COMM_NULL has no ranks; only members of a "
               "communicator can adopt it");
-}
-
-TEST_CASE("mpi: the behaviour rows") {
-  MpiCommunicator const world = adopt();
-  int rows = 0;
-  test::run_rows<sm::HostMemory>(world,
-                                 [&rows](std::string const& row, std::string const& problem) {
-                                   CAPTURE(row);
-                                   CHECK(problem == "");
-                                   ++rows;
-                                 });
-  CHECK(rows > 0);
 }
 
 TEST_CASE("mpi: the redistribute matrix") {
