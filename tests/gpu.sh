@@ -2,71 +2,132 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
 #
-# tests/gpu.sh [DIR]: everything that needs GPUs, on the GPUs of this machine, with one table last.
-# Builds, runs the suites gpu and multigpu, the main job in device memory on each engine, and the suite
-# gpu under compute-sanitizer where there is one. Logs go to DIR (default: build-gpu/logs). Exits
-# non-zero if anything failed.
+# tests/gpu.sh [DIR]: everything that needs GPUs, on the GPUs of this machine, one or many, with one table
+# last. Builds; runs the suites gpu and multigpu (killed processes included); the main job on each engine,
+# and compares the states it saved bit by bit; compute-sanitizer; and, where there are two GPUs, the
+# benchmark of collectives beside PyTorch's. DIR (default: build-gpu/logs) gets gpu.log, all that was said,
+# and gpu_results.json, the table with counts, times, machine and versions. Exits non-zero if anything
+# failed. Nothing is installed; what is not there is skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "${1:-build-gpu/logs}"
 logs=$(realpath "${1:-build-gpu/logs}")
-build=build-gpu
-[[ -f $build/build.ninja ]] ||
-  meson setup $build -Dcuda=enabled -Dnccl=enabled -Dexamples=enabled >"$logs/setup.log" 2>&1 ||
-  { cat "$logs/setup.log"; exit 1; }
-ninja -C $build tests/test-gpu tests/test-multigpu examples/hsdp_resume >"$logs/build.log" 2>&1 ||
-  { grep -E 'error|FAILED' "$logs/build.log" | head -20; exit 1; }
-
+build=$PWD/build-gpu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+: >"$logs/gpu.log"
 status=0
 rows=()
-# row NAME COMMAND...: runs it, keeps its output, notes how it ended.
+
+# row NAME COMMAND...: runs it, keeps what it says, notes how it ended.
 row() {
-  local name=$1 start=$SECONDS code=0
+  local name=$1 start=$SECONDS code=0 result=ok last
   shift
-  "$@" >"$logs/$name.log" 2>&1 || code=$?
+  "$@" >"$work/$name.log" 2>&1 || code=$?
   case $code in
-    0) rows+=("$(printf '%-34s ok      %4d s  %s' "$name" $((SECONDS - start)) "$(tail -1 "$logs/$name.log")")") ;;
-    77) rows+=("$(printf '%-34s skipped         %s' "$name" "$(tail -1 "$logs/$name.log")")") ;;
+    0) ;;
+    77) result=skipped ;;
     *)
+      result=FAILED
       status=1
-      rows+=("$(printf '%-34s FAILED  %4d s  exit %d' "$name" $((SECONDS - start)) $code)")
-      tail -15 "$logs/$name.log"
+      echo "== $name failed with $code; the end of what it said:"
+      tail -40 "$work/$name.log"
       ;;
   esac
+  last=$(grep -v '^[[:space:]]*$' "$work/$name.log" | tail -1 | tr '\t' ' ')
+  rows+=("$(printf '%-36s %-8s %4d s  %.110s' "$name" $result $((SECONDS - start)) "$last")")
+  printf '%s\t%s\t%d\t%d\t%s\n' "$name" $result $code $((SECONDS - start)) "$last" >>"$work/rows.tsv"
+  { echo "==== $name: $result, exit $code, $((SECONDS - start)) s" && cat "$work/$name.log"; } >>"$logs/gpu.log"
 }
 
 # processes N COMMAND...: N ranks as processes that share the GPUs; the output is rank 0's.
 processes() {
   local n=$1 rank pids=() code=0
   shift
-  export SHARDMESH_SHARE_DEVICES=1 WORLD_SIZE=$n MASTER_ADDR=127.0.0.1 MASTER_PORT=29517
+  local shared=(env SHARDMESH_SHARE_DEVICES=1 WORLD_SIZE="$n" MASTER_ADDR=127.0.0.1 MASTER_PORT=29517)
   for ((rank = n - 1; rank > 0; --rank)); do
-    RANK=$rank LOCAL_RANK=$rank "$@" >/dev/null &
+    "${shared[@]}" RANK=$rank LOCAL_RANK=$rank "$@" >/dev/null &
     pids+=($!)
   done
-  RANK=0 LOCAL_RANK=0 "$@" || code=$?
+  "${shared[@]}" RANK=0 LOCAL_RANK=0 "$@" || code=$?
   for pid in "${pids[@]}"; do wait "$pid" || code=$?; done
   return $code
 }
 
-gpus=$(nvidia-smi -L 2>/dev/null | wc -l)
-job=(timeout 120 $build/examples/hsdp_resume --out "$logs/checkpoints" --steps 10)
-row gpu timeout 500 $build/tests/test-gpu
-row multigpu timeout 500 $build/tests/test-multigpu
-row hsdp_resume-4-threads "${job[@]}" --device cuda --ranks 4
-row hsdp_resume-8-threads "${job[@]}" --device cuda --ranks 8
-row hsdp_resume-nccl-threads "${job[@]}" --device cuda --engine nccl --ranks "$((gpus > 0 ? gpus : 1))"
-row hsdp_resume-nccl-4-processes processes 4 "${job[@]}" --device cuda --engine environment
-rm -rf "$logs/checkpoints"
-if command -v compute-sanitizer >/dev/null; then
+skip() {
+  echo "SKIP: $1"
+  return 77
+}
+
+build_all() {
+  [[ -f $build/build.ninja ]] || meson setup "$build" -Dcuda=enabled -Dnccl=enabled -Dexamples=enabled || return
+  ninja -C "$build" tests/test-gpu tests/test-multigpu tests/kill-job-nccl examples/hsdp_resume \
+    examples/shardmesh bench/collectives
+}
+
+# job NAME COMMAND...: the main job; its checkpoints go to $work/NAME.
+job() {
+  local name=$1
+  shift
+  row "hsdp_resume-$name" timeout 120 "$@" --out "$work/$name" --steps 10
+}
+
+gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+row build build_all
+if [[ ${rows[0]} == *FAILED* ]]; then
+  printf '%s\n' "${rows[@]}"
+  exit 1
+fi
+row gpu timeout 300 "$build/tests/test-gpu"
+row multigpu timeout 300 "$build/tests/test-multigpu"
+row kill-nccl timeout 400 python3 tests/gpu/kill.py "$build/tests/kill-job-nccl"
+
+resume=("$build/examples/hsdp_resume")
+shared=(env SHARDMESH_SHARE_DEVICES=1)
+job 4-threads-host "${resume[@]}" --ranks 4
+job 4-threads-device "${resume[@]}" --ranks 4 --device cuda
+job 8-threads-device "${resume[@]}" --ranks 8 --device cuda
+job nccl-threads "${resume[@]}" --ranks "$((gpus > 0 ? gpus : 1))" --device cuda --engine nccl
+row hsdp_resume-4-processes processes 4 timeout 120 "${resume[@]}" --device cuda --engine environment \
+  --out "$work/4-processes" --steps 10
+if python3 -c 'import torch' 2>/dev/null; then
+  job 4-torchrun "${shared[@]}" python3 -m torch.distributed.run --standalone --local-addr 127.0.0.1 \
+    --no-python --nproc-per-node 4 "${resume[@]}" --device cuda --engine environment
+else
+  row hsdp_resume-4-torchrun skip "no PyTorch here, so no torchrun"
+fi
+if command -v mpirun >/dev/null; then
+  job 4-mpirun "${shared[@]}" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+    MASTER_ADDR=127.0.0.1 MASTER_PORT=29519 mpirun --oversubscribe -n 4 \
+    "${resume[@]}" --device cuda --engine environment
+else
+  row hsdp_resume-4-mpirun skip "no mpirun here"
+fi
+for name in 4-threads-device 4-processes 4-torchrun 4-mpirun; do
+  if [[ -d $work/$name/step-40 ]]; then
+    row "same-state-$name" "$build/examples/shardmesh" diff "$work/4-threads-host/step-40" "$work/$name/step-40"
+  fi
+done
+
+if command -v compute-sanitizer >/dev/null && ((gpus > 0)); then
   # A test asks for a device that is not there; errors of the API are the tests' business.
-  sanitizer=(timeout 400 compute-sanitizer --report-api-errors no --error-exitcode 9)
-  row memcheck "${sanitizer[@]}" --tool memcheck $build/tests/test-gpu
-  row racecheck "${sanitizer[@]}" --tool racecheck $build/tests/test-gpu
+  sanitizer=(timeout 150 compute-sanitizer --report-api-errors no --error-exitcode 9)
+  row memcheck "${sanitizer[@]}" --tool memcheck "$build/tests/test-gpu"
+  row racecheck "${sanitizer[@]}" --tool racecheck "$build/tests/test-gpu"
+  row synccheck "${sanitizer[@]}" --tool synccheck "$build/tests/test-gpu" --test-case='behaviour rows*'
+  row initcheck "${sanitizer[@]}" --tool initcheck "$build/tests/test-gpu" --test-case='behaviour rows*'
+fi
+row bench-collectives timeout 120 "$build/bench/collectives" "$work/collectives.json"
+if python3 -c 'import torch' 2>/dev/null; then
+  row bench-torch-collectives timeout 120 python3 bench/torch_collectives.py "$work/torch_collectives.json"
 fi
 
-grep -h 'cases$\|cases  \|ok$' "$logs/multigpu.log" "$logs/gpu.log" 2>/dev/null | grep -E 'nccl|ranks' || true
+grep -hE ' ok$|cases|kill -9' "$work/multigpu.log" "$work/kill-nccl.log" | cut -c1-150
+grep -hE 'ranks: .* cases' "$work/gpu.log" | sort -u
+cat "$work/bench-collectives.log"
+cat "$work/bench-torch-collectives.log" 2>/dev/null
+python3 tests/gpu/results.py "$work" "$logs/gpu_results.json"
 echo
-nvidia-smi -L 2>/dev/null
+nvidia-smi -L 2>/dev/null | cut -c1-40
 printf '%s\n' "${rows[@]}"
 exit $status
