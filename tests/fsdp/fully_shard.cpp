@@ -7,6 +7,7 @@
 #include <shardmesh/fsdp/options.hpp>
 #include <shardmesh/fsdp/sharding.hpp>
 #include <shardmesh/fsdp/unit.hpp>
+#include <shardmesh/state/full_state_dict.hpp>
 
 #include <numeric>
 #include <string>

@@ -21,11 +21,11 @@ namespace shardmesh::inline v0 {
 namespace detail {
 
 template <Communicator Comm>
-[[nodiscard]] LoadReport load(Comm const& comm,
-                              StateDict& into,
-                              StateDict const& from,
-                              StateOptions const& options,
-                              LoadExtras const& extras) {
+[[nodiscard]] StateLoadReport load(Comm const& comm,
+                                   StateDict& into,
+                                   StateDict const& from,
+                                   StateOptions const& options,
+                                   LoadExtras const& extras) {
   if (options.broadcast_from_rank0 && !options.full_state_dict) {
     throw InvalidArgument(
         "shardmesh::load_state_dict: broadcast_from_rank0 sends whole tensors, so "
@@ -34,7 +34,7 @@ template <Communicator Comm>
   LoadSources const sources =
       options.broadcast_from_rank0 ? broadcast_sources(comm, into, from) : LoadSources(from);
   LoadCheck check(into, sources, options, extras);
-  LoadReport report = check.agree(comm);
+  StateLoadReport report = check.agree(comm);
   LoadMove move(into, sources, check, options);
   throw_together<InvalidArgument>(comm, move.prepare());
   report.traffic = move.run();
@@ -59,10 +59,10 @@ template <Communicator Comm>
 ///         first rank with the problem.
 /// @collective over `comm`, which holds the ranks of all distributed tensors.
 template <Communicator Comm>
-LoadReport load_state_dict(Comm const& comm,
-                           StateDict& into,
-                           StateDict const& from,
-                           StateOptions const& options = {}) {
+StateLoadReport load_state_dict(Comm const& comm,
+                                StateDict& into,
+                                StateDict const& from,
+                                StateOptions const& options = {}) {
   return detail::load(comm, into, from, options, {});
 }
 
@@ -70,10 +70,10 @@ LoadReport load_state_dict(Comm const& comm,
 /// keys of its members in `from`; with `ignore_frozen_params` frozen ones are left alone.
 template <Communicator Comm, class Model>
   requires(!std::is_same_v<std::remove_cv_t<Model>, StateDict>)
-LoadReport load_state_dict(Comm const& comm,
-                           Model& model,
-                           StateDict const& from,
-                           StateOptions const& options = {}) {
+StateLoadReport load_state_dict(Comm const& comm,
+                                Model& model,
+                                StateDict const& from,
+                                StateOptions const& options = {}) {
   detail::LoadExtras extras;
   StateDict into;
   for_each_leaf(model, [&](std::string const& name, auto& leaf, Role role) {
@@ -85,7 +85,7 @@ LoadReport load_state_dict(Comm const& comm,
       into.insert(std::move(key), detail::state_value(leaf));
     }
   });
-  LoadReport report = detail::load(comm, into, from, options, extras);
+  StateLoadReport report = detail::load(comm, into, from, options, extras);
   for_each_leaf(model, [&](std::string const& name, auto& leaf, Role) {
     if constexpr (!AnyTensorType<decltype(leaf)>) {
       std::string const key = renamed(name, options);

@@ -49,7 +49,7 @@ struct StateOptions {
 };
 
 /// What a load found and did; the same on every rank.
-struct LoadReport {
+struct StateLoadReport {
   std::vector<std::string> missing;     ///< left as they were; unless ignored
   std::vector<std::string> unexpected;  ///< passed over; unless ignored
   std::vector<std::string> cast;        ///< converted to another dtype; with DTypePolicy::warn

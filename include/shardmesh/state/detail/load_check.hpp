@@ -64,7 +64,7 @@ class LoadCheck {
   /// @throws KeyError, InvalidArgument on every rank if any has a problem.
   /// @collective over `comm`.
   template <Communicator Comm>
-  [[nodiscard]] LoadReport agree(Comm const& comm) {
+  [[nodiscard]] StateLoadReport agree(Comm const& comm) {
     throw_together<InvalidArgument>(comm, problem_);
     StateAgreement agreed = agree_on_tensors(comm, into_);
     order_ = std::move(agreed.order);
@@ -101,7 +101,7 @@ class LoadCheck {
         cast.add(key);
       }
     }
-    LoadReport report{missing.keys(), unexpected.keys(), cast.keys(), {}};
+    StateLoadReport report{missing.keys(), unexpected.keys(), cast.keys(), {}};
     settle(options_.missing, "missing", "are in the state to load into, but not in the source",
            missing_at, comm.rank() == 0, report.missing);
     settle(options_.unexpected, "unexpected",
