@@ -5,37 +5,24 @@
 #include <string>
 
 #include <doctest/doctest.h>
+#include <shardmesh/comm/threads_on_devices.hpp>
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
 #include <shardmesh/optim/adam.hpp>
-#include <shardmesh/state/visit.hpp>
 
 #include "../../examples/support/dense_kernels.hpp"
 #include "../../examples/support/dense_math_cuda.hpp"
 #include "../support/dense_training.hpp"
+#include "../support/training_rows.hpp"
 
 namespace sm = shardmesh;
 
-using Host = sm::Tensor<float>;
 using Device = models::DeviceTensor;
-
-namespace {
-
-template <class Tensor>
-models::Dense<Tensor> initial_model() {
-  auto model = models::dense([](sm::Shape const& shape) { return Tensor::zeros(shape); });
-  sm::for_each_leaf(model, [](std::string const& name, Tensor& leaf) {
-    leaf = Tensor::from(leaf.shape(), test::initial_parameter(name, leaf.shape()).span());
-  });
-  return model;
-}
-
-}  // namespace
 
 TEST_SUITE_BEGIN("gpu.dense_math");
 
 TEST_CASE("loss and gradients on the device equal those of the host to 1e-5") {
-  auto const host_model = initial_model<Host>();
-  auto const device_model = initial_model<Device>();
+  auto const host_model = test::golden_dense<sm::HostMemory>();
+  auto const device_model = test::golden_dense<sm::CudaMemory>();
   models::DenseMath<sm::CudaMemory> math;
   for (int ranks : {1, 2, 3, 4, 12}) {
     auto const batch = test::batch(0, ranks - 1, ranks);
@@ -52,7 +39,7 @@ TEST_CASE("loss and gradients on the device equal those of the host to 1e-5") {
 
 TEST_CASE("20 steps of Dense on a device give the losses and weights of PyTorch to 1e-5") {
   auto const golden = test::golden_training();
-  auto model = initial_model<Device>();
+  auto model = test::golden_dense<sm::CudaMemory>();
   sm::Adam<Device> adam(model, golden.options);
   models::DenseMath<sm::CudaMemory> math;
   for (int step = 0; step < 20; ++step) {
@@ -65,6 +52,18 @@ TEST_CASE("20 steps of Dense on a device give the losses and weights of PyTorch 
   for (auto const& parameter : adam.parameters()) {
     CHECK(test::relative_difference(sm::to_host(parameter.value),
                                     golden.weights.at(parameter.name)) < 1e-5);
+  }
+}
+
+TEST_CASE("twenty steps are PyTorch's, however the model is sharded over devices") {
+  for (int ranks : {1, 2, 3, 4, 6}) {
+    sm::launch(sm::threads_on_devices{ranks}, [](sm::ThreadsCommunicator& world) {
+      test::run_training_rows<sm::CudaMemory>(
+          world, [](std::string const& name, std::string const& problem) {
+            INFO(name);
+            CHECK(problem == "");
+          });
+    });
   }
 }
 
