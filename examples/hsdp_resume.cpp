@@ -25,6 +25,9 @@
 #include <shardmesh/mpi.hpp>
 #endif
 
+#ifdef EXAMPLE_WITH_CUDA
+#include "support/dense_math_cuda.hpp"
+#endif
 #include "support/resume.hpp"
 
 namespace {

@@ -18,9 +18,10 @@ using HostTensor = shardmesh::Tensor<float>;
 using Matrix = std::vector<float>;  // row-major (batch, features)
 
 /// Loss of a batch, and the gradients in the order of the model's parameters.
+template <class Tensor>
 struct LossAndGradients {
   float loss = 0;
-  std::vector<HostTensor> gradients;
+  std::vector<Tensor> gradients;
 };
 
 /// y = x W^T + b, of `batch` rows.
@@ -81,16 +82,16 @@ inline Matrix relu_backward(Matrix const& y, Matrix dy) {
 /// Mean squared error of the model on one batch. The ReLU that opens the last layer does nothing to
 /// the output of the ReLU before it.
 /// @param x      (batch, 8); `target`: (batch, 8).
-inline LossAndGradients dense_loss(Dense<HostTensor> const& model,
-                                   Matrix const& x,
-                                   Matrix const& target,
-                                   std::size_t batch) {
+inline LossAndGradients<HostTensor> dense_loss(Dense<HostTensor> const& model,
+                                               Matrix const& x,
+                                               Matrix const& target,
+                                               std::size_t batch) {
   Matrix const h1 = relu(apply(model.net1, x, batch));
   Matrix const h2 = relu(apply(model.net2, h1, batch));
   Matrix const h3 = relu(apply(model.net3, h2, batch));
   Matrix const y = apply(model.net4, h3, batch);
 
-  LossAndGradients result;
+  LossAndGradients<HostTensor> result;
   Matrix dy(y.size());
   auto const count = static_cast<float>(y.size());
   for (std::size_t i = 0; i < y.size(); ++i) {
@@ -109,5 +110,21 @@ inline LossAndGradients dense_loss(Dense<HostTensor> const& model,
   }
   return result;
 }
+
+/// `dense_loss` where the parameters are; dense_math_cuda.hpp has it for device memory.
+template <class Space>
+class DenseMath;
+
+template <>
+class DenseMath<shardmesh::HostMemory> {
+ public:
+  [[nodiscard]] LossAndGradients<HostTensor> loss(Dense<HostTensor> const& model,
+                                                  Matrix const& x,
+                                                  Matrix const& target,
+                                                  std::size_t batch,
+                                                  shardmesh::HostStream = {}) const {
+    return dense_loss(model, x, target, batch);
+  }
+};
 
 }  // namespace models

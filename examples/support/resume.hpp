@@ -100,13 +100,9 @@ class Trainer {
     models::Matrix target;
     make_batch(number, mesh_.comm().rank(), x, target);
     net_.unshard();
-    auto const result = models::dense_loss(on_host(model_), x, target, batch);
+    auto const result = math_.loss(model_, x, target, batch);
     net_.reshard();
-    std::vector<sm::Tensor<float, Space>> gradients;
-    for (models::HostTensor const& gradient : result.gradients) {
-      gradients.push_back(gradient.template clone<Space>());
-    }
-    adam_.step(net_.reduce_gradients(gradients));
+    adam_.step(net_.reduce_gradients(result.gradients));
     float sum = 0;
     for (float loss : sm::all_gather_value(mesh_.comm(), result.loss)) {
       sum += loss;
@@ -122,17 +118,11 @@ class Trainer {
  private:
   using Model = models::Dense<sm::Tensor<float, Space>>;
 
-  [[nodiscard]] static models::Dense<models::HostTensor> on_host(Model const& model) {
-    auto const copy = [](auto const& layer) -> models::Linear<models::HostTensor> {
-      return {sm::to_host(layer.weight), sm::to_host(layer.bias)};
-    };
-    return {copy(model.net1), copy(model.net2), copy(model.net3), copy(model.net4)};
-  }
-
   Mesh mesh_;
   Model model_;
   decltype(sm::fully_shard(std::declval<Model&>(), std::declval<Mesh const&>())) net_;
   sm::Adam<typename decltype(net_)::Parameter> adam_;
+  models::DenseMath<Space> math_;
 };
 
 /// The job of one rank; `summary` is filled on rank 0.

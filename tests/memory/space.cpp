@@ -44,23 +44,24 @@ struct WithoutReduce : Least {
 struct WithoutConvert : Least {
  private:
   using Least::convert;
-  struct WithoutLoop : Least {
-   private:
-    using Least::for_each_index;
-  };
-  struct WithoutEvents : Least {
-   private:
-    using Least::make_event;
-  };
+};
+struct WithoutLoop : Least {
+ private:
+  using Least::for_each_index;
+};
+struct WithoutEvents : Least {
+ private:
+  using Least::make_event;
+};
 
-  static_assert(sm::MemorySpace<Least>);
-  static_assert(!sm::MemorySpace<ThrowsOnDeallocate>);
-  static_assert(!sm::MemorySpace<WithoutKind>);
-  static_assert(!sm::MemorySpace<WithoutReduce>);
-  static_assert(!sm::MemorySpace<WithoutConvert>);
-  static_assert(!sm::MemorySpace<WithoutLoop>);
-  static_assert(!sm::MemorySpace<WithoutEvents>);
-  static_assert(!sm::MemorySpace<int>);
+static_assert(sm::MemorySpace<Least>);
+static_assert(!sm::MemorySpace<ThrowsOnDeallocate>);
+static_assert(!sm::MemorySpace<WithoutKind>);
+static_assert(!sm::MemorySpace<WithoutReduce>);
+static_assert(!sm::MemorySpace<WithoutConvert>);
+static_assert(!sm::MemorySpace<WithoutLoop>);
+static_assert(!sm::MemorySpace<WithoutEvents>);
+static_assert(!sm::MemorySpace<int>);
 
 }  // namespace
 

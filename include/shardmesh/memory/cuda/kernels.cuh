@@ -3,15 +3,16 @@
 #pragma once
 
 // The kernels of the library. Include this in one .cu file of a program that reduces on a device, or
-// <shardmesh/optim/kernels.cuh> if it trains there; several are harmless. Any options of nvcc will do but -use_fast_math, -ftz and -prec-div, which
-// change the results of divisions and of subnormal numbers.
+// <shardmesh/optim/kernels.cuh> if it trains there; several are harmless. Any options of nvcc will do
+// but -use_fast_math, -ftz, -prec-div and -prec-sqrt, which change the results of divisions, of roots
+// and of subnormal numbers.
 
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
-#include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/cuda/kernels.hpp>
+#include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
 
 namespace shardmesh::inline v0::cuda {
