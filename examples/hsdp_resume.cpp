@@ -116,6 +116,10 @@ void add_options(CLI::App& app, Command& command) {
   app.add_option("--device", command.device, "where the tensors lie")
       ->check(CLI::IsMember({"host", "cuda"}))
       ->capture_default_str();
+  app.add_flag(
+      "--blas", command.job.blas,
+      "with --device cuda: forward and backward on the device, by cuBLAS. Without, they run "
+      "on the host, and every engine trains to the same bits");
   app.add_option("--steps", command.job.steps, "training steps on each mesh")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();

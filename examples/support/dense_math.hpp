@@ -127,4 +127,25 @@ class DenseMath<shardmesh::HostMemory> {
   }
 };
 
+/// `dense_loss` on copies in host memory, for a model in any memory: the same bits everywhere.
+template <class Space>
+[[nodiscard]] LossAndGradients<shardmesh::Tensor<float, Space>> dense_loss_on_host(
+    Dense<shardmesh::Tensor<float, Space>> const& model,
+    Matrix const& x,
+    Matrix const& target,
+    std::size_t batch) {
+  auto const copy = [](auto const& layer) -> Linear<HostTensor> {
+    return {shardmesh::to_host(layer.weight), shardmesh::to_host(layer.bias)};
+  };
+  auto const result = dense_loss(
+      {copy(model.net1), copy(model.net2), copy(model.net3), copy(model.net4)}, x, target, batch);
+  LossAndGradients<shardmesh::Tensor<float, Space>> moved;
+  moved.loss = result.loss;
+  for (HostTensor const& gradient : result.gradients) {
+    moved.gradients.push_back(gradient.clone<Space>());
+  }
+  typename Space::Stream{}.synchronize();  // the host copies end here
+  return moved;
+}
+
 }  // namespace models

@@ -36,6 +36,7 @@ struct Options {
   std::string checkpoint;  ///< directory written by PyTorch
   std::string out;         ///< directory for our own checkpoints
   int steps = 20;          ///< training steps on each mesh
+  bool blas = false;       ///< forward and backward where the tensors lie, not on the host
   bool terminal = false;   ///< colours, and a progress line that is drawn over
 };
 
@@ -72,12 +73,17 @@ inline void make_batch(int step, int rank, models::Matrix& x, models::Matrix& ta
 template <class Space, class Mesh>
 class Trainer {
  public:
-  explicit Trainer(Mesh mesh)
+  /// @param blas see `Options`.
+  Trainer(Mesh mesh, bool blas)
       : mesh_(std::move(mesh)),
         model_(models::dense(
             [](sm::Shape const& shape) { return sm::Tensor<float, Space>::zeros(shape); })),
         net_(sm::fully_shard(model_, mesh_)),
-        adam_(net_) {}
+        adam_(net_) {
+    if (blas) {
+      math_.emplace();
+    }
+  }
   Trainer(Trainer const&) = delete;
   Trainer& operator=(Trainer const&) = delete;
 
@@ -100,7 +106,8 @@ class Trainer {
     models::Matrix target;
     make_batch(number, mesh_.comm().rank(), x, target);
     net_.unshard();
-    auto const result = math_.loss(model_, x, target, batch);
+    auto const result = math_ ? math_->loss(model_, x, target, batch)
+                              : models::dense_loss_on_host(model_, x, target, batch);
     net_.reshard();
     adam_.step(net_.reduce_gradients(result.gradients));
     float sum = 0;
@@ -122,7 +129,7 @@ class Trainer {
   Model model_;
   decltype(sm::fully_shard(std::declval<Model&>(), std::declval<Mesh const&>())) net_;
   sm::Adam<typename decltype(net_)::Parameter> adam_;
-  models::DenseMath<Space> math_;
+  std::optional<models::DenseMath<Space>> math_;
 };
 
 /// The job of one rank; `summary` is filled on rank 0.
@@ -159,7 +166,7 @@ class Job {
     std::vector<std::string> const names =
         N == 2 ? std::vector<std::string>{"replicate", "shard"} : std::vector<std::string>{"shard"};
     auto const mesh = sm::device_mesh<N>(world_, extents, ranks, names);
-    Trainer<Space, std::remove_const_t<decltype(mesh)>> trainer(mesh);
+    Trainer<Space, std::remove_const_t<decltype(mesh)>> trainer(mesh, options_.blas);
     trainer.load(world_, from);
 
     Phase line;
