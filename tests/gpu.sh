@@ -61,7 +61,7 @@ skip() {
 
 build_all() {
   [[ -f $build/build.ninja ]] || meson setup "$build" -Dcuda=enabled -Dnccl=enabled -Dexamples=enabled || return
-  ninja -C "$build" tests/test-gpu tests/test-multigpu tests/kill-job-nccl examples/hsdp_resume \
+  ninja -C "$build" tests/test-gpu tests/test-multigpu tests/kill-job-nccl tests/test-gather-memory examples/hsdp_resume \
     examples/shardmesh bench/collectives
 }
 
@@ -80,6 +80,7 @@ if [[ ${rows[0]} == *FAILED* ]]; then
 fi
 row gpu timeout 300 "$build/tests/test-gpu"
 row multigpu timeout 300 "$build/tests/test-multigpu"
+row gather-memory timeout 200 "$build/tests/test-gather-memory"
 row kill-nccl timeout 400 python3 tests/gpu/kill.py "$build/tests/kill-job-nccl"
 
 resume=("$build/examples/hsdp_resume")

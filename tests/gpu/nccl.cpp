@@ -15,11 +15,10 @@
 #include <shardmesh/comm/nccl/launch.hpp>
 #include <shardmesh/comm/spawn.hpp>
 
-#include "../support/behaviours.hpp"
 #include "../support/redistribute_cases.hpp"
-#include "../support/training_rows.hpp"
 #include "collectives.hpp"
 #include "counted.hpp"
+#include "nccl_rows.hpp"
 
 namespace sm = shardmesh;
 
@@ -50,10 +49,8 @@ void run_bodies(Comm const& world, std::string const& engine, long stride) {
       report(engine + ": " + what, first);
     }
   };
-  test::run_rows<sm::CudaMemory>(world, all);
-  if (test::batch_rows % world.size() == 0) {
-    test::run_training_rows<sm::CudaMemory>(world, all);
-  }
+  test::nccl_rows(world, all);
+  test::nccl_training(world, all);
   all("native collectives, all types, streams", test::native_collectives(world));
   all("adopted communicator, blocking", test::adopted_communicator(world, 1));
   all("adopted communicator, not blocking", test::adopted_communicator(world, 0));

@@ -39,6 +39,7 @@ void on_even_ranks(Body const& body) {
 
 }  // namespace engine
 
+#include "../../examples/support/dense_math_cuda.hpp"
 #include "../support/behaviour_cases.hpp"
 
 namespace sm = shardmesh;
