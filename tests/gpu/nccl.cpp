@@ -50,6 +50,7 @@ void run_bodies(Comm const& world, std::string const& engine, long stride) {
     }
   };
   test::nccl_rows(world, all);
+  test::nccl_offload(world, all);
   test::nccl_training(world, all);
   all("native collectives, all types, streams", test::native_collectives(world));
   all("adopted communicator, blocking", test::adopted_communicator(world, 1));

@@ -22,4 +22,8 @@ void nccl_rows(shardmesh::NcclCommunicator<Control> const& world, RowReport cons
 template <class Control>
 void nccl_training(shardmesh::NcclCommunicator<Control> const& world, RowReport const& report);
 
+/// `b10_offload_equivalence` in device memory.
+template <class Control>
+void nccl_offload(shardmesh::NcclCommunicator<Control> const& world, RowReport const& report);
+
 }  // namespace test

@@ -42,6 +42,7 @@ void on_even_ranks(Body const& body) {
 
 #include "../comm/ranks.hpp"
 #include "../support/behaviour_cases.hpp"
+#include "../support/offload_cases.hpp"
 #include "../support/redistribute_cases.hpp"
 
 namespace sm = shardmesh;
@@ -225,6 +226,12 @@ TEST_CASE("mpi: what is no communicator of this job is refused") {
           static_cast<void>(MpiCommunicator::from_native_handle(MPI_COMM_NULL));
         }) == "shardmesh::MpiCommunicator: MPI_COMM_NULL has no ranks; only members of a "
               "communicator can adopt it");
+}
+
+TEST_CASE("B10 offload equivalence: 500 random tensors") {
+  engine::on_ranks([](auto const& world) {
+    CHECK(test::b10_offload_equivalence<sm::HostMemory>(world, 5, 500) == "");
+  });
 }
 
 TEST_CASE("mpi: the redistribute matrix") {
