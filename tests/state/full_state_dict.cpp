@@ -132,6 +132,24 @@ TEST_CASE("full state: roots that are not there, or not the same, are refused on
   });
 }
 
+TEST_CASE("full state: a partial tensor on some ranks, or a tiny ceiling, is refused on all") {
+  sm::launch(sm::threads{3}, [](World& world) {
+    auto const mesh = sm::device_mesh<1>(world, {2}, {0, 1}, {});
+    sm::StateDict dict;
+    if (world.rank() < 2) {
+      dict.insert(
+          "g", sm::AnyTensor(sm::from_local(counting({2}), mesh, sm::placements<sm::Partial<>>)));
+    }
+    CHECK(test::error_of<sm::InvalidArgument>([&] {
+            static_cast<void>(sm::full_state_dict(world, dict));
+          }) == "shardmesh::full_state_dict: \"g\" is (2) on mesh (2) as (Partial(sum)): a partial "
+                "tensor has no whole yet; redistribute it to Shard or Replicate [rank 0]");
+    CHECK(test::error_of<sm::InvalidArgument>([&] {
+            static_cast<void>(sm::full_state_dict(world, sm::StateDict{}, {{}, 31}));
+          }).find("a ceiling of 31 bytes") != std::string::npos);
+  });
+}
+
 TEST_CASE("full state: staging stays under the ceiling, others than the root allocate nothing") {
   sm::launch(sm::threads{4}, [](World& threads) {
     test::PackedThreads const world(threads);

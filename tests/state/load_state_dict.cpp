@@ -381,6 +381,25 @@ TEST_CASE("a distributed value that one rank misses is left alone by all") {
   });
 }
 
+TEST_CASE("ranks that would load one tensor in different ways are stopped") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    auto const mesh = sm::device_mesh(world, {2});
+    auto const on = [&](sm::PlacementList const& list) {
+      sm::StateDict dict;
+      dict.insert("x", sm::AnyTensor(sm::distribute(counting({4, 4}), mesh, list)));
+      return dict;
+    };
+    auto into = on({sm::Shard{0}});
+    auto const rows = on({sm::Shard{0}});
+    auto const columns = on({sm::Shard{1}});
+    std::string const error = test::error_of<sm::MismatchError>(
+        [&] { sm::load_state_dict(world, into, world.rank() == 0 ? rows : columns); });
+    CHECK(error.find("ranks disagree on \"x\": rank 1 would load float32(4, 4) on mesh (2) as "
+                     "(Shard(0)) 0:0 from float32(4, 4) on mesh (2) as (Shard(1)) 1:0") !=
+          std::string::npos);
+  });
+}
+
 TEST_CASE("dtype: refused, converted with notice, or converted") {
   on_all_engines([](auto const& world) {
     auto const mesh = sm::device_mesh(world, {2, 2});

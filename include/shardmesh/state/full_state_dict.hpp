@@ -135,6 +135,18 @@ template <Communicator Comm>
   return result;
 }
 
+/// Why a dict has no full state: its first partial tensor; empty if it has one.
+[[nodiscard]] inline std::string first_partial(StateDict const& dict) {
+  for (StateEntry const& entry : dict) {
+    if (entry.is_tensor() && entry.tensor().layout().has_partial()) {
+      return "shardmesh::full_state_dict: \"" + entry.key + "\" is " +
+             to_string(entry.tensor().layout()) +
+             ": a partial tensor has no whole yet; redistribute it to Shard or Replicate";
+    }
+  }
+  return {};
+}
+
 /// A dict of whole tensors: `whole(key)` for the distributed ones, the others in host memory if
 /// `offload`.
 template <class Whole>
@@ -184,7 +196,8 @@ using WholeTensors = std::unordered_map<std::string, std::optional<AnyTensor>>;
 ///
 /// @param options  roots (none: the first rank of `comm`), most bytes of temporary memory.
 /// @param report   if given, set to what the exchange came to on this rank.
-/// @throws InvalidArgument on every rank if a root is not in `comm` or a tensor is partial;
+/// @throws InvalidArgument on every rank if a root is not in `comm`, a tensor is partial or the
+///         ceiling below 32 bytes;
 ///         MismatchError if ranks ask for different roots.
 /// @collective over `comm`, which holds the ranks of all distributed tensors.
 template <Communicator Comm>
@@ -192,6 +205,7 @@ template <Communicator Comm>
                                         StateDict const& dict,
                                         GatherOptions options = {},
                                         GatherReport* report = nullptr) {
+  check_ceiling(options);
   std::vector<int> const world = comm.world_ranks();
   if (options.roots.empty()) {
     options.roots.push_back(world.front());
@@ -206,6 +220,7 @@ template <Communicator Comm>
     }
   }
   check_agreement(comm, "shardmesh::full_state_dict", roots);
+  throw_together<InvalidArgument>(comm, detail::first_partial(dict));
   detail::StateAgreement const agreed = detail::agree_on_tensors(comm, dict);
   std::vector<std::string> keys;
   std::vector<AnyTensor> tensors;

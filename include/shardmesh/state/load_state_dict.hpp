@@ -31,6 +31,7 @@ template <Communicator Comm>
         "shardmesh::load_state_dict: broadcast_from_rank0 sends whole tensors, so "
         "it needs full_state_dict as well");
   }
+  check_ceiling(options.gather);
   LoadSources const sources =
       options.broadcast_from_rank0 ? broadcast_sources(comm, into, from) : LoadSources(from);
   LoadCheck check(into, sources, options, extras);
@@ -129,7 +130,7 @@ template <Communicator Comm, class Model>
   StateOptions local = options;
   local.full_state_dict = false;
   local.cpu_offload = options.cpu_offload && !options.full_state_dict;
-  StateDict const dict = state_dict(model, local);
+  StateDict dict = state_dict(model, local);
   if (!options.full_state_dict) {
     return dict;
   }

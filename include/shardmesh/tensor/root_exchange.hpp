@@ -26,6 +26,15 @@ struct GatherOptions {
   std::size_t ceiling_bytes = std::size_t{256} << 20;
 };
 
+/// @throws InvalidArgument if the ceiling does not hold two elements of the largest type.
+inline void check_ceiling(GatherOptions const& options) {
+  if (options.ceiling_bytes < 32) {
+    throw InvalidArgument("shardmesh::GatherOptions: a ceiling of " +
+                          std::to_string(options.ceiling_bytes) +
+                          " bytes does not hold two elements of 16 bytes; raise ceiling_bytes");
+  }
+}
+
 /// What an exchange with a root came to on the calling rank.
 struct GatherReport {
   std::size_t peak_staging_bytes = 0;  ///< temporary memory in use at once

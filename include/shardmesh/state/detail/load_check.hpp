@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -61,7 +62,7 @@ class LoadCheck {
     find_unexpected(extras.ignored);
   }
 
-  /// @throws KeyError, InvalidArgument on every rank if any has a problem.
+  /// @throws KeyError, InvalidArgument, MismatchError on every rank if any has a problem.
   /// @collective over `comm`.
   template <Communicator Comm>
   [[nodiscard]] StateLoadReport agree(Comm const& comm) {
@@ -78,6 +79,7 @@ class LoadCheck {
     std::string missing_at;
     std::string unexpected_at;
     std::vector<int> const world = comm.world_ranks();
+    agree_on_terms(comm, world);
     auto const all = comm.all_gather(mine.bytes());
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       WireReader reader(all[rank]);
@@ -189,22 +191,69 @@ class LoadCheck {
                            target.kind() == TensorKind::distributed &&
                            tensor.mesh() == target.mesh();
     bool const partial = tensor.layout().has_partial() || target.layout().has_partial();
-    if (same_mesh && tensor.layout() == target.layout()) {
+    bool const same_parts =
+        same_mesh ? tensor.layout() == target.layout()
+                  : !partial && tensor.is_member() && tensor.pieces() == target.pieces();
+    if (same_parts) {
       ways_.emplace(key, LoadWay::copy);
-    } else if (same_mesh) {
+    } else if (!same_mesh) {
+      refuse(key, "is " + to_string(tensor.layout()) +
+                      ", the tensor to load into is on other ranks, as " +
+                      to_string(target.layout()) +
+                      "; take the full state, or go through a checkpoint");
+    } else {
       try {
         static_cast<void>(make_plan(tensor.layout(), target.layout()));
         ways_.emplace(key, LoadWay::redistribute);
       } catch (InvalidArgument const& error) {
         refuse(key, std::string("cannot be redistributed: ") + error.what());
       }
-    } else if (!partial && tensor.is_member() && tensor.pieces() == target.pieces()) {
-      ways_.emplace(key, LoadWay::copy);
-    } else {
-      refuse(key, "is " + to_string(tensor.layout()) +
-                      ", the tensor to load into is on other ranks, as " +
-                      to_string(target.layout()) +
-                      "; take the full state, or go through a checkpoint");
+    }
+  }
+
+  /// What ranks that hold parts of one tensor must agree on, as text.
+  [[nodiscard]] std::string terms_of(std::string const& key) const {
+    auto const text = [](AnyTensor const& tensor) {
+      std::string result = std::string(to_string(tensor.dtype())) + to_string(tensor.layout());
+      for (Cut const& cut : tensor.layout().order()) {
+        result += " " + std::to_string(cut.tensor_dim) + ":" + std::to_string(cut.mesh_dim);
+      }
+      return result;
+    };
+    LoadSource const& source = *sources_.find(key);
+    return text(into_.at(key).tensor()) + " from " +
+           (source.is_distributed ? text(*source.tensor) : std::string(to_string(source.dtype)));
+  }
+
+  /// @throws MismatchError on every rank if ranks of one group would load a tensor in different ways.
+  template <Communicator Comm>
+  void agree_on_terms(Comm const& comm, std::vector<int> const& world) const {
+    WireWriter mine;
+    mine.number(ways_.size());
+    for (std::string const& key : order_) {
+      if (ways_.count(key) > 0) {
+        TensorGroup const group = into_.at(key).tensor().group();
+        mine.text(key);
+        mine.block(std::as_bytes(std::span(group.ranks)));
+        mine.text(terms_of(key));
+      }
+    }
+    std::unordered_map<std::string, std::string> seen;
+    auto const all = comm.all_gather(mine.bytes());
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      WireReader reader(all[rank]);
+      for (std::uint64_t left = reader.number(); left > 0; --left) {
+        std::string const key = reader.text();
+        std::string const group = reader.text();
+        std::string const terms = reader.text();
+        auto const [at, is_new] = seen.emplace(key + group, terms);
+        if (!is_new && at->second != terms) {
+          throw MismatchError("shardmesh::load_state_dict: ranks disagree on \"" + key +
+                              "\": rank " + std::to_string(world[rank]) + " would load " + terms +
+                              ", a rank before it " + at->second +
+                              "; all ranks must have the same layouts");
+        }
+      }
     }
   }
 
