@@ -23,6 +23,9 @@
 #endif
 #ifdef EXAMPLE_WITH_MPI
 #include <shardmesh/mpi.hpp>
+#ifdef EXAMPLE_WITH_NCCL
+#include <shardmesh/comm/nccl/mpi_launch.hpp>
+#endif
 #endif
 
 #ifdef EXAMPLE_WITH_CUDA
@@ -85,9 +88,6 @@ int run_on_host(Command const& command) {
 }
 
 int run_on_devices(Command const& command) {
-  if (command.engine == "mpi") {
-    refuse("--engine mpi moves host memory; leave --device out");
-  }
 #ifdef EXAMPLE_WITH_CUDA
   if (command.engine == "threads") {
     return run_on<sm::CudaMemory>(sm::threads_on_devices{command.ranks}, command.job);
@@ -97,7 +97,14 @@ int run_on_devices(Command const& command) {
   if (command.engine == "nccl") {
     return run_on<sm::CudaMemory>(sm::nccl_threads{command.ranks}, command.job);
   }
-  return run_on<sm::CudaMemory>(sm::nccl_environment{}, command.job);
+  if (command.engine == "environment") {
+    return run_on<sm::CudaMemory>(sm::nccl_environment{}, command.job);
+  }
+#ifdef EXAMPLE_WITH_MPI
+  return run_on<sm::CudaMemory>(sm::nccl_mpi{}, command.job);
+#else
+  refuse_missing("MPI");
+#endif
 #endif
   refuse_missing(command.engine == "threads" ? "CUDA" : "NCCL");
 }

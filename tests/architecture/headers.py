@@ -11,6 +11,8 @@ build = root / "include" / "meson.build"
 
 
 def kind_of(header: str) -> str:
+    if header.endswith("/nccl/mpi_launch.hpp"):
+        return "nccl_mpi"
     if "/mpi/" in header or header.endswith("/mpi.hpp"):
         return "mpi"
     if "/nccl/" in header or header.endswith("/nccl.hpp"):
@@ -24,7 +26,7 @@ def wanted() -> str:
     text = build.read_text()
     names = sorted(str(p.relative_to(build.parent)) for p in (build.parent / "shardmesh").rglob("*.[hc]*")
                    if p.suffix in (".hpp", ".cuh"))
-    for kind in ("host", "cuda", "nccl", "mpi"):
+    for kind in ("host", "cuda", "nccl", "mpi", "nccl_mpi"):
         block = "".join(f"  '{n}',\n" for n in names if kind_of(n) == kind)
         begin, end = f"# {kind} headers: begin\n", f"# {kind} headers: end\n"
         text = re.sub(re.escape(begin) + ".*?" + re.escape(end), begin + block + end, text, flags=re.S)

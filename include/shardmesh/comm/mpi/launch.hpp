@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <exception>
@@ -67,18 +69,13 @@ inline void check_launcher(int size) {
   }
 }
 
-}  // namespace detail
-
-/// Runs `body(communicator)` as the rank that mpirun made this process. Initialises MPI if nobody
-/// has, and finalizes it if it did, but not after a failure: the process must end by itself then, with
-/// a status that is not 0, and must not call MPI_Finalize.
-/// @throws what the body throws, after telling the other ranks.
+/// Runs `body(world)` as one rank of MPI; the other ranks hear of its failure.
 template <class Body>
-void launch(mpi const& options, Body&& body) {
-  detail::MpiRuntime const runtime;
+void run_mpi_rank(std::chrono::milliseconds timeout, Body&& body) {
+  MpiRuntime const runtime;
   {
-    auto world = MpiCommunicator::from_native_handle(MPI_COMM_WORLD, options.timeout);
-    detail::check_launcher(world.size());
+    auto world = MpiCommunicator::from_native_handle(MPI_COMM_WORLD, timeout);
+    check_launcher(world.size());
     try {
       body(world);
       world.barrier();
@@ -91,6 +88,36 @@ void launch(mpi const& options, Body&& body) {
     }
   }
   runtime.finalize();
+}
+
+/// A rank's place among those on its host.
+struct MpiLocalPlace {
+  int rank = 0;
+  int size = 0;
+};
+
+/// @collective over `world`.
+[[nodiscard]] inline MpiLocalPlace local_place(MpiCommunicator const& world) {
+  std::array<char, MPI_MAX_PROCESSOR_NAME> host{};
+  int length = 0;
+  mpi_check(MPI_Get_processor_name(host.data(), &length), "MPI_Get_processor_name");
+  auto const hosts = all_gather_text(world, host.data());
+  auto const begin = hosts.begin();
+  auto const count = [&](auto end) {
+    return static_cast<int>(std::count(begin, end, std::string(host.data())));
+  };
+  return {count(begin + world.rank()), count(hosts.end())};
+}
+
+}  // namespace detail
+
+/// Runs `body(communicator)` as the rank that mpirun made this process. Initialises MPI if nobody
+/// has, and finalizes it if it did, but not after a failure: the process must end by itself then, with
+/// a status that is not 0, and must not call MPI_Finalize.
+/// @throws what the body throws, after telling the other ranks.
+template <class Body>
+void launch(mpi const& options, Body&& body) {
+  detail::run_mpi_rank(options.timeout, body);
 }
 
 }  // namespace shardmesh::inline v0

@@ -51,9 +51,26 @@ inline void require_devices(int ranks, int devices) {
   }
 }
 
-[[nodiscard]] inline bool share_devices_wanted(nccl_environment const& options) {
+[[nodiscard]] inline bool share_devices_wanted(bool option) {
   char const* const text = std::getenv("SHARDMESH_SHARE_DEVICES");
-  return options.share_devices || (text != nullptr && std::string(text) == "1");
+  return option || (text != nullptr && std::string(text) == "1");
+}
+
+/// Makes the device of a process current, before the first NCCL call.
+/// @param share lets ranks have the same one.
+inline void take_device(int rank, int local_rank, int local_size, bool share) {
+  cuda::prepare_process();
+  if (share) {
+    ::setenv("NCCL_HOSTID", ("shardmesh-rank-" + std::to_string(rank)).c_str(), 1);
+    if (rank == 0) {
+      std::fprintf(stderr, "shardmesh: ranks share GPUs through sockets; timings mean nothing\n");
+    }
+  }
+  int const devices = cuda::device_count();
+  require_devices(share ? 1 : local_size, devices);
+  int const device = local_rank % devices;
+  cuda::check(cudaSetDevice(device), "cudaSetDevice");
+  cuda::keep_freed_memory(device);
 }
 
 /// The body of one rank; the other ranks hear of its failure.
@@ -92,19 +109,8 @@ void launch(nccl_threads const& options, Body&& body) {
 template <class Body>
 void launch(nccl_environment const& options, Body&& body) {
   Environment const place = read_environment();
-  bool const share = detail::share_devices_wanted(options);
-  cuda::prepare_process();
-  if (share) {  // before the first NCCL call
-    ::setenv("NCCL_HOSTID", ("shardmesh-rank-" + std::to_string(place.rank)).c_str(), 1);
-    if (place.rank == 0) {
-      std::fprintf(stderr, "shardmesh: ranks share GPUs through sockets; timings mean nothing\n");
-    }
-  }
-  int const devices = cuda::device_count();
-  detail::require_devices(share ? 1 : place.local_size, devices);
-  int const device = place.local_rank % devices;
-  cuda::check(cudaSetDevice(device), "cudaSetDevice");
-  cuda::keep_freed_memory(device);
+  detail::take_device(place.rank, place.local_rank, place.local_size,
+                      detail::share_devices_wanted(options.share_devices));
   SocketCommunicator control(place.address, place.port, place.rank, place.size, options.timeout);
   try {
     detail::run_nccl_rank(control, options.timeout, body);
