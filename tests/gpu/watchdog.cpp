@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <shardmesh/comm/collectives.hpp>
 #include <shardmesh/comm/nccl/beat.hpp>
 #include <shardmesh/comm/nccl/communicator.hpp>
 #include <shardmesh/comm/nccl/family.hpp>
@@ -31,6 +32,13 @@ using test::milliseconds;
 using test::Texts;
 using ThreadWorld = sm::NcclCommunicator<sm::ThreadsCommunicator>;
 using SocketWorld = sm::NcclCommunicator<sm::SocketCommunicator>;
+
+static_assert(sm::Communicator<ThreadWorld> && sm::Communicator<SocketWorld>);
+static_assert(sm::HasAllReduce<ThreadWorld, sm::CudaMemory>);
+static_assert(sm::HasReduceScatter<ThreadWorld, sm::CudaMemory>);
+static_assert(sm::HasAllGather<SocketWorld, sm::CudaMemory>);
+static_assert(sm::HasBroadcast<SocketWorld, sm::CudaMemory>);
+static_assert(!sm::HasAllReduce<ThreadWorld, sm::HostMemory>);
 
 namespace {
 
