@@ -8,12 +8,14 @@
 // slowest rank's, as "bus bandwidth": what a link must carry for it, (n-1)/n of the bytes of the
 // result, twice for all_reduce.
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <exception>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime_api.h>

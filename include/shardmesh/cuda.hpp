@@ -7,6 +7,7 @@
 #include <shardmesh/comm/threads_on_devices.hpp>
 #include <shardmesh/memory/cuda/check.hpp>
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
+#include <shardmesh/memory/cuda/device.hpp>
 #include <shardmesh/memory/cuda/kernels.hpp>
 #include <shardmesh/memory/cuda/pinned_memory.hpp>
 #include <shardmesh/memory/cuda/stream.hpp>

@@ -184,7 +184,7 @@ ncclResult_t ncclCommSplit(
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* status) {
   std::lock_guard const lock(fake::world().mutex);
   *status = comm->blocking || ++comm->polls % 3 == 0 ? ncclSuccess : ncclInProgress;
-  if (fake::world().reports_error) {
+  if (fake::world().reports_error && comm->blocking) {
     *status = ncclRemoteError;
   }
   return ncclSuccess;

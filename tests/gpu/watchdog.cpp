@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <shardmesh/comm/collectives.hpp>
 #include <shardmesh/comm/nccl/beat.hpp>
 #include <shardmesh/comm/nccl/communicator.hpp>
 #include <shardmesh/comm/nccl/family.hpp>
@@ -31,6 +32,13 @@ using test::milliseconds;
 using test::Texts;
 using ThreadWorld = sm::NcclCommunicator<sm::ThreadsCommunicator>;
 using SocketWorld = sm::NcclCommunicator<sm::SocketCommunicator>;
+
+static_assert(sm::Communicator<ThreadWorld> && sm::Communicator<SocketWorld>);
+static_assert(sm::HasAllReduce<ThreadWorld, sm::CudaMemory>);
+static_assert(sm::HasReduceScatter<ThreadWorld, sm::CudaMemory>);
+static_assert(sm::HasAllGather<SocketWorld, sm::CudaMemory>);
+static_assert(sm::HasBroadcast<SocketWorld, sm::CudaMemory>);
+static_assert(!sm::HasAllReduce<ThreadWorld, sm::HostMemory>);
 
 namespace {
 
@@ -197,27 +205,14 @@ TEST_CASE("the group of an operation is the group that is named") {
 
 TEST_CASE("an error that NCCL reports reaches every rank") {
   Behaviour const error(&fake::World::reports_error, true);
-  Behaviour const alone(&fake::World::completes, false);
-  auto const errors = test::run_sockets(2, milliseconds(5000), [](auto const& control) {
-    // Only its descendants report: a root that did would not connect.
-    ncclConfig_t config = sm::nccl::Family::descendant();
-    ncclUniqueId const id{"reports"};
-    ncclComm_t comm = nullptr;
-    sm::nccl::check(ncclCommInitRankConfig(&comm, 2, id, control.rank(), &config), "init");
-    {
-      auto const world = SocketWorld::from_native_handle(comm, control, milliseconds(5000));
-      while (true) {
-        std::this_thread::sleep_for(milliseconds(5));
-        try {
-          world.check();
-        } catch (...) {
-          ncclCommDestroy(comm);
-          throw;
-        }
-      }
-    }
-  });
-  CHECK(contains(errors[0] + errors[1], "failed: NCCL reports: remote process exited"));
+  for (std::string const& text : run_ranks(3, milliseconds(5000), [](ThreadWorld& world) {
+         while (true) {
+           std::this_thread::sleep_for(milliseconds(5));
+           world.check();
+         }
+       })) {
+    CHECK(contains(text, "failed: NCCL reports: remote process exited"));
+  }
   CHECK(fake::world().alive.empty());
 }
 

@@ -21,6 +21,7 @@
 #include <shardmesh/memory/cuda/stream.hpp>
 #include <shardmesh/memory/host.hpp>
 
+#include "../gpu/counted.hpp"
 #include "boxes.hpp"
 #include "terms.hpp"
 
@@ -143,7 +144,7 @@ TEST_CASE("without a device every call says so" * doctest::skip(!no_device())) {
   CHECK_THROWS_WITH_AS(static_cast<void>(CudaMemory::allocate(64)),
                        doctest::Contains("no usable GPU"), sm::DeviceError);
   CHECK_THROWS_WITH_AS(static_cast<void>(PinnedMemory::allocate(64)),
-                       doctest::Contains("cudaHostAlloc"), sm::DeviceError);
+                       doctest::Contains("cudaHostRegister"), sm::DeviceError);
   CHECK_THROWS_AS(static_cast<void>(CudaMemory::make_event()), sm::DeviceError);
   CHECK_THROWS_AS(CudaStream{}.synchronize(), sm::DeviceError);
   Buffer<CudaMemory> const none(0);
@@ -204,6 +205,24 @@ TEST_CASE("pinned memory is ordinary memory to the host" * doctest::skip(no_devi
   cudaPointerAttributes attributes{};
   sm::cuda::check(cudaPointerGetAttributes(&attributes, buffer.data()), "cudaPointerGetAttributes");
   CHECK(attributes.type == cudaMemoryTypeHost);
+}
+
+TEST_CASE("pinned memory is locked once and used again" * doctest::skip(no_device())) {
+  auto const use = [] {
+    for (std::size_t bytes : {100U, 5'000'000U, 40'000'000U}) {
+      Buffer<PinnedMemory> const buffer(bytes);
+      PinnedMemory::fill_zero(buffer.data(), bytes);
+    }
+  };
+  PinnedMemory::reserve(40'000'000);
+  use();
+  std::size_t const obtained = sm::cuda::pinned_pool().obtained();
+  long const locked = test::counts.allocations;
+  for (int i = 0; i < 100; ++i) {
+    use();
+  }
+  CHECK(sm::cuda::pinned_pool().obtained() == obtained);
+  CHECK(test::counts.allocations == locked);
 }
 
 TEST_CASE("strided copies give the bytes of the naive copy" * doctest::skip(no_device())) {

@@ -232,7 +232,7 @@ class NcclCommunicator {
       } else {
         side.emplace();
       }
-      watchdog->watch(log, native);
+      watchdog->watch(log, owned ? native : nullptr);
     }
     Link(Link const&) = delete;
     Link& operator=(Link const&) = delete;

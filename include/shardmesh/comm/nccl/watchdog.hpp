@@ -96,6 +96,8 @@ class Watchdog {
   }
 
   /// Looks after a communicator from here on, until it is forgotten.
+  /// @param comm asked for errors that NCCL reports; nullptr if somebody else asks it, since only one
+  ///        thread may ask a communicator that does not block.
   void watch(OperationLog& log, ncclComm_t comm) {
     std::lock_guard const lock(mutex_);
     watched_.push_back({&log, comm});
@@ -220,8 +222,8 @@ class Watchdog {
   /// What NCCL reports of a communicator, once nobody has explained it for a while.
   [[nodiscard]] std::string nccl_error(ncclComm_t comm) {
     ncclResult_t status = ncclSuccess;
-    if (ncclCommGetAsyncError(comm, &status) != ncclSuccess || status == ncclSuccess ||
-        status == ncclInProgress) {
+    if (comm == nullptr || ncclCommGetAsyncError(comm, &status) != ncclSuccess ||
+        status == ncclSuccess || status == ncclInProgress) {
       return "";
     }
     if (!error_since_) {
