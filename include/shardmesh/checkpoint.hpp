@@ -4,6 +4,7 @@
 
 // Checkpoints: PyTorch's directories, read and written. Safetensors have headers of their own, since
 // they need nlohmann-json: <shardmesh/checkpoint/safetensors.hpp> and load_any.hpp.
+#include <shardmesh/checkpoint/async_saver.hpp>
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/load_from.hpp>

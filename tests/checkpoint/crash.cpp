@@ -14,6 +14,7 @@
 #include <string>
 
 #include <doctest/doctest.h>
+#include <shardmesh/checkpoint/async_saver.hpp>
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/verify.hpp>
@@ -47,11 +48,24 @@ sm::StateDict state_of(Mesh const& mesh, float step) {
   return dict;
 }
 
+/// What is killed: ranks that are threads or processes, saves in the foreground or the background.
+struct Victim {
+  bool processes = false;
+  bool background = false;
+};
+
 template <class World>
-void save_for_ever(World const& world, std::string const& directory, int first, int acknowledge) {
+void save_for_ever(
+    World const& world, std::string const& directory, int first, bool background, int acknowledge) {
   auto const mesh = sm::device_mesh<1>(world, {world.size()});
+  sm::AsyncSaver saver(world);
   for (int step = first;; ++step) {
-    sm::save(world, directory, state_of(mesh, static_cast<float>(step)));
+    auto const state = state_of(mesh, static_cast<float>(step));
+    if (background) {
+      saver.save(directory, state).wait();
+    } else {
+      sm::save(world, directory, state);
+    }
     if (world.rank() == 0 && ::write(acknowledge, &step, sizeof(step)) != sizeof(step)) {
       return;
     }
@@ -60,7 +74,7 @@ void save_for_ever(World const& world, std::string const& directory, int first, 
 
 /// Starts a process group that saves step after step, lets it run for a while and kills it whole.
 /// Returns the last step that was acknowledged, or `first - 1`.
-int save_and_kill(std::string const& directory, int first, bool processes, unsigned microseconds) {
+int save_and_kill(std::string const& directory, int first, Victim victim, unsigned microseconds) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   std::cout.flush();
@@ -70,15 +84,17 @@ int save_and_kill(std::string const& directory, int first, bool processes, unsig
   if (child == 0) {
     ::setpgid(0, 0);
     ::close(ends[0]);
-    if (processes) {
+    if (victim.processes) {
       static_cast<void>(sm::spawn_processes(2, [&] {
-        sm::launch(sm::environment{},
-                   [&](auto& world) { save_for_ever(world, directory, first, ends[1]); });
+        sm::launch(sm::environment{}, [&](auto& world) {
+          save_for_ever(world, directory, first, victim.background, ends[1]);
+        });
         return 0;
       }));
     } else {
-      sm::launch(sm::threads{3},
-                 [&](auto& world) { save_for_ever(world, directory, first, ends[1]); });
+      sm::launch(sm::threads{3}, [&](auto& world) {
+        save_for_ever(world, directory, first, victim.background, ends[1]);
+      });
     }
     ::_exit(0);
   }
@@ -114,7 +130,7 @@ float step_held(std::string const& directory) {
   return held;
 }
 
-void kill_saves(bool processes, long kills, unsigned longest, unsigned seed) {
+void kill_saves(Victim victim, long kills, unsigned longest, unsigned seed) {
   test::Scratch const scratch;
   std::string const directory = scratch / "checkpoint";
   std::mt19937 random(seed);
@@ -122,7 +138,7 @@ void kill_saves(bool processes, long kills, unsigned longest, unsigned seed) {
   long in_the_middle = 0;
   for (long i = 0; i < kills; ++i) {
     int const acknowledged =
-        save_and_kill(directory, last + 1, processes, static_cast<unsigned>(random() % longest));
+        save_and_kill(directory, last + 1, victim, static_cast<unsigned>(random() % longest));
     if (test::fs::exists(directory)) {
       auto const held = static_cast<int>(step_held(directory));
       CHECK(held >= acknowledged);
@@ -153,11 +169,16 @@ long kills_wanted() {
 }  // namespace
 
 TEST_CASE("SIGKILL at random moments of a save by threads") {
-  kill_saves(false, kills_wanted(), 12'000, 1);
+  kill_saves({}, kills_wanted(), 30'000, 1);
 }
 
 TEST_CASE("SIGKILL at random moments of a save by processes") {
-  kill_saves(true, kills_wanted(), 40'000, 2);
+  kill_saves({.processes = true}, kills_wanted(), 40'000, 2);
+}
+
+TEST_CASE("SIGKILL at random moments of a save in the background") {
+  kill_saves({.background = true}, kills_wanted(), 30'000, 3);
+  kill_saves({.processes = true, .background = true}, kills_wanted() / 2, 60'000, 4);
 }
 
 #else

@@ -9,6 +9,8 @@
 
 #include <doctest/doctest.h>
 #include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/checkpoint/manifest.hpp>
+#include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/comm/threads.hpp>
 
 #include "../support/checkpoints.hpp"
@@ -57,11 +59,9 @@ struct Flips {
   std::string unseen;
 };
 
-/// Flips random bits of all files, one at a time, each file as often as its size asks for.
-Flips flip_bits_of(std::string const& fixture, long flips, unsigned seed) {
-  test::Scratch const scratch;
-  std::string const path = scratch / "copy";
-  test::fs::copy(test::fixture(fixture), path, test::fs::copy_options::recursive);
+/// Flips random bits of all files of a directory, one at a time, each file as often as its size asks
+/// for.
+Flips flip_bits_in(std::string const& path, long flips, unsigned seed) {
   sm::StateDict const original = read_all(path);
   std::vector<std::string> files;
   std::vector<double> sizes;
@@ -88,6 +88,19 @@ Flips flip_bits_of(std::string const& fixture, long flips, unsigned seed) {
     test::spit(file, bytes);
   }
   return result;
+}
+
+Flips flip_bits_of(std::string const& fixture, long flips, unsigned seed) {
+  test::Scratch const scratch;
+  std::string const path = scratch / "copy";
+  test::fs::copy(test::fixture(fixture), path, test::fs::copy_options::recursive);
+  return flip_bits_in(path, flips, seed);
+}
+
+/// SHARDMESH_FLIPS asks for more.
+long flips_wanted() {
+  char const* const wanted = std::getenv("SHARDMESH_FLIPS");
+  return wanted == nullptr ? 200 : std::atol(wanted);
 }
 
 }  // namespace
@@ -122,10 +135,8 @@ TEST_CASE("verify goes on after damage, and names key, file and byte") {
   }
 }
 
-// SHARDMESH_FLIPS asks for more.
 TEST_CASE("every flipped bit is seen, or changes nothing") {
-  char const* const wanted = std::getenv("SHARDMESH_FLIPS");
-  long const flips = wanted == nullptr ? 200 : std::atol(wanted);
+  long const flips = flips_wanted();
   for (char const* name : {"hsdp_fsdp2", "torch_2_15_hsdp", "fsdp2_tp"}) {
     Flips const result = flip_bits_of(name, flips / 3, 7);
     INFO(result.unseen);
@@ -133,6 +144,76 @@ TEST_CASE("every flipped bit is seen, or changes nothing") {
     CHECK(result.seen > 0);
     MESSAGE(std::string(name) << ": " << result.seen << " seen, " << result.harmless
                               << " changed nothing");
+  }
+}
+
+TEST_CASE("with a manifest every flipped bit is seen, in whatever byte") {
+  test::Scratch const scratch;
+  sm::StateDict const dict = read_all(test::fixture("hsdp_fsdp2"));
+  sm::launch(sm::threads{1}, [&](auto& world) { sm::save(world, scratch / "run", dict); });
+  CHECK(verify_path(scratch / "run").damage.empty());
+  Flips const result = flip_bits_in(scratch / "run", flips_wanted(), 9);
+  INFO(result.unseen);
+  CHECK(result.seen == flips_wanted());
+  CHECK(result.harmless == 0);
+  for (char const* const name : {"/.shardmesh", "/.metadata"}) {
+    std::string const file = scratch / "run" + name;
+    std::string const bytes = test::slurp(file);
+    for (std::size_t at = 0; at < bytes.size(); at += bytes.size() / 40) {
+      std::string damaged = bytes;
+      damaged[at] = static_cast<char>(damaged[at] ^ (1 << (at % 8)));
+      test::spit(file, damaged);
+      CHECK(fate_of(scratch / "run", dict) == Fate::seen);
+      test::spit(file, bytes.substr(0, at));
+      CHECK(fate_of(scratch / "run", dict) == Fate::seen);
+    }
+    test::spit(file, bytes);
+  }
+  CHECK(verify_path(scratch / "run").damage.empty());
+}
+
+TEST_CASE("load refuses .metadata that is not the manifest's, and says what may have happened") {
+  test::Scratch const scratch;
+  sm::StateDict dict;
+  dict.insert("step", sm::Value(7));
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    sm::save(world, scratch / "a", dict);
+    sm::StateDict more = dict;
+    more.insert("x", sm::Value(1));
+    sm::save(world, scratch / "b", more);
+    if (world.rank() == 0) {  // as a program would that knows nothing of manifests
+      test::spit(scratch / "a/.metadata", test::slurp(scratch / "b/.metadata"));
+    }
+    world.barrier();
+    std::string said;
+    try {
+      sm::load(world, scratch / "a", dict);
+    } catch (sm::Error const& error) {
+      said = error.what();
+    }
+    CHECK(said.find("remove .shardmesh") != std::string::npos);
+    world.barrier();
+    if (world.rank() == 0) {
+      test::fs::remove(scratch / "a/.shardmesh");
+    }
+    world.barrier();
+    sm::load(world, scratch / "a", dict);
+  });
+}
+
+TEST_CASE("a manifest is read as it was written, and nothing else is") {
+  std::vector<sm::FileDigest> const files{{"__0_0.distcp", 123, 0xdeadbeef}, {"a b", 0, 0}};
+  std::string const text = sm::write_manifest(files);
+  CHECK(text.substr(0, 26) == "deadbeef 123 __0_0.distcp\n");
+  CHECK(sm::read_manifest(text, "m") == files);
+  CHECK(sm::read_manifest(sm::write_manifest({}), "m").empty());
+  std::string const last = text.substr(text.rfind('\n', text.size() - 2) + 1);
+  for (std::string const& bad :
+       {std::string(), std::string("x"), text.substr(0, text.size() - 1), text + text,
+        text.substr(26), last, "0" + text, std::string(text).replace(0, 1, "D"),
+        sm::write_manifest({{"../x", 1, 1}}), sm::write_manifest({{".shardmesh", 1, 1}})}) {
+    CHECK_THROWS_WITH_AS(static_cast<void>(sm::read_manifest(bad, "m")),
+                         doctest::Contains("m is damaged"), sm::CorruptError);
   }
 }
 

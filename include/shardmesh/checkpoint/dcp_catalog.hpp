@@ -11,6 +11,7 @@
 #include <shardmesh/checkpoint/dcp_index.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
+#include <shardmesh/checkpoint/manifest.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 
@@ -52,7 +53,21 @@ class DcpCatalog {
                              " bytes; at most " + std::to_string(format::most_metadata_bytes) +
                              " are read");
     }
-    return file.read(0, file.size());
+    format::Bytes bytes = file.read(0, file.size());
+    if (auto const manifest = find_manifest(directory)) {
+      for (FileDigest const& one : *manifest) {
+        if (one.name == ".metadata" && one.crc != format::crc32_of(bytes)) {
+          throw CorruptError(
+              file.path(), 0,
+              "shardmesh::load: " + file.path() + " is damaged: its CRC is " +
+                  detail::hex32(format::crc32_of(bytes)) + ", " + std::string(manifest_name) +
+                  " beside it says " + detail::hex32(one.crc) +
+                  ". If another program has saved into this directory since, remove " +
+                  std::string(manifest_name));
+        }
+      }
+    }
+    return bytes;
   }
 
   [[nodiscard]] std::string const& describe() const noexcept { return directory_; }

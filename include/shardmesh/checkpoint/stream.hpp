@@ -14,11 +14,11 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/dcp_index.hpp>
+#include <shardmesh/checkpoint/detail/save_offer.hpp>
 #include <shardmesh/checkpoint/detail/stage.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
-#include <shardmesh/checkpoint/save.hpp>
 
 namespace shardmesh::inline v0 {
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/manifest.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/value.hpp>
@@ -63,14 +64,35 @@ void verify_paths(C const& catalog, VerifyReport& report) {
   }
 }
 
+/// Files that a manifest lists must be as they were written, every byte of them.
+template <class C>
+void verify_manifest(C const& catalog, VerifyReport& report) {
+  if constexpr (requires { catalog.metadata(); }) {
+    std::string const directory = catalog.describe();
+    std::string name(manifest_name);
+    try {
+      auto const manifest = find_manifest(directory);
+      for (FileDigest const& one : manifest.value_or(std::vector<FileDigest>{})) {
+        name = one.name;
+        if (std::string fault = digest_fault(directory, one); !fault.empty()) {
+          report.damage.push_back({name, std::move(fault)});
+        }
+      }
+    } catch (Error const& error) {
+      report.damage.push_back({name, error.what()});
+    }
+  }
+}
+
 }  // namespace detail
 
 /// Reads every item of a checkpoint and checks it: CRCs, bounds, dtypes and shapes against what the
-/// catalog says, and that the items of each tensor fill it.
+/// catalog says, and that the items of each tensor fill it. Where `save` has left a manifest, every
+/// byte of every file is checked.
 /// Nothing is thrown for damage; all of it is reported.
 ///
-/// Not seen: damaged elements in safetensors files, a format without checksums; bytes that carry no
-/// data (padding; fields of zip headers that are stored twice or mean
+/// Not seen: damaged elements in safetensors files, a format without checksums; without a manifest also
+/// bytes that carry no data (padding; fields of zip headers that are stored twice or mean
 /// nothing, such as times), and a name in `.metadata` that was altered where its path is the name.
 ///
 /// @param progress  called after each value.
@@ -98,6 +120,7 @@ template <Catalog C, class Progress>
     progress();
   }
   detail::verify_paths(catalog, report);
+  detail::verify_manifest(catalog, report);
   return report;
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
 #include <shardmesh/layout/layout.hpp>
 #include <shardmesh/memory/copy.hpp>
 #include <shardmesh/memory/host.hpp>
@@ -42,6 +43,21 @@ struct TensorGroup {
                            std::size_t ceiling) = nullptr;
   [[nodiscard]] friend bool operator==(TensorGroup const& a, TensorGroup const& b) {
     return a.ranks == b.ranks && a.exchange == b.exchange;
+  }
+};
+
+/// Where a snapshot lies: beside the tensor, if there is room, or in host memory.
+enum class SnapshotSpace : std::uint8_t { same, host };
+
+/// A device to make current on another thread; none for memory of the host.
+struct DeviceBinding {
+  int number = 0;
+  void (*use)(int) = nullptr;
+
+  void bind() const {
+    if (use != nullptr) {
+      use(number);
+    }
   }
 };
 
@@ -151,6 +167,31 @@ class AnyTensor {
   /// The same tensor with its local part copied to host memory; all else is unchanged.
   [[nodiscard]] AnyTensor offloaded() const { return ops_->offload(handle_.get()); }
 
+  /// An independent copy of the local part, all else unchanged: in this tensor's memory space or,
+  /// where that has no room or is not wanted, in the host memory that serves it. The copy is ordered
+  /// behind the calling thread's work; `synchronize` before another thread uses it.
+  /// @param place  an earlier snapshot that nobody needs any more: it is overwritten and returned if
+  ///               it fits.
+  [[nodiscard]] AnyTensor snapshot(SnapshotSpace space, AnyTensor const* place = nullptr) const {
+    bool const fits = place != nullptr && place->data_ != data_ && place->dtype_ == dtype_ &&
+                      place->kind_ == kind_ && place->layout_ == layout_ && place->mesh_ == mesh_ &&
+                      place->local_shape_ == local_shape_ &&
+                      (space == SnapshotSpace::same || place->memory_ != MemoryKind::cuda);
+    if (!fits) {
+      return ops_->snapshot(handle_.get(), space);
+    }
+    ops_->enqueue(
+        {data_, place->data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1});
+    return *place;
+  }
+
+  /// Waits for what the calling thread has ordered in this tensor's memory space.
+  void synchronize() const { ops_->synchronize(); }
+
+  /// The device that is current on the calling thread, if the memory space has such a thing. Another
+  /// thread that is to use the tensor binds it first.
+  [[nodiscard]] DeviceBinding device() const { return ops_->device(); }
+
   /// Replaces the local elements by those of another tensor of the same dtype and local shape, in
   /// whatever memory; complete when the call returns.
   void copy_from(AnyTensor const& other) const {
@@ -184,13 +225,49 @@ class AnyTensor {
     AnyTensor (*on_host)(Shape const&);
     TensorGroup (*group)(void const*);
     TensorGroup (*replicas)(void const*);
+    AnyTensor (*snapshot)(void const*, SnapshotSpace);
+    void (*enqueue)(StridedCopy const&);
+    void (*synchronize)();
+    DeviceBinding (*device)();
   };
 
   template <class Space>
+  static void copy_later(StridedCopy const& copy) {
+    Space::copy(copy, typename Space::Stream{});
+  }
+  template <class Space>
+  static void wait_now() {
+    typename Space::Stream{}.synchronize();
+  }
+  template <class Space>
   static void copy_now(StridedCopy const& copy) {
-    typename Space::Stream const stream{};
-    Space::copy(copy, stream);
-    stream.synchronize();
+    copy_later<Space>(copy);
+    wait_now<Space>();
+  }
+  template <class Space>
+  static DeviceBinding device_now() {
+    if constexpr (requires { Space::use_device(Space::current_device()); }) {
+      return {Space::current_device(), &Space::use_device};
+    } else {
+      return {};
+    }
+  }
+
+  template <class X>
+  static AnyTensor snapshot_now(void const* handle, SnapshotSpace space) {
+    auto const& tensor = *static_cast<X const*>(handle);
+    using Space = typename X::memory_space;
+    if constexpr (requires { typename Space::HostSide; }) {
+      if (space == SnapshotSpace::same) {
+        try {
+          return with_local_part(tensor, local_part(tensor).clone());
+        } catch (DeviceError const&) {  // no room: the host has some
+        }
+      }
+      return with_local_part(tensor, local_part(tensor).template clone<typename Space::HostSide>());
+    } else {
+      return with_local_part(tensor, local_part(tensor).clone());
+    }
   }
 
   template <class X>
@@ -278,7 +355,11 @@ class AnyTensor {
                                          &local_as_now<X>,
                                          &on_host_now<X>,
                                          &group_now<X>,
-                                         &replicas_now<X>};
+                                         &replicas_now<X>,
+                                         &snapshot_now<X>,
+                                         &copy_later<typename X::memory_space>,
+                                         &wait_now<typename X::memory_space>,
+                                         &device_now<typename X::memory_space>};
 
   DType dtype_;
   Layout layout_;

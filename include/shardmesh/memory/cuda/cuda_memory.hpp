@@ -9,11 +9,12 @@
 
 #include <cuda_runtime_api.h>
 
-#include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/cuda/check.hpp>
 #include <shardmesh/memory/cuda/engine_copy.hpp>
 #include <shardmesh/memory/cuda/kernels.hpp>
+#include <shardmesh/memory/cuda/pinned_memory.hpp>
 #include <shardmesh/memory/cuda/stream.hpp>
+#include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/host_reduce.hpp>
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/memory/strided_copy.hpp>
@@ -39,6 +40,8 @@ struct CudaMemory {
   using Stream = CudaStream;
   using Event = CudaEvent;
   using OwnedStream = CudaOwnedStream;
+  /// The host memory that devices copy to at the full speed of their link.
+  using HostSide = PinnedMemory;
 
   /// @returns nullptr for 0 bytes.
   /// @throws DeviceError
@@ -126,6 +129,15 @@ struct CudaMemory {
       cuda::check(cuda::launch_for_each(count, f, stream.handle), "launch_for_each");
     }
   }
+
+  /// Of the calling thread.
+  /// @throws DeviceError
+  [[nodiscard]] static int current_device() {
+    int device = 0;
+    cuda::check(cudaGetDevice(&device), "cudaGetDevice");
+    return device;
+  }
+  static void use_device(int device) { cuda::check(cudaSetDevice(device), "cudaSetDevice"); }
 
   [[nodiscard]] static Event make_event() { return {}; }
   static void record(Event& event, Stream stream) {

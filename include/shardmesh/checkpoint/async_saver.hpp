@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/state/state_dict.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// What a save does that is asked for while another is being written.
+enum class WhenBusy : std::uint8_t {
+  wait,    ///< until the other has ended
+  refuse,  ///< throws, on every rank
+};
+
+/// How an `AsyncSaver` saves. The same on all ranks.
+struct AsyncOptions {
+  WhenBusy when_busy = WhenBusy::wait;
+  /// Where the state is copied to before the call returns. Device memory that has no room is copied
+  /// to pinned host memory.
+  SnapshotSpace snapshot = SnapshotSpace::same;
+};
+
+/// How far a save has come on one rank.
+struct SaveProgress {
+  std::uint64_t done = 0;   ///< bytes written
+  std::uint64_t total = 0;  ///< bytes to write; 0 until the ranks have agreed on them
+  bool finished = false;    ///< committed, or failed
+};
+
+namespace detail {
+
+/// What a `Saving` and the thread that writes share.
+struct SavingState {
+  SaveCounters counters;
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool finished = false;
+  std::exception_ptr error;
+};
+
+}  // namespace detail
+
+/// A save that goes on in the background. Cheap to copy.
+class Saving {
+ public:
+  explicit Saving(std::shared_ptr<detail::SavingState> state) : state_(std::move(state)) {}
+
+  /// Returns when the checkpoint is complete and on the disk, on every rank.
+  /// @throws what went wrong: on ranks that saw it what they saw, RankFailed on the others; none
+  ///         returns if one throws.
+  void wait() const {
+    std::unique_lock lock(state_->mutex);
+    state_->changed.wait(lock, [this] { return state_->finished; });
+    if (state_->error) {
+      std::rethrow_exception(state_->error);
+    }
+  }
+
+  [[nodiscard]] SaveProgress progress() const {
+    std::lock_guard const lock(state_->mutex);
+    return {state_->counters.done, state_->counters.total, state_->finished};
+  }
+
+ private:
+  std::shared_ptr<detail::SavingState> state_;
+};
+
+namespace detail {
+
+/// A group for the background, so that its calls do not mix with the caller's. Files need no device.
+template <Communicator Comm>
+[[nodiscard]] auto background_group(Comm const& comm) {
+  if constexpr (requires { comm.control().split(0, 0); }) {
+    return comm.control().split(0, comm.rank());
+  } else {
+    return comm.split(0, comm.rank());
+  }
+}
+
+}  // namespace detail
+
+/// Saves in the background: `save` copies the state and returns; the caller may change every tensor
+/// at once. One thread a rank writes and commits as `save` does, so that at every moment the old
+/// checkpoint or the new one is there. The copies are kept and used again by the next save of a state
+/// of the same shapes.
+///
+/// @code
+///   sm::AsyncSaver saver(world);
+///   sm::Saving const saving = saver.save("checkpoint", state);
+///   train_one_step();
+///   saving.wait();
+/// @endcode
+///
+/// The destructor waits for a save that is being written.
+template <Communicator Comm>
+class AsyncSaver {
+ public:
+  /// Makes a group of the same ranks for the background.
+  /// @collective over `comm`, with equal options.
+  explicit AsyncSaver(Comm const& comm, AsyncOptions options = {})
+      : comm_(comm), group_(detail::background_group(comm)), options_(options) {}
+
+  AsyncSaver(AsyncSaver const&) = delete;
+  AsyncSaver& operator=(AsyncSaver const&) = delete;
+  ~AsyncSaver() { join(); }
+
+  /// Copies a state and starts to save it. What goes wrong from then on is thrown by `wait`, on every
+  /// rank, and leaves an older checkpoint untouched.
+  /// @throws InvalidArgument on every rank, with WhenBusy::refuse, if any rank still writes.
+  /// @collective over `comm`.
+  [[nodiscard]] Saving save(std::string directory, StateDict const& dict) {
+    if (options_.when_busy == WhenBusy::refuse) {
+      refuse_if_busy(directory);
+    }
+    join();
+    auto const state = std::make_shared<detail::SavingState>();
+    std::vector<DeviceBinding> devices;
+    std::exception_ptr const problem = detail::caught([&] { devices = take_snapshot(dict); });
+    state_ = state;
+    writer_ = std::thread(
+        [this, state, devices = std::move(devices), problem, where = std::move(directory)] {
+          std::exception_ptr const error = detail::caught([&] {
+            for (DeviceBinding const& device : devices) {
+              device.bind();
+            }
+            detail::run_save(group_, where, snapshot_, state->counters, problem);
+          });
+          std::lock_guard const lock(state->mutex);
+          state->error = error;
+          state->finished = true;
+          state->changed.notify_all();
+        });
+    return Saving(state);
+  }
+
+ private:
+  void refuse_if_busy(std::string const& directory) const {
+    int const busy = state_ != nullptr && !Saving(state_).progress().finished ? 1 : 0;
+    for (int const one : all_gather_value(comm_, busy)) {
+      if (one != 0) {
+        throw InvalidArgument("shardmesh::AsyncSaver::save: the save before the one to " +
+                              directory +
+                              " is still being written; wait for it, or make the saver with "
+                              "WhenBusy::wait");
+      }
+    }
+  }
+
+  /// @returns the devices that the writer is to bind.
+  std::vector<DeviceBinding> take_snapshot(StateDict const& dict) {
+    std::vector<DeviceBinding> devices;
+    StateDict taken;
+    AnyTensor const* last = nullptr;
+    for (StateEntry const& entry : dict) {
+      if (!entry.is_tensor()) {
+        taken.insert(entry.path, entry.value);
+        continue;
+      }
+      bool const known = snapshot_.contains(entry.key) && snapshot_.at(entry.key).is_tensor();
+      taken.insert(entry.path,
+                   entry.tensor().snapshot(options_.snapshot,
+                                           known ? &snapshot_.at(entry.key).tensor() : nullptr));
+      if (DeviceBinding const device = entry.tensor().device(); device.use != nullptr) {
+        devices = {device};
+        last = &entry.tensor();
+      }
+    }
+    if (last != nullptr) {
+      last->synchronize();
+    }
+    snapshot_ = std::move(taken);
+    return devices;
+  }
+
+  void join() {
+    if (writer_.joinable()) {
+      writer_.join();
+    }
+  }
+
+  using Group = decltype(detail::background_group(std::declval<Comm const&>()));
+
+  Comm comm_;
+  Group group_;
+  AsyncOptions options_;
+  StateDict snapshot_;  ///< of the writer while it runs
+  std::shared_ptr<detail::SavingState> state_;
+  std::thread writer_;
+};
+
+}  // namespace shardmesh::inline v0

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/checkpoint/format/crc32.hpp>
+#include <shardmesh/checkpoint/format/file_name.hpp>
+#include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/core/error.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// What a file of a checkpoint must be.
+struct FileDigest {
+  std::string name;  ///< beside the manifest
+  std::uint64_t bytes = 0;
+  std::uint32_t crc = 0;  ///< CRC-32 of all bytes
+
+  [[nodiscard]] friend bool operator==(FileDigest const&, FileDigest const&) = default;
+};
+
+/// `save` writes a manifest beside `.metadata`; PyTorch, which opens only what `.metadata` names, does
+/// not see it. It makes every flipped bit visible, also those in bytes that the format's own checksums
+/// leave out. A line for each file, "<CRC-32 in hexadecimal> <bytes> <name>", the last one for the
+/// lines before.
+inline constexpr std::string_view manifest_name = ".shardmesh";
+
+namespace detail {
+
+/// Manifests above this size are refused.
+inline constexpr std::uint64_t most_manifest_bytes = std::uint64_t{1} << 28;
+
+[[nodiscard]] inline std::string hex32(std::uint32_t value) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string text(8, '0');
+  for (std::size_t i = 0; i < 8; ++i) {
+    text[7 - i] = digits[(value >> (4 * i)) & 15U];
+  }
+  return text;
+}
+
+[[nodiscard]] inline std::string digest_line(FileDigest const& one) {
+  return hex32(one.crc) + " " + std::to_string(one.bytes) + " " + one.name + "\n";
+}
+
+/// The line's parts, if it is exactly what `digest_line` writes.
+[[nodiscard]] inline std::optional<FileDigest> read_digest_line(std::string_view line) {
+  FileDigest one;
+  std::size_t const space = line.find(' ', 9);
+  if (line.size() < 12 || space == line.npos || space > 28) {
+    return std::nullopt;
+  }
+  for (char const digit : line.substr(0, 8)) {
+    std::size_t const value = std::string_view("0123456789abcdef").find(digit);
+    if (value == std::string_view::npos) {
+      return std::nullopt;
+    }
+    one.crc = (one.crc << 4) | static_cast<std::uint32_t>(value);
+  }
+  for (char const digit : line.substr(9, space - 9)) {
+    if (digit < '0' || digit > '9') {
+      return std::nullopt;
+    }
+    one.bytes = 10 * one.bytes + static_cast<std::uint64_t>(digit - '0');
+  }
+  one.name = std::string(line.substr(space + 1, line.size() - space - 2));
+  return digest_line(one) == line ? std::optional(one) : std::nullopt;
+}
+
+}  // namespace detail
+
+[[nodiscard]] inline std::string write_manifest(std::vector<FileDigest> const& files) {
+  std::string text;
+  for (FileDigest const& one : files) {
+    text += detail::digest_line(one);
+  }
+  return text + detail::digest_line({std::string(manifest_name), text.size(),
+                                     format::crc32_of(format::as_bytes(text))});
+}
+
+/// @param path  for messages.
+/// @throws CorruptError
+[[nodiscard]] inline std::vector<FileDigest> read_manifest(std::string_view text,
+                                                           std::string const& path) {
+  std::vector<FileDigest> files;
+  for (std::size_t at = 0; at < text.size();) {
+    std::size_t const end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    auto const one = detail::read_digest_line(text.substr(at, end - at));
+    bool const is_last = end == text.size();
+    if (!one || !format::is_plain_file_name(one->name) || is_last != (one->name == manifest_name) ||
+        (is_last && (one->bytes != at ||
+                     one->crc != format::crc32_of(format::as_bytes(text.substr(0, at)))))) {
+      break;
+    }
+    if (is_last) {
+      return files;
+    }
+    files.push_back(*one);
+    at = end;
+  }
+  throw CorruptError(
+      path, 0,
+      "shardmesh: " + path +
+          " is damaged, or was cut off: its lines and its last line's CRC do not fit");
+}
+
+/// The manifest of a checkpoint directory; nothing if it has none.
+/// @throws CorruptError, IoError.
+[[nodiscard]] inline std::optional<std::vector<FileDigest>> find_manifest(
+    std::string const& directory) {
+  std::string const path = directory + "/" + std::string(manifest_name);
+  if (!PosixStorage::exists(path)) {
+    return std::nullopt;
+  }
+  File const file = File::open(path);
+  if (file.size() > detail::most_manifest_bytes) {
+    throw CorruptError(path, 0, "shardmesh: " + path + " is too large for a manifest");
+  }
+  format::Bytes const text = file.read(0, file.size());
+  return read_manifest(format::as_text(text), path);
+}
+
+/// What is wrong with a file, in words; empty if it is as its digest says.
+[[nodiscard]] inline std::string digest_fault(std::string const& directory, FileDigest const& one) {
+  std::string const path = directory + "/" + one.name;
+  File const file = File::open(path);
+  if (file.size() != one.bytes) {
+    return path + " has " + std::to_string(file.size()) + " bytes, " + std::string(manifest_name) +
+           " says " + std::to_string(one.bytes);
+  }
+  std::uint32_t crc = 0;
+  constexpr std::uint64_t step = std::uint64_t{1} << 23;
+  for (std::uint64_t at = 0; at < one.bytes; at += step) {
+    crc = format::crc32_of(file.read(at, std::min(step, one.bytes - at)), crc);
+  }
+  return crc == one.crc ? std::string()
+                        : path + " has the CRC " + detail::hex32(crc) + ", " +
+                              std::string(manifest_name) + " says " + detail::hex32(one.crc);
+}
+
+}  // namespace shardmesh::inline v0
