@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <shardmesh/checkpoint/safetensors_sharded.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 
 #include "catalog_tools.hpp"
@@ -54,9 +54,9 @@ inline int run_convert(ConvertOptions const& options) {
   sm::launch(sm::threads{1}, [&](auto& world) {
     sm::load_any(world, options.source, dict);
     if (to_hub) {
-      sm::save_safetensors_sharded(options.target, dict, options.max_shard_bytes);
+      sm::save_safetensors_sharded(world, options.target, dict, options.max_shard_bytes);
     } else if (to_one_file) {
-      sm::save_safetensors(options.target, dict);
+      sm::save_safetensors(world, options.target, dict);
     } else {
       sm::save(world, options.target, dict);
     }

@@ -4,7 +4,6 @@
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/safetensors.hpp>
-#include <shardmesh/checkpoint/safetensors_sharded.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 
@@ -274,35 +273,6 @@ TEST_CASE(
   CHECK(says(said(R"({"weight_map":{"a":"model-3.safetensors"}})"), {"model-3", "No such file"}));
   CHECK(says(said(R"({"weight_map":{"c":"model-1.safetensors"}})"),
              {"index.json", "\"c\" is in model-1.safetensors", "no such tensor"}));
-}
-
-TEST_CASE("save_safetensors_sharded: as many files as needed, an index, and back") {
-  test::Scratch const scratch;
-  sm::StateDict dict;
-  for (int i = 0; i < 5; ++i) {
-    sm::Tensor<float> tensor(sm::Shape{10});
-    std::fill(tensor.span().begin(), tensor.span().end(), static_cast<float>(i));
-    dict.insert("t" + std::to_string(i), tensor);
-  }
-  auto const files_for = [&](std::uint64_t most) {
-    std::string const path = scratch / std::to_string(most);
-    sm::save_safetensors_sharded(path, dict, most);
-    sm::StateDict back;
-    for (sm::StateEntry const& entry : dict) {
-      back.insert(entry.path, sm::Tensor<float>::zeros({10}));
-    }
-    sm::launch(sm::threads{1}, [&](auto& world) { sm::load_any(world, path, back); });
-    CHECK(sm::difference(dict, back) == "");
-    return sm::PosixStorage::list(path).size();
-  };
-  CHECK(files_for(1) == 6);  // a file a tensor, and the index
-  CHECK(files_for(79) == 6);
-  CHECK(files_for(80) == 4);    // two in a file
-  CHECK(files_for(1000) == 1);  // no index
-  CHECK(test::fs::exists(scratch / "80/model-00003-of-00003.safetensors"));
-  CHECK_THROWS_WITH_AS(sm::save_safetensors_sharded(scratch / "80", dict, 80),
-                       doctest::Contains("exists; give a new directory"), sm::InvalidArgument);
-  CHECK(sm::PosixStorage::list(scratch / "").size() == 4);
 }
 
 TEST_CASE("save_safetensors writes what it can read, and refuses shards") {

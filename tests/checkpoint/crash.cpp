@@ -9,13 +9,15 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <random>
 #include <string>
 
 #include <doctest/doctest.h>
 #include <shardmesh/checkpoint/async_saver.hpp>
-#include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/environment.hpp>
@@ -48,21 +50,25 @@ sm::StateDict state_of(Mesh const& mesh, float step) {
   return dict;
 }
 
-/// What is killed: ranks that are threads or processes, saves in the foreground or the background.
+enum class How { foreground, background, safetensors };
+
+/// What is killed: ranks that are threads or processes, and how they save.
 struct Victim {
   bool processes = false;
-  bool background = false;
+  How how = How::foreground;
 };
 
 template <class World>
 void save_for_ever(
-    World const& world, std::string const& directory, int first, bool background, int acknowledge) {
+    World const& world, std::string const& directory, int first, How how, int acknowledge) {
   auto const mesh = sm::device_mesh<1>(world, {world.size()});
   sm::AsyncSaver saver(world);
   for (int step = first;; ++step) {
     auto const state = state_of(mesh, static_cast<float>(step));
-    if (background) {
+    if (how == How::background) {
       saver.save(directory, state).wait();
+    } else if (how == How::safetensors) {
+      sm::save_safetensors(world, directory, state);
     } else {
       sm::save(world, directory, state);
     }
@@ -87,14 +93,13 @@ int save_and_kill(std::string const& directory, int first, Victim victim, unsign
     if (victim.processes) {
       static_cast<void>(sm::spawn_processes(2, [&] {
         sm::launch(sm::environment{}, [&](auto& world) {
-          save_for_ever(world, directory, first, victim.background, ends[1]);
+          save_for_ever(world, directory, first, victim.how, ends[1]);
         });
         return 0;
       }));
     } else {
-      sm::launch(sm::threads{3}, [&](auto& world) {
-        save_for_ever(world, directory, first, victim.background, ends[1]);
-      });
+      sm::launch(sm::threads{3},
+                 [&](auto& world) { save_for_ever(world, directory, first, victim.how, ends[1]); });
     }
     ::_exit(0);
   }
@@ -114,14 +119,19 @@ int save_and_kill(std::string const& directory, int first, Victim victim, unsign
 
 /// The step that a checkpoint holds, checked to be the same in every element.
 float step_held(std::string const& directory) {
-  sm::DcpCatalog<> catalog(directory);
-  CHECK(sm::verify(catalog).damage.empty());
+  sm::with_catalog(directory, [](auto& catalog) { CHECK(sm::verify(catalog).damage.empty()); });
   float held = -1;
   sm::launch(sm::threads{2}, [&](auto& world) {
     auto const mesh = sm::device_mesh<1>(world, {2});
     sm::StateDict dict = state_of(mesh, -1);
-    sm::load(world, directory, dict);
-    auto const step = static_cast<float>(dict.at("step").plain().template as<double>());
+    sm::CheckpointReport const report =
+        sm::load_any(world, directory, dict, {.missing = sm::KeyPolicy::collect});
+    auto const first = dict.at("layer0").tensor().local_bytes();
+    float step = -1;
+    std::memcpy(&step, first.data(), sizeof(step));
+    if (!report.missing.empty()) {  // safetensors have no plain values
+      dict.set("step", sm::Value(step));
+    }
     CHECK(sm::difference(dict, state_of(mesh, step)).empty());
     if (world.rank() == 0) {
       held = step;
@@ -132,7 +142,8 @@ float step_held(std::string const& directory) {
 
 void kill_saves(Victim victim, long kills, unsigned longest, unsigned seed) {
   test::Scratch const scratch;
-  std::string const directory = scratch / "checkpoint";
+  std::string const directory =
+      scratch / (victim.how == How::safetensors ? "model.safetensors" : "checkpoint");
   std::mt19937 random(seed);
   int last = 0;
   long in_the_middle = 0;
@@ -155,7 +166,12 @@ void kill_saves(Victim victim, long kills, unsigned longest, unsigned seed) {
   CHECK(in_the_middle > 0);
   // The next save removes what the last one left.
   sm::launch(sm::threads{2}, [&](auto& world) {
-    sm::save(world, directory, state_of(sm::device_mesh<1>(world, {2}), 1));
+    auto const state = state_of(sm::device_mesh<1>(world, {2}), 1);
+    if (victim.how == How::safetensors) {
+      sm::save_safetensors(world, directory, state);
+    } else {
+      sm::save(world, directory, state);
+    }
   });
   CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
 }
@@ -177,8 +193,13 @@ TEST_CASE("SIGKILL at random moments of a save by processes") {
 }
 
 TEST_CASE("SIGKILL at random moments of a save in the background") {
-  kill_saves({.background = true}, kills_wanted(), 30'000, 3);
-  kill_saves({.processes = true, .background = true}, kills_wanted() / 2, 60'000, 4);
+  kill_saves({.how = How::background}, kills_wanted(), 30'000, 3);
+  kill_saves({.processes = true, .how = How::background}, kills_wanted() / 2, 60'000, 4);
+}
+
+TEST_CASE("SIGKILL at random moments of ranks that write one safetensors file") {
+  kill_saves({.how = How::safetensors}, kills_wanted(), 30'000, 5);
+  kill_saves({.processes = true, .how = How::safetensors}, kills_wanted() / 2, 60'000, 6);
 }
 
 #else

@@ -85,7 +85,7 @@ std::string load_once(World const& world, std::string const& directory, std::uin
         sm::PlacementList{s0, s1}, sm::PlacementList{s0, s0}}) {
     auto const mesh = sm::device_mesh(world, {2, world.size() / 2}, {"a", "b"});
     sm::StateDict dict = state_of(mesh, list, 1000);
-    sm::LoadReport const report = sm::load(world, directory, dict, {.round_bytes = round_bytes});
+    sm::CheckpointReport const report = sm::load(world, directory, dict, {.round_bytes = round_bytes});
     std::string const what = sm::difference(dict, state_of(mesh, list, 3));
     if (!what.empty()) {
       return what;
@@ -148,7 +148,7 @@ TEST_CASE("safetensors are read by rows, once, and passed on") {
     for (sm::PlacementList const& list : {sm::PlacementList{r, s0}, sm::PlacementList{s1, r}}) {
       sm::StateDict dict;
       dict.insert("x", test::unset_tensor(sm::DType::float64, {1000, 3}, mesh, list));
-      sm::LoadReport const report = sm::load_any(world, path, dict, {.round_bytes = 2000});
+      sm::CheckpointReport const report = sm::load_any(world, path, dict, {.round_bytes = 2000});
       CHECK(total(world, report.bytes_read) == 24000);
       CHECK(report.bytes_read < 12000);  // all ranks take part
       CHECK(report.rounds > 1);
@@ -216,7 +216,7 @@ TEST_CASE("keys may differ between ranks") {
   sm::launch(sm::threads{3}, [&](auto& world) {
     sm::save(world, scratch / "run", own(world, 5));
     sm::StateDict dict = own(world, 100);
-    sm::LoadReport const report =
+    sm::CheckpointReport const report =
         sm::load(world, scratch / "run", dict, {.unexpected = sm::KeyPolicy::error});
     CHECK(sm::difference(dict, own(world, 5)) == "");
     CHECK(report.bytes_received == 0);
@@ -243,9 +243,9 @@ TEST_CASE("dtypes that differ: an error, a report, or nothing said") {
     CHECK_THROWS_WITH_AS(sm::load(world, scratch / "run", dict),
                          doctest::Contains("DTypePolicy::cast"), sm::InvalidArgument);
     CHECK(sm::difference(dict, wanted()) == "");
-    sm::LoadReport report =
+    sm::CheckpointReport report =
         sm::load(world, scratch / "run", dict, {.dtype = sm::DTypePolicy::warn});
-    CHECK(report.converted ==
+    CHECK(report.cast ==
           std::vector<std::string>{"w: float32 to bfloat16", "n: int64 to int8"});
     sm::StateDict expected;
     expected.insert("w", counted<sm::BFloat16>({6, 5}, mesh, {s1, r}, 250));
@@ -253,7 +253,7 @@ TEST_CASE("dtypes that differ: an error, a report, or nothing said") {
     CHECK(sm::difference(dict, expected) == "");
     dict = wanted();
     report = sm::load(world, scratch / "run", dict, {.dtype = sm::DTypePolicy::cast});
-    CHECK(report.converted.empty());
+    CHECK(report.cast.empty());
     CHECK(sm::difference(dict, expected) == "");
     sm::StateDict other;
     other.insert("n", test::unset_tensor(sm::DType::float32, {4}, mesh, {r, r}));
@@ -305,7 +305,7 @@ TEST_CASE("keys that one side has not: an error, a report, a line, or nothing sa
     CHECK(sm::difference(dict, make()) == "");
     for (sm::KeyPolicy const policy : {sm::KeyPolicy::log, sm::KeyPolicy::collect}) {
       dict = make();
-      sm::LoadReport const report =
+      sm::CheckpointReport const report =
           sm::load(world, scratch / "run", dict, {.missing = policy, .unexpected = policy});
       CHECK(report.missing == std::vector<std::string>{"new", "epoch"});
       CHECK(report.unexpected.size() == 8);
@@ -315,7 +315,7 @@ TEST_CASE("keys that one side has not: an error, a report, a line, or nothing sa
       CHECK(sm::difference(dict.at("new").tensor(), make().at("new").tensor()) == "");
       CHECK(dict.at("epoch").plain() == sm::Value(8));
     }
-    sm::LoadReport const silent =
+    sm::CheckpointReport const silent =
         sm::load(world, scratch / "run", dict, {.missing = sm::KeyPolicy::ignore});
     CHECK((silent.missing.empty() && silent.unexpected.empty()));
   });

@@ -24,10 +24,10 @@ template <Communicator Comm, class Read>
 }
 
 template <class Blobs, Communicator Comm>
-LoadReport load_dcp(Comm const& comm,
-                    std::string const& directory,
-                    StateDict& dict,
-                    LoadOptions const& options) {
+CheckpointReport load_dcp(Comm const& comm,
+                          std::string const& directory,
+                          StateDict& dict,
+                          LoadOptions const& options) {
   std::string const metadata =
       read_once(comm, [&] { return DcpCatalog<Blobs>::read_metadata(directory); });
   return load_from(
@@ -51,10 +51,10 @@ LoadReport load_dcp(Comm const& comm,
 ///         (dtype), CorruptError, UnsupportedError; RankFailed on ranks that had no problem.
 /// @collective over `comm`, with equal options.
 template <Communicator Comm>
-LoadReport load(Comm const& comm,
-                std::string const& directory,
-                StateDict& dict,
-                LoadOptions const& options = {}) {
+CheckpointReport load(Comm const& comm,
+                      std::string const& directory,
+                      StateDict& dict,
+                      LoadOptions const& options = {}) {
   return detail::load_dcp<NoBlobs>(comm, directory, dict, options);
 }
 

@@ -29,10 +29,10 @@ decltype(auto) with_catalog(std::string const& path, Use&& use) {
 /// @throws what `load` throws.
 /// @collective over `comm`.
 template <Communicator Comm>
-LoadReport load_any(Comm const& comm,
-                    std::string const& path,
-                    StateDict& dict,
-                    LoadOptions const& options = {}) {
+CheckpointReport load_any(Comm const& comm,
+                          std::string const& path,
+                          StateDict& dict,
+                          LoadOptions const& options = {}) {
   bool is_dcp = false;
   if (comm.rank() == 0) {
     is_dcp = PosixStorage::exists(path + "/.metadata") || !PosixStorage::exists(path);

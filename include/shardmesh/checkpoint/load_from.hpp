@@ -60,7 +60,7 @@ void load_tensors(Comm const& comm, LoadJob<C>& job) {
 }
 
 /// The lines of KeyPolicy::log.
-inline void log_keys(LoadOptions const& options, LoadReport const& report) {
+inline void log_keys(LoadOptions const& options, CheckpointReport const& report) {
   auto const log = [](KeyPolicy policy, std::vector<std::string> const& keys, char const* what) {
     for (std::string const& key : keys) {
       if (policy == KeyPolicy::log) {
@@ -87,12 +87,12 @@ inline void log_keys(LoadOptions const& options, LoadReport const& report) {
 ///         the problem, RankFailed on the others; MismatchError if ranks see different checkpoints.
 /// @collective over `comm`, with equal options.
 template <Communicator Comm, class Open>
-LoadReport load_from(Comm const& comm,
-                     Open&& open,
-                     StateDict& dict,
-                     LoadOptions const& options = {}) {
+CheckpointReport load_from(Comm const& comm,
+                           Open&& open,
+                           StateDict& dict,
+                           LoadOptions const& options = {}) {
   using C = std::remove_cvref_t<decltype(open())>;
-  LoadReport report;
+  CheckpointReport report;
   std::optional<C> catalog;
   std::optional<detail::LoadJob<C>> job;
   detail::together(comm, "shardmesh::load", [&] {

@@ -26,7 +26,7 @@ struct LoadOptions {
 };
 
 /// What `load` did on the calling rank.
-struct LoadReport {
+struct CheckpointReport {
   /// Of the checkpoint's items, read from storage by this rank. Summed over the ranks it is the size
   /// of the items that any rank wants: each is read once.
   std::uint64_t bytes_read = 0;
@@ -34,7 +34,7 @@ struct LoadReport {
   std::size_t rounds = 0;               ///< in which items were read and passed on
   std::vector<std::string> missing;     ///< this rank's; not with KeyPolicy::ignore
   std::vector<std::string> unexpected;  ///< not with KeyPolicy::ignore
-  std::vector<std::string> converted;   ///< with DTypePolicy::warn: "key: float32 to bfloat16"
+  std::vector<std::string> cast;        ///< with DTypePolicy::warn: "key: float32 to bfloat16"
 };
 
 }  // namespace shardmesh::inline v0

@@ -33,11 +33,13 @@ inline void remove_interrupted(std::string const& directory) {
   }
 }
 
-/// A new directory beside `directory`, for what is to stand there once it is complete.
-[[nodiscard]] inline std::string make_temporary(std::string const& directory) {
-  remove_interrupted(directory);
-  std::string const temporary = PosixStorage::temporary_name(directory);
-  PosixStorage::make_directories(temporary);
+/// A name beside `target`, for what is to stand there once it is complete; the directories above it,
+/// and a directory of that name if it is to be one, are made.
+[[nodiscard]] inline std::string make_temporary(std::string const& target,
+                                                bool is_directory = true) {
+  remove_interrupted(target);
+  std::string const temporary = PosixStorage::temporary_name(target);
+  PosixStorage::make_directories(is_directory ? temporary : PosixStorage::parent(temporary));
   return temporary;
 }
 

@@ -69,7 +69,7 @@ template <Catalog C>
 class LoadJob {
  public:
   /// Checks the state dict against the catalog. No communication.
-  LoadJob(C& catalog, StateDict const& dict, LoadOptions const& options, LoadReport& report)
+  LoadJob(C& catalog, StateDict const& dict, LoadOptions const& options, CheckpointReport& report)
       : catalog_(catalog), dict_(dict), options_(options), report_(report), keys_(catalog.keys()) {
     for (std::size_t i = 0; i < keys_.size(); ++i) {
       numbers_.emplace(keys_[i], i);
@@ -371,7 +371,7 @@ class LoadJob {
   C& catalog_;
   StateDict const& dict_;
   LoadOptions options_;
-  LoadReport& report_;
+  CheckpointReport& report_;
   std::vector<std::string> keys_;
   std::unordered_map<std::string, std::size_t> numbers_;    ///< of keys
   std::vector<StoredTensor const*> stored_;                 ///< by number

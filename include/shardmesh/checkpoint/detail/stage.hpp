@@ -107,7 +107,7 @@ template <class C>
                                         std::string const& key,
                                         AnyTensor const& tensor,
                                         DTypePolicy policy,
-                                        LoadReport& report) {
+                                        CheckpointReport& report) {
   StoredTensor const* const stored = catalog.tensor(key);
   std::string const place = catalog.describe() + ": \"" + key + "\"";
   if (stored == nullptr) {
@@ -130,8 +130,8 @@ template <class C>
                                         "with the dtype that was saved"));
     }
     if (policy == DTypePolicy::warn) {
-      report.converted.push_back(key + ": " + std::string(to_string(stored->dtype)) + " to " +
-                                 std::string(to_string(tensor.dtype())));
+      report.cast.push_back(key + ": " + std::string(to_string(stored->dtype)) + " to " +
+                            std::string(to_string(tensor.dtype())));
     }
   }
   StagedTensor staged(tensor, stored->dtype);
@@ -243,7 +243,7 @@ inline void apply(std::vector<Staged> staged, StateDict& dict) {
 template <Catalog C>
 [[nodiscard]] std::vector<Staged> stage_alone(C& catalog, StateDict const& dict) {
   std::vector<Staged> staged;
-  LoadReport report;
+  CheckpointReport report;
   for (StateEntry const& entry : dict) {
     Staged& one = staged.emplace_back();
     if (!entry.is_tensor()) {

@@ -73,6 +73,12 @@ class File {
     return {path, ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
   }
 
+  /// Opens an existing file to write parts of it. Several ranks may do so at once.
+  /// @throws IoError
+  [[nodiscard]] static File open_to_write(std::string const& path) {
+    return {path, ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW)};
+  }
+
   File(File&& other) noexcept
       : path_(std::move(other.path_)),
         descriptor_(std::exchange(other.descriptor_, -1)),
@@ -145,6 +151,14 @@ class File {
         detail::throw_io(path_, "write");
       }
       done += static_cast<std::size_t>(count);
+    }
+  }
+
+  /// Sets the size; what was not written reads as zeros.
+  /// @throws IoError
+  void resize(std::uint64_t bytes) const {
+    if (::ftruncate(descriptor_, static_cast<off_t>(bytes)) != 0) {
+      detail::throw_io(path_, "set the size of");
     }
   }
 

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/commit.hpp>
+#include <shardmesh/checkpoint/detail/item_text.hpp>
+#include <shardmesh/checkpoint/detail/save_offer.hpp>
+#include <shardmesh/checkpoint/safetensors_plan.hpp>
+#include <shardmesh/checkpoint/save_plan.hpp>
+#include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/state/state_dict.hpp>
+
+namespace shardmesh::inline v0 {
+
+namespace detail {
+
+/// Writes a box of a row-major tensor that starts at byte `base` of a file. Dimensions that the box
+/// takes whole, from the last one on, are written as one run.
+inline void write_rows(File const& file,
+                       std::uint64_t base,
+                       Shape const& shape,
+                       Box const& box,
+                       format::ByteSpan elements,
+                       std::size_t element_bytes) {
+  std::size_t outer = shape.size();
+  index_t run = 1;
+  bool whole = true;
+  while (outer > 0 && whole) {
+    --outer;
+    run *= box.extent[outer];
+    whole = box.extent[outer] == shape[outer];
+  }
+  Shape const strides = row_major_strides(shape);
+  Shape const counts(box.extent.begin(), box.extent.begin() + outer);
+  std::size_t const bytes = static_cast<std::size_t>(run) * element_bytes;
+  for (index_t i = 0; i < volume(counts) && bytes > 0; ++i) {
+    Shape const at = unravel(i, counts);
+    index_t element = 0;
+    for (std::size_t d = 0; d < shape.size(); ++d) {
+      element += (box.offset[d] + (d < outer ? at[d] : 0)) * strides[d];
+    }
+    file.write_at(base + static_cast<std::uint64_t>(element) * element_bytes,
+                  elements.subspan(static_cast<std::size_t>(i) * bytes, bytes));
+  }
+}
+
+/// Rank 0's part before elements are written: files of their full size, with their headers.
+inline void make_model_files(ModelPlan const& model, std::vector<std::string> const& paths) {
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    File file = File::create(paths[i]);
+    file.resize(model.files[i].size());
+    file.write_at(0, model.files[i].head);
+    file.finish();
+  }
+}
+
+/// Writes this rank's parts into the files, and brings those to the disk.
+/// @param sharded  tensors of the files are the boxes themselves.
+inline void write_model_parts(ModelPlan const& model,
+                              std::vector<std::string> const& paths,
+                              int rank,
+                              SaveOffer const& offer,
+                              bool sharded) {
+  std::unordered_map<std::string, std::size_t> own;
+  for (std::size_t i = 0; i < offer.items.size(); ++i) {
+    own.emplace(item_id(offer.items[i]), i);
+  }
+  std::unordered_map<std::size_t, File> open;
+  for (ModelPart const& part : model.parts) {
+    SaveItem const& item = part.item->item;
+    if (part.item->rank != rank || item.box.empty()) {
+      continue;
+    }
+    auto file = open.find(part.file);
+    if (file == open.end()) {
+      file = open.emplace(part.file, File::open_to_write(paths[part.file])).first;
+    }
+    SaveSource const& source = offer.sources[own.at(item_id(item))];
+    std::vector<std::byte> const elements =
+        box_elements(*source.tensor, source.local, item.box.extent);
+    if (sharded) {
+      file->second.write_at(part.offset, elements);
+    } else {
+      write_rows(file->second, part.offset, item.shape, item.box, elements, size_of(*item.dtype));
+    }
+  }
+  for (auto& [number, file] : open) {
+    file.finish();
+  }
+}
+
+enum class ModelForm : std::uint8_t { one_file, hub, shards };
+
+/// A whole save of tensors as safetensors.
+template <Communicator Comm>
+void run_save_model(Comm const& comm,
+                    std::string target,
+                    StateDict const& dict,
+                    ModelForm form,
+                    std::uint64_t most_bytes) {
+  constexpr char operation[] = "shardmesh::save_safetensors";
+  target = without_trailing_slashes(std::move(target));
+  StateDict tensors;
+  for (StateEntry const& entry : dict) {
+    if (entry.is_tensor()) {
+      tensors.insert(entry.path, entry.value);
+    }
+  }
+  SaveOffer offer;
+  together(comm, operation, [&] { offer = make_offer(tensors); });
+  std::vector<std::vector<SaveItem>> offers;
+  for (std::string const& text : all_gather_text(comm, pack_items(offer.items))) {
+    offers.push_back(unpack_items(text));
+  }
+  std::vector<PlacedItem> const placed = plan_save(offers);
+  ModelPlan const model =
+      form == ModelForm::shards ? plan_model_shards(placed) : plan_model(placed, most_bytes);
+  std::string temporary;
+  auto const paths = [&] {
+    std::vector<std::string> result;
+    for (ModelFile const& file : model.files) {
+      result.push_back(form == ModelForm::one_file ? temporary : temporary + "/" + file.name);
+    }
+    return result;
+  };
+  try {
+    together(comm, operation, [&] {
+      if (comm.rank() != 0) {
+        return;
+      }
+      if (form != ModelForm::one_file && PosixStorage::exists(target)) {
+        throw InvalidArgument("shardmesh::save_safetensors: " + target +
+                              " exists; give a new directory");
+      }
+      temporary = make_temporary(target, form != ModelForm::one_file);
+      make_model_files(model, paths());
+    });
+    temporary = all_gather_text(comm, temporary)[0];
+    together(comm, operation, [&] {
+      write_model_parts(model, paths(), comm.rank(), offer, form == ModelForm::shards);
+    });
+    together(comm, operation, [&] {
+      if (comm.rank() != 0) {
+        return;
+      }
+      if (form == ModelForm::hub && model.files.size() > 1) {
+        File file = File::create(temporary + "/model.safetensors.index.json");
+        file.write_at(0, format::as_bytes(index_of_model(model)));
+        file.finish();
+      }
+      if (form == ModelForm::one_file) {
+        PosixStorage::rename(temporary, target);
+        PosixStorage::sync_directory(PosixStorage::parent(target));
+      } else {
+        publish(temporary, target);
+      }
+    });
+  } catch (...) {
+    if (comm.rank() == 0 && !temporary.empty()) {
+      PosixStorage::remove_all(temporary);
+    }
+    throw;
+  }
+}
+
+}  // namespace detail
+
+/// Saves the tensors of a state dict, whatever their layouts, as one safetensors file. Every rank
+/// writes the boxes that it holds straight into their places, replicas once; no rank holds a whole
+/// tensor, nothing is merged afterwards. Plain values are left out. The file appears, or replaces an
+/// older one, when it is complete and on the disk.
+///
+/// @param path  on a file system that all ranks see.
+/// @throws InvalidArgument (a partial tensor, names that the format has not), UnsupportedError
+///         (dtype), ShapeError (ranks hold different things under one name), IoError; RankFailed on
+///         ranks that had no problem.
+/// @collective over `comm`.
+template <Communicator Comm>
+void save_safetensors(Comm const& comm, std::string const& path, StateDict const& dict) {
+  detail::run_save_model(comm, path, dict, detail::ModelForm::one_file, UINT64_MAX);
+}
+
+/// The same as a directory of several files with `model.safetensors.index.json`, the form of model
+/// hubs; one file and no index if all fit into one.
+/// @param directory   must not exist.
+/// @param most_bytes  tensor data in a file; a larger tensor has a file of its own.
+/// @throws as `save_safetensors`; InvalidArgument if the directory exists.
+/// @collective over `comm`.
+template <Communicator Comm>
+void save_safetensors_sharded(Comm const& comm,
+                              std::string const& directory,
+                              StateDict const& dict,
+                              std::uint64_t most_bytes) {
+  detail::run_save_model(comm, directory, dict, detail::ModelForm::hub, most_bytes);
+}
+
+/// The same as PyTorch's `HuggingFaceStorageWriter(save_distributed=True)` writes it: a file for each
+/// rank, which `HuggingFaceStorageReader` and `load_any` put together.
+/// @param directory  must not exist.
+/// @throws as `save_safetensors`; InvalidArgument if the directory exists.
+/// @collective over `comm`.
+template <Communicator Comm>
+void save_safetensors_by_rank(Comm const& comm,
+                              std::string const& directory,
+                              StateDict const& dict) {
+  detail::run_save_model(comm, directory, dict, detail::ModelForm::shards, UINT64_MAX);
+}
+
+}  // namespace shardmesh::inline v0
