@@ -40,6 +40,17 @@ TEST_CASE("copy and reduce do the work of the host") {
   CHECK(b == std::vector<float>{2, 5});
 }
 
+TEST_CASE("a loop calls its function object once for each index") {
+  std::vector<int> counts(5);
+  struct Count {
+    int* counts;
+    void operator()(sm::index_t i) const noexcept { ++counts[i]; }
+  };
+  sm::HostMemory::for_each_index(4, Count{counts.data()});
+  sm::HostMemory::for_each_index(0, Count{nullptr});
+  CHECK(counts == std::vector<int>{1, 1, 1, 1, 0});
+}
+
 TEST_CASE("streams and events have nothing to wait for") {
   sm::HostMemory::Event event = sm::HostMemory::make_event();
   sm::HostMemory::record(event, {});
