@@ -200,31 +200,6 @@ class AnyTensor {
         {other.data_, data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1});
   }
 
-  /// An independent copy of the local part, all else unchanged: in this tensor's memory space or,
-  /// where that has no room or is not wanted, in the host memory that serves it. The copy is ordered
-  /// behind the calling thread's work; `synchronize` before another thread uses it.
-  /// @param place  an earlier snapshot that nobody needs any more: it is overwritten and returned if
-  ///               it fits.
-  [[nodiscard]] AnyTensor snapshot(SnapshotSpace space, AnyTensor const* place = nullptr) const {
-    bool const fits = place != nullptr && place->data_ != data_ && place->dtype_ == dtype_ &&
-                      place->kind_ == kind_ && place->layout_ == layout_ && place->mesh_ == mesh_ &&
-                      place->local_shape_ == local_shape_ &&
-                      (space == SnapshotSpace::same || place->memory_ != MemoryKind::cuda);
-    if (!fits) {
-      return ops_->snapshot(handle_.get(), space);
-    }
-    ops_->enqueue(
-        {data_, place->data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1});
-    return *place;
-  }
-
-  /// Waits for what the calling thread has ordered in this tensor's memory space.
-  void synchronize() const { ops_->synchronize(); }
-
-  /// The device that is current on the calling thread, if the memory space has such a thing. Another
-  /// thread that is to use the tensor binds it first.
-  [[nodiscard]] DeviceBinding device() const { return ops_->device(); }
-
   /// The part that this rank would hold under another layout over the same ranks, as a plain tensor
   /// in the same memory space.
   /// @throws InvalidArgument as `make_plan`, and for a plain tensor.
