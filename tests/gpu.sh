@@ -36,6 +36,7 @@ row() {
   esac
   last=$(grep -v '^[[:space:]]*$' "$work/$name.log" | tail -1 | tr '\t' ' ')
   rows+=("$(printf '%-36s %-8s %4d s  %.110s' "$name" $result $((SECONDS - start)) "$last")")
+  echo "${rows[-1]}"
   printf '%s\t%s\t%d\t%d\t%s\n' "$name" $result $code $((SECONDS - start)) "$last" >>"$work/rows.tsv"
   { echo "==== $name: $result, exit $code, $((SECONDS - start)) s" && cat "$work/$name.log"; } >>"$logs/gpu.log"
 }
@@ -60,7 +61,8 @@ skip() {
 }
 
 build_all() {
-  [[ -f $build/build.ninja ]] || meson setup "$build" -Dcuda=enabled -Dnccl=enabled -Dexamples=enabled || return
+  [[ -f $build/build.ninja ]] || meson setup "$build" -Dcuda=enabled -Dnccl=enabled -Dexamples=enabled \
+    -Doptimization=1 -Ddebug=false || return  # the benchmarks ask for more by themselves
   ninja -C "$build" tests/test-gpu tests/test-multigpu tests/kill-job-nccl tests/test-gather-memory examples/hsdp_resume \
     examples/shardmesh bench/collectives
 }

@@ -136,6 +136,10 @@ int main(int argc, char** argv) {
     if (mode == "probe") {
       return probe();
     }
+    if (mode != "redistribute" && mode != "save") {
+      std::fprintf(stderr, "usage: kill_job redistribute|save|check|probe [DIRECTORY]\n");
+      return 2;
+    }
     Engine engine{};
     engine.timeout = std::chrono::seconds(seconds == nullptr ? 10 : std::atoi(seconds));
     sm::launch(engine, [&](auto& world) {
