@@ -27,6 +27,8 @@ int main(int argc, char** argv) {
                              "one per mesh dimension: R, S<dim>, SS<dim>:<split factor>");
   layout_command->add_option("--format", layout.format, "text (a picture) or json")
       ->check(CLI::IsMember({"text", "json"}));
+  layout_command->add_flag_callback(
+      "--json", [&layout] { layout.format = "json"; }, "as --format json");
   layout_command->add_flag("--batch", layout.batch,
                            "read {\"shape\":..,\"mesh\":..,\"placements\":..} a line from standard "
                            "input, answer each with a line of JSON");
@@ -52,6 +54,11 @@ int main(int argc, char** argv) {
                    "for hf: most bytes of tensors in a file, for example 2GB")
       ->transform(CLI::AsSizeValue(true))
       ->default_str("5GB");
+  convert_command->add_option("--dtype", convert.dtype,
+                              "fp64, fp32, fp16 or bf16: what floating-point tensors become "
+                              "(rounded to nearest even)");
+  convert_command->add_flag("--json", convert.json, "print JSON");
+  convert.progress = ::isatty(STDERR_FILENO) != 0;
   convert_command->callback([&] { status = tool::run_convert(convert); });
 
   tool::InspectOptions inspect;

@@ -27,11 +27,39 @@ inline sm::AnyTensor make_tensor(sm::DType dtype, sm::Shape const& shape) {
   });
 }
 
-/// A catalog that belongs to somebody else.
+/// A line that shows how far long work has come; only on a terminal.
+class Progress {
+ public:
+  Progress(char const* what, std::size_t total, bool shown)
+      : what_(what), total_(total), shown_(shown) {}
+  ~Progress() {
+    if (shown_) {
+      std::fprintf(stderr, "\r\033[K");
+    }
+  }
+  Progress(Progress const&) = delete;
+  Progress& operator=(Progress const&) = delete;
+
+  void step() {
+    ++done_;
+    if (shown_) {
+      std::fprintf(stderr, "\r%s %zu of %zu", what_, done_, total_);
+    }
+  }
+
+ private:
+  char const* what_;
+  std::size_t total_;
+  std::size_t done_ = 0;
+  bool shown_;
+};
+
+/// A catalog that belongs to somebody else; it may show how far reading has come.
 template <class C>
 class Borrowed {
  public:
-  explicit Borrowed(C& catalog) : catalog_(&catalog) {}
+  explicit Borrowed(C& catalog, Progress* progress = nullptr)
+      : catalog_(&catalog), progress_(progress) {}
 
   [[nodiscard]] std::string describe() const { return catalog_->describe(); }
   [[nodiscard]] auto keys() const { return catalog_->keys(); }
@@ -40,13 +68,24 @@ class Borrowed {
     return catalog_->tensor(key);
   }
   [[nodiscard]] sm::StoredBox read_box(std::string const& key, std::size_t i) {
+    step();
     return catalog_->read_box(key, i);
   }
-  [[nodiscard]] sm::Value value(std::string const& key) { return catalog_->value(key); }
+  [[nodiscard]] sm::Value value(std::string const& key) {
+    step();
+    return catalog_->value(key);
+  }
   [[nodiscard]] std::uint64_t bytes_read() const { return catalog_->bytes_read(); }
 
  private:
+  void step() const {
+    if (progress_ != nullptr) {
+      progress_->step();
+    }
+  }
+
   C* catalog_;
+  Progress* progress_;
 };
 
 /// The bytes of one tensor in full, row-major.
@@ -78,32 +117,5 @@ std::vector<std::byte> read_tensor(C& catalog, std::string const& key) {
   std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.2f %s", amount, units[unit]);
   return text.data();
 }
-
-/// A line that shows how far long work has come; only on a terminal.
-class Progress {
- public:
-  Progress(char const* what, std::size_t total, bool shown)
-      : what_(what), total_(total), shown_(shown) {}
-  ~Progress() {
-    if (shown_) {
-      std::fprintf(stderr, "\r\033[K");
-    }
-  }
-  Progress(Progress const&) = delete;
-  Progress& operator=(Progress const&) = delete;
-
-  void step() {
-    ++done_;
-    if (shown_) {
-      std::fprintf(stderr, "\r%s %zu of %zu", what_, done_, total_);
-    }
-  }
-
- private:
-  char const* what_;
-  std::size_t total_;
-  std::size_t done_ = 0;
-  bool shown_;
-};
 
 }  // namespace tool

@@ -31,6 +31,7 @@ struct Row {
   std::string dtype;  ///< or the kind of a plain value
   std::string shape;
   std::size_t boxes = 0;
+  std::size_t files = 0;
   std::uint64_t bytes = 0;
   bool is_tensor = false;
 };
@@ -41,7 +42,7 @@ std::vector<Row> rows_of(C& catalog) {
   for (std::string const& key : catalog.keys()) {
     if (sm::StoredTensor const* const stored = catalog.tensor(key)) {
       rows.push_back({key, std::string(to_string(stored->dtype)), to_string(stored->shape),
-                      stored->boxes.size(), bytes_of(*stored), true});
+                      stored->boxes.size(), catalog.files(key).size(), bytes_of(*stored), true});
     } else {
       sm::Value const value = catalog.value(key);
       rows.push_back({key, std::string(value.kind()), to_string(value)});
@@ -60,8 +61,8 @@ inline void print_table(std::string const& path, std::vector<Row> const& rows) {
   width = std::min<std::size_t>(width, 60);
   shape = std::min<std::size_t>(shape, 30);
   auto const column = [](std::size_t size) { return static_cast<int>(size); };
-  std::printf("%-*s  %-13s %-*s %5s %12s\n", column(width), "name", "dtype", column(shape), "shape",
-              "boxes", "bytes");
+  std::printf("%-*s  %-13s %-*s %5s %5s %12s\n", column(width), "name", "dtype", column(shape),
+              "shape", "boxes", "files", "bytes");
   std::size_t tensors = 0;
   std::uint64_t bytes = 0;
   for (Row const& row : rows) {
@@ -70,7 +71,8 @@ inline void print_table(std::string const& path, std::vector<Row> const& rows) {
     std::printf("%-*s  %-13s %-*s", column(width), row.name.c_str(), row.dtype.c_str(),
                 column(shape), row.shape.substr(0, 60).c_str());
     if (row.is_tensor) {
-      std::printf(" %5zu %12llu", row.boxes, static_cast<unsigned long long>(row.bytes));
+      std::printf(" %5zu %5zu %12llu", row.boxes, row.files,
+                  static_cast<unsigned long long>(row.bytes));
     }
     std::printf("\n");
   }
@@ -85,6 +87,7 @@ inline nlohmann::ordered_json to_json(std::vector<Row> const& rows) {
                     {"dtype", row.dtype},
                     {"shape", row.shape},
                     {"boxes", row.boxes},
+                    {"files", row.files},
                     {"bytes", row.bytes}});
   }
   return list;

@@ -74,8 +74,14 @@ def check_convert() -> None:
         expect("a tensor of the header", header["model.net1.0.weight"]["shape"], [16, 8])
         done = call("convert", "/nonexistent", str(target))
         expect("exit status for a missing checkpoint", (done.returncode, "there is no /nonexistent" in done.stderr), (1, True))
-        done = call("convert", str(source), str(pathlib.Path(folder) / "missing" / "x.safetensors"))
-        expect("exit status for a target that cannot be", (done.returncode, "No such file" in done.stderr), (1, True))
+        done = call("convert", str(source), str(target / "y.safetensors"))
+        expect("exit status for a target that cannot be", (done.returncode, "Not a directory" in done.stderr), (1, True))
+        done = call("convert", str(source), str(target), "--dtype", "bf16", "--json")
+        expect("JSON of convert", json.loads(done.stdout), {"path": str(target), "tensors": 32, "values": 0, "left_out": 12})
+        rows = json.loads(call("inspect", str(target), "--json").stdout)
+        expect("dtypes after --dtype bf16", {row["dtype"] for row in rows}, {"bfloat16"})
+        done = call("convert", str(source), str(target), "--dtype", "bf17")
+        expect("exit status for an unknown dtype", (done.returncode, "bf17 is not known" in done.stderr), (1, True))
         expect("files left", sorted(p.name for p in pathlib.Path(folder).iterdir()), ["x.safetensors"])
 
 
@@ -84,7 +90,7 @@ def check_looking() -> None:
     rows = {row["name"]: row for row in json.loads(call("inspect", source, "--json").stdout)}
     expect("rows of inspect", len(rows), 71)
     expect("a tensor", rows["bfloat16.S0S1"],
-           {"name": "bfloat16.S0S1", "dtype": "bfloat16", "shape": "(7, 5)", "boxes": 4, "bytes": 70})
+           {"name": "bfloat16.S0S1", "dtype": "bfloat16", "shape": "(7, 5)", "boxes": 4, "files": 4, "bytes": 70})
     expect("a plain value", (rows["betas"]["dtype"], rows["betas"]["shape"]), ("list", "[0.9, 0.999]"))
     last = call("inspect", source).stdout.splitlines()[-1]
     expect("totals", last, f"{source}: 65 tensors, 6.28 KiB; 6 plain values")
@@ -108,7 +114,7 @@ def check_looking() -> None:
         data.write_bytes(bytes_there)
         done = call("verify", copy, "--json")
         damage = json.loads(done.stdout)["damage"]
-        expect("verify of a damaged copy", (done.returncode, len(damage)), (1, 1))
+        expect("verify of a damaged copy", (done.returncode, len(damage)), (1, 2))  # the item, and its file in the manifest
         if "__0_0.distcp" not in damage[0]["what"] or "byte" not in damage[0]["what"]:
             sys.exit(f"damage is not located: {damage}")
 
@@ -117,4 +123,6 @@ check_batch()
 check_looking()
 check_layout()
 check_convert()
+expect("layout --json", call("layout", "--shape", "7,5", "--mesh", "2", "--placements", "S0", "--json").stdout,
+       call("layout", "--shape", "7,5", "--mesh", "2", "--placements", "S0", "--format", "json").stdout)
 expect("exit status of --help", call("--help").returncode, 0)

@@ -6,9 +6,11 @@
 For every checkpoint in tests/data/checkpoints: loads it with shardmesh on 1, 3 and 4 ranks, saves it, and
 reads what was saved with PyTorch. In full, plain values and nesting included: must equal what PyTorch
 reads from the original. Sharded, in 2 and 4 processes over gloo as Shard(0), Shard(1) and Replicate: must
-equal the tensors in reference.safetensors. The tool's `convert` must give the tensors of the reference. Runs
-itself again under the Python of $SHARDMESH_TORCH_PYTHON; exit 77 without PyTorch."""
+equal the tensors in reference.safetensors. The tool's `convert` must give the tensors of the reference; so
+must safetensors that 3 ranks write at once: one file, a hub's files with an index, and a file a rank, which
+PyTorch's HuggingFaceStorageReader puts together where it has one. Runs itself again under the Python of $SHARDMESH_TORCH_PYTHON; exit 77 without PyTorch."""
 import inspect
+import json
 import os
 import pathlib
 import subprocess
@@ -29,6 +31,11 @@ try:
 except ImportError as error:
     print(f"SKIP: {error}; bash tests/interop/torch_env.sh installs PyTorch, SHARDMESH_TORCH_PYTHON names its Python")
     sys.exit(77)
+try:
+    from torch.distributed.checkpoint import HuggingFaceStorageReader
+except ImportError:  # before 2.8
+    HuggingFaceStorageReader = None
+KNOWN_TO_HF = (torch.float16, torch.float32, torch.float64, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 warnings.filterwarnings("ignore")
 LOAD = inspect.signature(dcp.load).parameters
 
@@ -117,6 +124,33 @@ def run_tool(*command: str) -> None:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
+def check_safetensors(resave: str, source: pathlib.Path, fixture: str, scratch: pathlib.Path) -> list[str]:
+    """What 3 ranks write at once as safetensors, read by the safetensors library and by PyTorch."""
+    wanted = {k: v for k, v in references(fixture).items() if v.dtype != torch.complex128}
+    problems = []
+    target = {form: scratch / f"{fixture}-{form}{'.safetensors' if form == 'safetensors' else ''}"
+              for form in ("async", "safetensors", "hub", "shards")}
+    for form, path in target.items():
+        run_tool(resave, str(source), str(path), "3", form)
+    problems.append(same(wanted, load_file(target["safetensors"]), f"{fixture}, one file"))
+    found = {}
+    index = target["hub"] / "model.safetensors.index.json"
+    names = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
+    for name in names:
+        found |= load_file(target["hub"] / name)
+    problems.append(same(wanted, found, f"{fixture}, a hub's files"))
+    state = {k: torch.zeros_like(v) for k, v in references(fixture).items()}
+    dcp.load(state, storage_reader=dcp.FileSystemReader(target["async"]), **({"no_dist": True} if "no_dist" in LOAD else {}))
+    problems.append(same(references(fixture), state, f"{fixture} saved in the background"))
+    if HuggingFaceStorageReader is not None:
+        # Its table of dtypes is shorter than PyTorch's own.
+        state = {k: torch.zeros_like(v) for k, v in wanted.items() if v.dtype in KNOWN_TO_HF}
+        if len(state) == len(wanted):
+            dcp.load(state, storage_reader=HuggingFaceStorageReader(str(target["shards"])))
+            problems.append(same(wanted, state, f"{fixture}, a file a rank"))
+    return problems
+
+
 def check_fixture(resave: str, tool: str, fixture: str, scratch: pathlib.Path) -> list[str]:
     problems = []
     source = DATA / fixture / "checkpoint" if (DATA / fixture / "checkpoint").exists() else DATA / fixture
@@ -131,6 +165,7 @@ def check_fixture(resave: str, tool: str, fixture: str, scratch: pathlib.Path) -
         tensors = {k: torch.zeros_like(v) for k, v in references(fixture).items()}
         dcp.load(tensors, storage_reader=dcp.FileSystemReader(target), **({"no_dist": True} if "no_dist" in LOAD else {}))
         problems.append(same(references(fixture), tensors, f"{fixture} saved by {ranks} ranks, tensors"))
+    problems += check_safetensors(resave, source, fixture, scratch)
     run_tool(tool, "convert", str(source), str(scratch / "x.safetensors"))
     problems.append(same(references(fixture), load_file(scratch / "x.safetensors"), f"{fixture} converted"))
     return [p for p in problems if p]

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <unordered_map>
@@ -98,6 +99,24 @@ class DcpCatalog {
     File const& file = open_data(info, key);
     bytes_read_ += info.length;
     return format::read_bytes_item(file.read(info.offset, info.length), file.path(), info.offset);
+  }
+
+  /// The files that hold a tensor or value, by name, each once.
+  /// @pre contains(key).
+  [[nodiscard]] std::vector<std::string> files(std::string const& key) const {
+    std::vector<std::string> names;
+    if (StoredTensor const* const stored = tensor(key)) {
+      for (std::size_t i = 0; i < stored->boxes.size(); ++i) {
+        if (!stored->boxes[i].empty()) {
+          names.push_back(index_.place(key, i).relative_path);
+        }
+      }
+    } else {
+      names.push_back(index_.place(key).relative_path);
+    }
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    return names;
   }
 
   /// Bytes of items that were read.

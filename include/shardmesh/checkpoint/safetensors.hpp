@@ -171,6 +171,15 @@ class SafetensorsCatalog {
     bytes_read_ += rows.bytes.size();
     return rows;
   }
+  /// The files that hold a tensor, with their paths.
+  /// @pre contains(key).
+  [[nodiscard]] std::vector<std::string> files(std::string const& key) const {
+    std::vector<std::string> paths;
+    for (auto const& [file, entry] : tensors_.at(key).parts) {
+      paths.push_back(files_[file].file.path());
+    }
+    return paths;
+  }
   /// By `read_part`.
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
   [[nodiscard]] static Value value(std::string const&) { return {}; }

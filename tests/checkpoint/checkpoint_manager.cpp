@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// Which checkpoints stay, and that the last good one always does.
+#include <shardmesh/checkpoint/checkpoint_manager.hpp>
+
+#include <cmath>
+#include <csignal>
+#include <limits>
+#include <random>
+#include <set>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <doctest/doctest.h>
+#include <shardmesh/checkpoint/async_saver.hpp>
+#include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/comm/threads.hpp>
+
+#include "../support/checkpoints.hpp"
+#include "../support/may_fork.hpp"
+
+namespace sm = shardmesh;
+
+TEST_SUITE_BEGIN("checkpoint.manager");
+
+namespace {
+
+sm::StateDict state_of(std::int64_t step) {
+  sm::StateDict dict;
+  sm::Tensor<std::int64_t> tensor({50});
+  std::fill(tensor.span().begin(), tensor.span().end(), step);
+  dict.insert("w", tensor);
+  dict.insert("step", sm::Value(step));
+  return dict;
+}
+
+std::vector<std::int64_t> steps_of(std::vector<sm::KeptCheckpoint> const& list) {
+  std::vector<std::int64_t> steps;
+  for (sm::KeptCheckpoint const& one : list) {
+    steps.push_back(one.step);
+  }
+  return steps;
+}
+
+using Steps = std::vector<std::int64_t>;
+
+}  // namespace
+
+TEST_CASE("the rules against a plain reading of them") {
+  std::mt19937 random(11);
+  for (int i = 0; i < 300; ++i) {
+    std::vector<sm::KeptCheckpoint> all;
+    std::int64_t step = 0;
+    for (auto left = random() % 12; left > 0; --left) {
+      step += 1 + static_cast<std::int64_t>(random() % 4);
+      std::optional<double> metric;
+      if (random() % 3 != 0) {
+        metric = random() % 9 == 0 ? std::numeric_limits<double>::quiet_NaN()
+                                   : static_cast<double>(random() % 5);
+      }
+      all.push_back({step, "", metric});
+    }
+    sm::Retention const rules{random() % 4, static_cast<std::int64_t>(random() % 5), random() % 4,
+                              random() % 2 == 0};
+    std::set<std::int64_t> kept;
+    for (std::size_t n = 0; n < all.size(); ++n) {
+      std::size_t better = 0;
+      for (std::size_t m = 0; m < all.size(); ++m) {
+        if (all[n].metric && all[m].metric) {
+          double const mine = rules.lower_is_better ? *all[n].metric : -*all[n].metric;
+          double const other = rules.lower_is_better ? *all[m].metric : -*all[m].metric;
+          better += other < mine || (other == mine && m > n) ? 1 : 0;
+        }
+      }
+      bool const ranked = all[n].metric && !std::isnan(*all[n].metric) && better < rules.best;
+      if (n + std::max<std::size_t>(1, rules.last) >= all.size() || ranked ||
+          (rules.every > 0 && all[n].step % rules.every == 0)) {
+        kept.insert(all[n].step);
+      }
+    }
+    for (sm::KeptCheckpoint const& one : sm::not_retained(all, rules)) {
+      CHECK(kept.count(one.step) == 0);
+    }
+    CHECK(sm::not_retained(all, rules).size() == all.size() - kept.size());
+  }
+}
+
+TEST_CASE("the last two, every tenth and the best stay; all ranks see the same") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{3}, [&](auto& world) {
+    sm::CheckpointManager manager(world, scratch / "deep/run/",
+                                  {.last = 2, .every = 10, .best = 1});
+    CHECK_FALSE(manager.latest().has_value());
+    CHECK_FALSE(manager.best().has_value());
+    double const losses[] = {9, 8, 2, 7, 6, 5, 5};
+    for (int i = 0; i < 7; ++i) {
+      manager.save(5 * i, state_of(5 * i), losses[i]);
+    }
+    CHECK(steps_of(manager.list()) == Steps{0, 10, 20, 25, 30});
+    CHECK(manager.best()->step == 10);
+    CHECK(manager.best()->metric == 2.0);
+    manager.note_metric(25, 1.5);
+    CHECK(manager.best()->step == 25);
+    sm::StateDict dict = state_of(-1);
+    sm::load(world, manager.latest()->path, dict);
+    CHECK(sm::difference(dict, state_of(30)) == "");
+    sm::CheckpointManager other(world, scratch / "deep/run",
+                                {.last = 1, .best = 1, .lower_is_better = false});
+    CHECK(other.best()->step == 0);
+    other.tidy();
+    CHECK(steps_of(other.list()) == Steps{0, 30});
+    CHECK_THROWS_WITH_AS(other.save(-1, dict), doctest::Contains("is negative"),
+                         sm::InvalidArgument);
+    sm::AsyncSaver saver(world);
+    saver.save(other.path_of(40), state_of(40)).wait();
+    other.tidy();
+    CHECK(steps_of(other.list()) == Steps{0, 40});
+  });
+}
+
+TEST_CASE("what was interrupted is removed, what is somebody else's stays") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    sm::CheckpointManager manager(world, scratch / "run");
+    manager.save(3, state_of(3));
+    if (world.rank() == 0) {
+      for (char const* const name :
+           {"step-4.tmp-77", ".trash-2", "step-5", "step-06", "notes", "step-x.tmp-1"}) {
+        sm::PosixStorage::make_directory(scratch / "run/" + name);
+        test::spit(scratch / "run/" + name + "/__0_0.distcp", "half");
+      }
+      test::spit(scratch / "run/step-06/.metadata", "not ours: no such name is written");
+      test::spit(scratch / "run/step-3/.metric", "rubbish");
+    }
+    world.barrier();
+    sm::CheckpointManager again(world, scratch / "run");
+    CHECK(steps_of(again.list()) == Steps{3});
+    CHECK_FALSE(again.best().has_value());
+  });
+  auto names = sm::PosixStorage::list(scratch / "run");
+  std::sort(names.begin(), names.end());
+  CHECK(names == std::vector<std::string>{"notes", "step-06", "step-3", "step-5", "step-x.tmp-1"});
+}
+
+TEST_CASE("a save that fails removes nothing") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    sm::CheckpointManager manager(world, scratch / "run");
+    manager.save(1, state_of(1));
+    sm::StateDict bad = state_of(2);
+    bad.insert("odd", sm::Value(sm::Value::List{sm::Value(sm::Value::Opaque{})}));
+    CHECK_THROWS_AS(manager.save(2, bad), sm::Error);
+    CHECK(steps_of(manager.list()) == Steps{1});
+  });
+  test::spit(scratch / "file", "");
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    CHECK_THROWS_AS(sm::CheckpointManager(world, scratch / "file"), sm::Error);
+  });
+}
+
+#if SHARDMESH_TEST_MAY_FORK
+TEST_CASE("killed at random moments, the newest complete checkpoint loads") {
+  test::Scratch const scratch;
+  std::mt19937 random(5);
+  std::int64_t last = 0;
+  for (int i = 0; i < 25; ++i) {
+    pid_t const child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      sm::launch(sm::threads{2}, [&](auto& world) {
+        sm::CheckpointManager manager(world, scratch / "run", {.last = 2});
+        for (std::int64_t step = last + 1;; ++step) {
+          manager.save(step, state_of(step), 1.0);
+        }
+      });
+      ::_exit(0);
+    }
+    ::usleep(static_cast<unsigned>(random() % 40'000));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    auto const list = sm::detail::list_checkpoints(scratch / "run");
+    if (list.empty()) {
+      CHECK(last == 0);
+      continue;
+    }
+    CHECK(list.back().step >= last);
+    last = list.back().step;
+    sm::launch(sm::threads{1}, [&](auto& world) {
+      sm::StateDict dict = state_of(-1);
+      sm::load(world, list.back().path, dict);
+      CHECK(sm::difference(dict, state_of(last)) == "");
+    });
+  }
+  CHECK(last > 0);
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    sm::CheckpointManager manager(world, scratch / "run", {.last = 2});
+    manager.save(last + 1, state_of(last + 1));
+  });
+  CHECK(sm::PosixStorage::list(scratch / "run").size() == 2);
+}
+#endif
+
+TEST_SUITE_END();
