@@ -193,7 +193,7 @@ TEST_CASE("groups are written as PyTorch writes them, keys, order and values") {
         for (std::size_t i = 0; i < written.size(); ++i) {
           std::string const key = written.at(i).at(0);
           CHECK(keys[i] == key);
-          CHECK(to_string(dict.at(prefix + key).plain()) == written.at(i).at(1));
+          CHECK(to_string(dict.at(prefix + key).plain()) == written.at(i).at(1).get<std::string>());
           CHECK(flat.at("param_groups." + parameter + "." + key).plain() ==
                 dict.at(prefix + key).plain());
         }
@@ -222,7 +222,7 @@ TEST_CASE("the state is complete before the first step, in both forms") {
         "param_groups.w.decoupled_weight_decay");
   CHECK(adam.flattened_state_dict().at("state.w.exp_avg").path ==
         std::vector<sm::PathElement>{"state.w.exp_avg"});
-  auto const& step = adam.state_dict().at("state.w.step").tensor();
+  sm::AnyTensor const step = adam.state_dict().at("state.w.step").tensor();
   CHECK(step.shape() == sm::Shape{});
   CHECK(step.get<Host>()->span()[0] == 0.0F);
 }
