@@ -124,12 +124,19 @@ TEST_CASE("environment: without local numbers all ranks are on one host") {
   CHECK(place({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}) == "MPICH 0/1 0/1 127.0.0.1:29500");
 }
 
-TEST_CASE("environment: torchrun listens on its port itself, ours is the next one") {
+TEST_CASE("environment: torchrun listens on its port itself, ours follows from it") {
   Map set{{"RANK", "0"},         {"WORLD_SIZE", "2"},     {"LOCAL_RANK", "0"},
           {"MASTER_ADDR", "::"}, {"MASTER_PORT", "4000"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}};
   CHECK(place(set) == "torchrun 0/2 0/2 :::4001");
+  set["MASTER_PORT"] = "32766";
+  CHECK(place(set) == "torchrun 0/2 0/2 :::32767");
+  set["MASTER_PORT"] = "32767";
+  CHECK(place(set) == "torchrun 0/2 0/2 :::16384");
+  set["MASTER_PORT"] = "39872";
+  CHECK(place(set) == "torchrun 0/2 0/2 :::23489");
+  set["MASTER_PORT"] = "65536";
+  CHECK(contains(error_with(set), "MASTER_PORT=65536 is no port"));
   set["MASTER_PORT"] = "65535";
-  CHECK(contains(error_with(set), "MASTER_PORT=65535 is no port"));
   set["TORCHELASTIC_USE_AGENT_STORE"] = "False";
   CHECK(place(set) == "torchrun 0/2 0/2 :::65535");
 }

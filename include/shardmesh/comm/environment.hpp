@@ -124,13 +124,18 @@ inline constexpr LauncherVariables launchers[] = {
     return job && step && is_slurm_task(found) ? 15'000 + (*job % 1'500) * 10 + *step % 10
                                                : found.port;
   }
-  char const* const agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
-  bool const taken = agent != nullptr && std::string(agent) == "True";  // torchrun listens itself
-  if (*given < 1 || *given + (taken ? 1 : 0) > 65535) {
+  if (*given < 1 || *given > 65535) {
     throw InvalidArgument("shardmesh: the variable " + show_variable("MASTER_PORT") +
                           " is no port; give a free one from 1 to 65535");
   }
-  return *given + (taken ? 1 : 0);
+  char const* const agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
+  bool const taken = agent != nullptr && std::string(agent) == "True";  // torchrun listens itself
+  // Ports from 32768 on are what the system hands out, and torchrun's own connections may have any.
+  constexpr int first_handed_out = 32'768;
+  return !taken ? *given
+         : *given + 1 < first_handed_out
+             ? *given + 1
+             : first_handed_out / 2 + (*given + 1) % (first_handed_out / 2);
 }
 
 }  // namespace detail
@@ -139,7 +144,8 @@ inline constexpr LauncherVariables launchers[] = {
 /// it is a job of one.
 ///
 /// The address of rank 0 is MASTER_ADDR; without it, this host or the first one of a step of Slurm.
-/// The port is MASTER_PORT (the next one under torchrun, which listens on that itself); without it,
+/// The port is MASTER_PORT; under torchrun, which listens on that itself, another that follows from it
+/// (the next one, or one that systems do not hand out: 16384 + (p + 1) % 16384 from 32767 on); without it,
 /// one that follows from the numbers of job and step of Slurm, or 29500.
 /// @throws InvalidArgument, listing what was found and what is missing, if a set of variables is
 ///         incomplete or makes no sense.
