@@ -327,7 +327,7 @@ TEST_CASE("mpi: a message of more bytes than an int counts arrives whole") {
                                  {&message, world.rank() == 0 ? 0U : 1U});
   std::size_t wrong = 0;
   for (std::size_t i = 0; i < words; ++i) {
-    wrong += data[i] == i + 7 ? 0 : 1;
+    wrong += data[i] == i + 7 ? 0U : 1U;
   }
   CHECK(wrong == 0);
 }

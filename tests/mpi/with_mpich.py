@@ -20,8 +20,9 @@ mpirun.starter("mpich")
 
 with tempfile.TemporaryDirectory() as folder:
     def build(name: str) -> subprocess.Popen:
-        return subprocess.Popen(["mpicxx.mpich", "-std=c++20", "-O1", f"-I{TOP}/include", "-DMPICH_SKIP_MPICXX", HERE / f"{name}.cpp",
-                                 "-o", f"{folder}/{name}", "-pthread"])
+        return subprocess.Popen(["mpicxx.mpich", "-std=c++20", "-O1", f"-I{TOP}/include", "-DMPICH_SKIP_MPICXX",
+                                 f'-DSHARDMESH_TEST_DATA="{TOP}/tests/data"', HERE / f"{name}.cpp", "-o", f"{folder}/{name}",
+                                 "-lz", "-pthread"])
 
     builds = [build("mpi"), build("program")]
     if any(one.wait() != 0 for one in builds):
