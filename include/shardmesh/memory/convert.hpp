@@ -51,9 +51,7 @@ template <class T>
     return static_cast<std::int64_t>(value);
   } else if constexpr (is_complex<T>) {
     return {static_cast<double>(value.real()), static_cast<double>(value.imag())};
-  } else if constexpr (std::same_as<T, double> || std::same_as<T, float>) {
-    return value;
-  } else if constexpr (is_real<T>) {
+  } else if constexpr (is_real<T> && !std::same_as<T, double> && !std::same_as<T, float>) {
     return static_cast<float>(value);
   } else {
     return value;
