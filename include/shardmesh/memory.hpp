@@ -4,9 +4,9 @@
 
 /// Everything in the room `memory` that needs no CUDA.
 #include <shardmesh/memory/buffer.hpp>
-#include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/convert.hpp>
 #include <shardmesh/memory/copy.hpp>
+#include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/memory/host_copy.hpp>
 #include <shardmesh/memory/host_reduce.hpp>

@@ -85,7 +85,8 @@ std::string load_once(World const& world, std::string const& directory, std::uin
         sm::PlacementList{s0, s1}, sm::PlacementList{s0, s0}}) {
     auto const mesh = sm::device_mesh(world, {2, world.size() / 2}, {"a", "b"});
     sm::StateDict dict = state_of(mesh, list, 1000);
-    sm::CheckpointReport const report = sm::load(world, directory, dict, {.round_bytes = round_bytes});
+    sm::CheckpointReport const report =
+        sm::load(world, directory, dict, {.round_bytes = round_bytes});
     std::string const what = sm::difference(dict, state_of(mesh, list, 3));
     if (!what.empty()) {
       return what;
@@ -245,8 +246,7 @@ TEST_CASE("dtypes that differ: an error, a report, or nothing said") {
     CHECK(sm::difference(dict, wanted()) == "");
     sm::CheckpointReport report =
         sm::load(world, scratch / "run", dict, {.dtype = sm::DTypePolicy::warn});
-    CHECK(report.cast ==
-          std::vector<std::string>{"w: float32 to bfloat16", "n: int64 to int8"});
+    CHECK(report.cast == std::vector<std::string>{"w: float32 to bfloat16", "n: int64 to int8"});
     sm::StateDict expected;
     expected.insert("w", counted<sm::BFloat16>({6, 5}, mesh, {s1, r}, 250));
     expected.insert("n", counted<std::int8_t>({4}, mesh, {r, r}, 0));
