@@ -22,7 +22,7 @@ import time
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
 CXX = os.environ.get("CXX", "g++")
-ROOMS = ["core", "layout", "plan", "memory", "comm", "mesh", "tensor", "state", "optim", "checkpoint"]
+ROOMS = ["core", "layout", "plan", "memory", "comm", "mesh", "tensor", "state", "optim", "fsdp", "checkpoint"]
 
 
 def seconds(lines: list[str], flags: list[str], repeats: int) -> float | None:

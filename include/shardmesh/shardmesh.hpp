@@ -2,11 +2,11 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-/// The library with its embedded engine, threads. What needs more than the standard library and zlib
-/// is included by name: processes under a launcher by <shardmesh/processes.hpp>, devices by
-/// <shardmesh/cuda.hpp> and <shardmesh/nccl.hpp>, safetensors by
-/// <shardmesh/checkpoint/load_any.hpp>.
-#include <shardmesh/checkpoint.hpp>
+/// The library with its embedded engine, threads, for everything that happens in memory. What costs
+/// more to compile, or needs more than the standard library, is included by name: files by
+/// <shardmesh/checkpoint.hpp> (safetensors by <shardmesh/checkpoint/load_any.hpp>), processes under
+/// a launcher by <shardmesh/processes.hpp>, other engines and devices by <shardmesh/mpi.hpp>,
+/// <shardmesh/nccl.hpp> and <shardmesh/cuda.hpp>.
 #include <shardmesh/comm.hpp>
 #include <shardmesh/core.hpp>
 #include <shardmesh/fsdp.hpp>

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <numeric>
 
+#include <shardmesh/checkpoint.hpp>
 #include <shardmesh/shardmesh.hpp>
 
 namespace sm = shardmesh;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 // A second translation unit that includes everything: both must link together.
+#include <shardmesh/checkpoint.hpp>
 #include <shardmesh/shardmesh.hpp>
 
 int count_shards();

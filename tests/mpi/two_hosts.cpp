@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include <shardmesh/checkpoint.hpp>
 #include <shardmesh/processes.hpp>
 #include <shardmesh/shardmesh.hpp>
 #ifdef TEST_WITH_MPI

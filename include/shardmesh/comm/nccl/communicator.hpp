@@ -63,6 +63,10 @@ class NcclCommunicator {
   /// Uses a communicator of the host program, which keeps owning it: it must outlive this object, its
   /// copies and its splits. After a failure calls throw the reason as always, but what already waits
   /// in the host program's communicator is for the host program to abort.
+  ///
+  /// Give a blocking communicator where NCCL talks through sockets (other hosts, ranks that share a
+  /// GPU): NCCL 2.28 there says that one which does not block is ready before it is, and refuses or
+  /// breaks the next call.
   /// @param control connects the same ranks in the same order.
   /// @collective over `control`.
   [[nodiscard]] static NcclCommunicator from_native_handle(ncclComm_t comm,
