@@ -5,4 +5,5 @@
 /// Everything in the room `optim`.
 #include <shardmesh/optim/adam.hpp>
 #include <shardmesh/optim/optimizer.hpp>
+#include <shardmesh/optim/optimizer_state.hpp>
 #include <shardmesh/optim/sgd.hpp>
