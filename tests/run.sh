@@ -3,10 +3,10 @@
 # SPDX-FileCopyrightText: the shardmesh authors
 #
 # tests/run.sh [--quick]: sets the machine up and passes the tests: g++, then the host suites once more
-# under clang, under ASan + UBSan and under TSan; installs PyTorch (1.9 GB) into a virtual environment
-# in ~/.cache/shardmesh and lets it read what was saved (--quick: g++ alone, without PyTorch). Prints
-# a line for each build, and last `N passed, N failed`: test cases run in all builds together, where
-# each script (format, compile-fail, install ...) is one case.
+# under clang and under ASan + UBSan, and those in which ranks talk under TSan; installs PyTorch (1.9
+# GB) into a virtual environment in ~/.cache/shardmesh and lets it read what was saved (--quick: g++
+# alone, without PyTorch). Prints a line for each build, and last `N passed, N failed`: test cases run
+# in all builds together, where each script (format, compile-fail, install ...) is one case.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 quick=${1:-}
@@ -53,7 +53,7 @@ if [[ $quick != --quick ]]; then
     echo "== clang: skipped, no clang++-19 here"
   fi
   build asan "host" -Dcuda=disabled -Dexamples=disabled -Dbench=disabled -Db_sanitize=address,undefined -Doptimization=1 -Ddebug=false
-  build tsan "host" -Dcuda=disabled -Dexamples=disabled -Dbench=disabled -Db_sanitize=thread -Doptimization=1 -Ddebug=false
+  build tsan "ranks" -Dcuda=disabled -Dexamples=disabled -Dbench=disabled -Db_sanitize=thread -Doptimization=1 -Ddebug=false
 fi
 python3 tests/support/count.py "${logs[@]}" || status=1
 exit $status
