@@ -174,9 +174,9 @@ TEST_CASE("with a manifest every flipped bit is seen, in whatever byte") {
 
 TEST_CASE("load refuses .metadata that is not the manifest's, and says what may have happened") {
   test::Scratch const scratch;
-  sm::StateDict dict;
-  dict.insert("step", sm::Value(7));
   sm::launch(sm::threads{2}, [&](auto& world) {
+    sm::StateDict dict;
+    dict.insert("step", sm::Value(7));
     sm::save(world, scratch / "a", dict);
     sm::StateDict more = dict;
     more.insert("x", sm::Value(1));

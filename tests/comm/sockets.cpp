@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <latch>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -203,7 +204,7 @@ TEST_CASE("sockets: a rank that ends without a word is named") {
 TEST_CASE("sockets: a rank that does not arrive is named when the time is over") {
   auto const errors = run_sockets(3, milliseconds(300), [](SocketCommunicator const& world) {
     if (world.rank() == 2) {
-      std::this_thread::sleep_for(milliseconds(450));
+      std::this_thread::sleep_for(milliseconds(1200));
     }
     auto const elapsed = test::time_of([&] {
       CHECK(error_of<sm::CommError>([&] { world.barrier(); }) ==
@@ -241,16 +242,20 @@ TEST_CASE("sockets: a sender that is cut off still learns which rank has failed"
 
 TEST_CASE("sockets: a rank that does not take what it is sent is named") {
   int const port = test::free_port();
-  std::jthread const fake([port] {
+  std::latch over(1);
+  std::jthread const fake([port, &over] {
     Socket const socket = say_hello(port, 1);
     std::uint64_t const header[3] = {0, 0, 0};  // its part of the first call: nothing
     socket.send_all(std::as_bytes(std::span(header)), in_five_seconds());
-    std::this_thread::sleep_for(milliseconds(500));
+    over.wait();
   });
-  SocketCommunicator const world("127.0.0.1", port, 0, 2, milliseconds(300));
-  std::vector<std::byte> const bytes(4 * big);
-  CHECK(error_of<sm::TimeoutError>([&] { static_cast<void>(world.all_gather(bytes)); }) ==
-        "shardmesh: rank 1 did not take its data within 300 ms");
+  {
+    SocketCommunicator const world("127.0.0.1", port, 0, 2, milliseconds(300));
+    std::vector<std::byte> const bytes(4 * big);
+    CHECK(error_of<sm::TimeoutError>([&] { static_cast<void>(world.all_gather(bytes)); }) ==
+          "shardmesh: rank 1 did not take its data within 300 ms");
+  }
+  over.count_down();
 }
 
 TEST_CASE("sockets: bytes that are no message of this program are refused") {
@@ -291,13 +296,15 @@ TEST_CASE("sockets: strangers on the port of rank 0 keep no rank out") {
 
 TEST_CASE("sockets: ranks that do not connect are named") {
   int const port = test::free_port();
-  std::jthread const fake([port] {
+  std::latch over(1);
+  std::jthread const fake([port, &over] {
     Socket const socket = say_hello(port, 2);
-    std::this_thread::sleep_for(milliseconds(500));
+    over.wait();
   });
   CHECK(error_of<sm::TimeoutError>([&] {
           SocketCommunicator("127.0.0.1", port, 0, 4, milliseconds(300));
         }) == "shardmesh: rank 1, 3 did not connect within 300 ms; start all 4 ranks");
+  over.count_down();
 }
 
 TEST_CASE("sockets: where nobody listens the error says so, in time") {
