@@ -18,7 +18,7 @@
 #include <shardmesh/comm/threads.hpp>
 
 #include "../support/checkpoints.hpp"
-#include "../support/may_fork.hpp"
+#include "../support/sanitizers.hpp"
 
 namespace sm = shardmesh;
 

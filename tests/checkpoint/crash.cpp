@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -27,7 +28,7 @@
 #include <shardmesh/tensor/distribute.hpp>
 
 #include "../support/checkpoints.hpp"
-#include "../support/may_fork.hpp"
+#include "../support/sanitizers.hpp"
 
 namespace sm = shardmesh;
 
@@ -79,15 +80,28 @@ void save_for_ever(
   }
 }
 
-/// When a victim is killed: so long after it started, or after it acknowledged its first step.
+/// When a victim is killed: after it acknowledged so many steps, and then so much time.
 struct Moment {
-  bool after_first_step = false;
+  int steps = 0;
   unsigned microseconds = 0;
 };
 
+/// Reads one acknowledged step; -1 if the writers have ended.
+int acknowledged_step(int descriptor) {
+  int step = 0;
+  return ::read(descriptor, &step, sizeof(step)) == sizeof(step) ? step : -1;
+}
+
+/// The last step that a victim acknowledged, and the time from the first to the last of those that
+/// were waited for.
+struct Killed {
+  int last = 0;
+  std::chrono::microseconds time;
+};
+
 /// Starts a process group that saves step after step, lets it run for a while and kills it whole.
-/// Returns the last step that was acknowledged, or `first - 1`.
-int save_and_kill(std::string const& directory, int first, Victim victim, Moment moment) {
+/// `last` is `first - 1` if no step was acknowledged.
+Killed save_and_kill(std::string const& directory, int first, Victim victim, Moment moment) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   std::cout.flush();
@@ -112,20 +126,24 @@ int save_and_kill(std::string const& directory, int first, Victim victim, Moment
   }
   ::setpgid(child, child);
   ::close(ends[1]);
-  if (moment.after_first_step) {
+  Killed killed{first - 1, std::chrono::microseconds(0)};
+  std::chrono::steady_clock::time_point start;
+  for (int i = 0; i < moment.steps; ++i) {
     ::pollfd acknowledged{ends[0], POLLIN, 0};
     CHECK(::poll(&acknowledged, 1, 60'000) == 1);
+    killed.last = acknowledged_step(ends[0]);
+    auto const now = std::chrono::steady_clock::now();
+    start = i == 0 ? now : start;
+    killed.time = std::chrono::duration_cast<std::chrono::microseconds>(now - start);
   }
   ::usleep(moment.microseconds);
   ::kill(-child, SIGKILL);
   ::waitpid(child, nullptr, 0);
-  int last = first - 1;
-  int step = 0;
-  while (::read(ends[0], &step, sizeof(step)) == sizeof(step)) {  // to the end: all are dead
-    last = step;
+  for (int step = 0; (step = acknowledged_step(ends[0])) != -1;) {  // to the end: all are dead
+    killed.last = step;
   }
   ::close(ends[0]);
-  return last;
+  return killed;
 }
 
 /// The step that a checkpoint holds, checked to be the same in every element.
@@ -151,23 +169,29 @@ float step_held(std::string const& directory) {
   return held;
 }
 
-void kill_saves(Victim victim, long kills, unsigned longest, unsigned seed) {
+void kill_saves(Victim victim, long kills, unsigned seed) {
   test::Scratch const scratch;
   std::string const directory =
       scratch / (victim.how == How::safetensors ? "model.safetensors" : "checkpoint");
   std::mt19937 random(seed);
+  // A step takes as long as the machine and the build make it: moments are spread over two steps.
+  constexpr int timed = 5;
+  auto const time = save_and_kill(directory, 1, victim, {timed, 0}).time;
+  auto const longest = static_cast<unsigned>(2 * time.count() / (timed - 1) + 1);
+  for (auto const& entry : test::fs::directory_iterator(scratch / "")) {
+    test::fs::remove_all(entry.path());
+  }
   int last = 0;
   long in_the_middle = 0;
   for (long i = 0; i < kills; ++i) {
-    // A machine may be slow to start a victim: three of four are killed at work.
-    Moment const moment{i % 4 != 0, static_cast<unsigned>(random() % longest)};
-    int const acknowledged = save_and_kill(directory, last + 1, victim, moment);
+    // One of four is killed while it starts or saves for the first time, the others at work.
+    Moment const moment{i % 4 == 0 ? 0 : 1, static_cast<unsigned>(random() % longest)};
+    int const acknowledged = save_and_kill(directory, last + 1, victim, moment).last;
     if (test::fs::exists(directory)) {
       auto const held = static_cast<int>(step_held(directory));
       CHECK(held >= acknowledged);
       CHECK(held <= acknowledged + 1);
-      in_the_middle +=
-          test::fs::exists(directory) && sm::PosixStorage::list(scratch / "").size() > 1;
+      in_the_middle += sm::PosixStorage::list(scratch / "").size() > 1;
       last = held;
     } else {
       CHECK(acknowledged == 0);
@@ -197,21 +221,21 @@ long kills_wanted() {
 }  // namespace
 
 TEST_CASE("SIGKILL at random moments of a save by threads") {
-  kill_saves({}, kills_wanted(), 30'000, 1);
+  kill_saves({}, kills_wanted(), 1);
 }
 
 TEST_CASE("SIGKILL at random moments of a save by processes") {
-  kill_saves({.processes = true}, kills_wanted(), 40'000, 2);
+  kill_saves({.processes = true}, kills_wanted(), 2);
 }
 
 TEST_CASE("SIGKILL at random moments of a save in the background") {
-  kill_saves({.how = How::background}, kills_wanted(), 30'000, 3);
-  kill_saves({.processes = true, .how = How::background}, kills_wanted() / 2, 60'000, 4);
+  kill_saves({.how = How::background}, kills_wanted(), 3);
+  kill_saves({.processes = true, .how = How::background}, kills_wanted() / 2, 4);
 }
 
 TEST_CASE("SIGKILL at random moments of ranks that write one safetensors file") {
-  kill_saves({.how = How::safetensors}, kills_wanted(), 30'000, 5);
-  kill_saves({.processes = true, .how = How::safetensors}, kills_wanted() / 2, 60'000, 6);
+  kill_saves({.how = How::safetensors}, kills_wanted(), 5);
+  kill_saves({.processes = true, .how = How::safetensors}, kills_wanted() / 2, 6);
 }
 
 #else

@@ -8,9 +8,12 @@
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/comm/threads.hpp>
 
+#include <vector>
+
 #include <doctest/doctest.h>
 
 #include "../support/checkpoints.hpp"
+#include "../support/sanitizers.hpp"
 
 namespace sm = shardmesh;
 
@@ -76,8 +79,10 @@ std::string load_onto_all(World const& world, std::string const& name) {
 TEST_CASE("B12 reads PyTorch: every fixture, on meshes 1, 2, 3, 4, 2x2, 2x3, 4x2, 2x2x2") {
   auto const names = test::fixtures();
   REQUIRE(names.size() == 20);
+  std::vector<int> const worlds =
+      test::sanitized ? std::vector<int>{1, 4, 6} : std::vector<int>{1, 2, 3, 4, 6, 8};
   for (std::string const& name : names) {
-    for (int ranks : {1, 2, 3, 4, 6, 8}) {
+    for (int ranks : worlds) {
       sm::launch(sm::threads{ranks}, [&](auto& world) { CHECK(load_onto_all(world, name) == ""); });
     }
   }

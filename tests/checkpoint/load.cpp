@@ -19,7 +19,7 @@
 
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
-#include "../support/may_fork.hpp"
+#include "../support/sanitizers.hpp"
 
 namespace sm = shardmesh;
 

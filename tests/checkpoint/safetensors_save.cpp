@@ -17,7 +17,7 @@
 #include <shardmesh/tensor/distribute.hpp>
 
 #include "../support/checkpoints.hpp"
-#include "../support/may_fork.hpp"
+#include "../support/sanitizers.hpp"
 
 namespace sm = shardmesh;
 

@@ -16,7 +16,7 @@
 #include <shardmesh/comm/sockets.hpp>
 
 #include "../support/errors.hpp"
-#include "../support/may_fork.hpp"
+#include "../support/sanitizers.hpp"
 
 namespace test {
 
