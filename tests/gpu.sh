@@ -3,9 +3,9 @@
 # SPDX-FileCopyrightText: the shardmesh authors
 #
 # tests/gpu.sh [DIR]: everything that needs GPUs, on the GPUs of this machine, one or many, with one table
-# last. Builds; runs the suites gpu and multigpu (killed processes included); the main job on each engine,
-# and compares the states it saved bit by bit; compute-sanitizer; and, where there are two GPUs, the
-# benchmark of collectives beside PyTorch's. DIR (default: build-gpu/logs) gets gpu.log, all that was said,
+# last. Builds; runs the suites gpu and multigpu (killed processes and MPI included); the main job on each
+# engine, and compares the states it saved bit by bit; checkpoints both ways with the PyTorch that is here;
+# compute-sanitizer; and, where there are two GPUs, the benchmark of collectives beside PyTorch's. DIR (default: build-gpu/logs) gets gpu.log, all that was said,
 # and gpu_results.json, the table with counts, times, machine and versions. Exits non-zero if anything
 # failed. Nothing is installed; what is not there is skipped.
 set -uo pipefail
@@ -60,11 +60,23 @@ skip() {
   return 77
 }
 
+mpi=disabled
+command -v mpirun >/dev/null && command -v mpicxx >/dev/null && mpi=enabled
+
 build_all() {
-  [[ -f $build/build.ninja ]] || meson setup "$build" -Dcuda=enabled -Dnccl=enabled -Dexamples=enabled \
-    -Doptimization=1 -Ddebug=false || return  # the benchmarks ask for more by themselves
-  ninja -C "$build" tests/test-gpu tests/test-multigpu tests/kill-job-nccl tests/test-gather-memory examples/hsdp_resume \
-    examples/shardmesh bench/collectives
+  local targets=(tests/{test-gpu,test-multigpu,kill-job-nccl,test-gather-memory,resave}
+    examples/{hsdp_resume,shardmesh} bench/collectives)
+  if [[ $mpi == enabled ]]; then
+    targets+=(tests/mpi/test-mpi tests/mpi/test-nccl-mpi)
+  fi
+  [[ -f $build/build.ninja ]] || meson setup "$build" -Dcuda=enabled -Dnccl=enabled -Dmpi=$mpi \
+    -Dexamples=enabled -Doptimization=1 -Ddebug=false || return  # the benchmarks ask for more by themselves
+  ninja -C "$build" "${targets[@]}"
+}
+
+# by_mpirun N COMMAND...: N ranks under Open MPI's mpirun or MPICH's, whichever is here.
+by_mpirun() {
+  python3 tests/mpi/mpirun.py "$mpi_kind" "$@"
 }
 
 # job NAME COMMAND...: the main job; its checkpoints go to $work/NAME.
@@ -82,6 +94,16 @@ if [[ ${rows[0]} == *FAILED* ]]; then
 fi
 row gpu timeout 300 "$build/tests/test-gpu"
 row multigpu timeout 300 "$build/tests/test-multigpu"
+mpi_kind=openmpi
+mpirun --version 2>/dev/null | grep -q 'Open MPI' || mpi_kind=mpich
+if [[ $mpi == enabled ]]; then
+  row mpi-2 by_mpirun 2 timeout 200 "$build/tests/mpi/test-mpi"
+  for n in 1 2 3 4; do
+    row nccl-mpi-$n by_mpirun $n timeout 200 "$build/tests/mpi/test-nccl-mpi"
+  done
+else
+  row nccl-mpi skip "no MPI here"
+fi
 row gather-memory timeout 200 "$build/tests/test-gather-memory"
 row kill-nccl timeout 400 python3 tests/gpu/kill.py "$build/tests/kill-job-nccl"
 
@@ -99,18 +121,25 @@ if python3 -c 'import torch' 2>/dev/null; then
 else
   row hsdp_resume-4-torchrun skip "no PyTorch here, so no torchrun"
 fi
-if command -v mpirun >/dev/null; then
-  job 4-mpirun "${shared[@]}" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
-    MASTER_ADDR=127.0.0.1 MASTER_PORT=29519 mpirun --oversubscribe -n 4 \
-    "${resume[@]}" --device cuda --engine environment
+if [[ $mpi == enabled ]]; then
+  # The launcher alone is MPI's; then MPI carries what NCCL does not, sharing GPUs and with one a rank.
+  row hsdp_resume-4-mpirun by_mpirun 4 "${shared[@]}" MASTER_ADDR=127.0.0.1 MASTER_PORT=29519 \
+    timeout 120 "${resume[@]}" --device cuda --engine environment --out "$work/4-mpirun" --steps 10
+  row hsdp_resume-4-mpi-host by_mpirun 4 timeout 120 "${resume[@]}" --engine mpi --out "$work/4-mpi-host" --steps 10
+  row hsdp_resume-4-nccl-mpi by_mpirun 4 "${shared[@]}" timeout 120 "${resume[@]}" --device cuda --engine mpi \
+    --out "$work/4-nccl-mpi" --steps 10
+  row "hsdp_resume-$gpus-nccl-mpi-own-gpu" by_mpirun "$gpus" timeout 120 "${resume[@]}" --device cuda --engine mpi \
+    --out "$work/own-gpu" --steps 10
 else
-  row hsdp_resume-4-mpirun skip "no mpirun here"
+  row hsdp_resume-mpi skip "no MPI here"
 fi
-for name in 4-threads-device 4-processes 4-torchrun 4-mpirun; do
+for name in 4-threads-device 4-processes 4-torchrun 4-mpirun 4-mpi-host 4-nccl-mpi; do
   if [[ -d $work/$name/step-40 ]]; then
     row "same-state-$name" "$build/examples/shardmesh" diff "$work/4-threads-host/step-40" "$work/$name/step-40"
   fi
 done
+
+row interop timeout 400 python3 tests/interop/interop.py "$build/tests/resave" "$build/examples/shardmesh"
 
 if command -v compute-sanitizer >/dev/null && ((gpus > 0)); then
   # A test asks for a device that is not there; errors of the API are the tests' business.

@@ -94,6 +94,10 @@ class Gated {
     }
     return comm_.all_gather(mine);
   }
+  template <class Stream>
+  [[nodiscard]] auto copy_phase(Stream stream) const {
+    return comm_.copy_phase(stream);
+  }
 
  private:
   sm::ThreadsCommunicator comm_;

@@ -10,6 +10,7 @@
 
 #include <doctest/doctest.h>
 
+#include "../support/held_memory.hpp"
 #include "ranks.hpp"
 
 namespace sm = shardmesh;
@@ -147,6 +148,51 @@ TEST_CASE("threads: a rank that throws wakes all others, which learn who and why
   });
   CHECK(woken == 4);
   CHECK(elapsed < milliseconds(5000));
+}
+
+TEST_CASE("threads: memory stays until nobody copies, whatever fails") {
+  test::reset_watch();
+  CHECK_THROWS_WITH_AS(sm::launch(sm::threads{3},
+                                  [](World& world) {
+                                    World const pair = world.split(world.rank() < 2 ? 0 : -1, 0);
+                                    if (world.rank() == 2) {
+                                      test::wait_for_copies();
+                                      throw std::runtime_error("a third rank fails");
+                                    }
+                                    std::vector<char> data(1000, static_cast<char>(world.rank()));
+                                    test::Leaves const guard;
+                                    std::vector<sm::Message> sends;
+                                    std::vector<sm::Message> receives;
+                                    (world.rank() == 0 ? sends : receives)
+                                        .push_back({1 - world.rank(), data.data(), data.size()});
+                                    pair.exchange<test::HeldMemory>(sends, receives);
+                                  }),
+                       "a third rank fails", std::runtime_error);
+  CHECK(test::HeldMemory::watch().copying);
+  CHECK(!test::HeldMemory::watch().too_early);
+}
+
+TEST_CASE("threads: a rank that breaks off an exchange waits for those that copy from it") {
+  test::reset_watch();
+  CHECK_THROWS_WITH_AS(sm::launch(sm::threads{2},
+                                  [](World& world) {
+                                    std::vector<char> data(1000, static_cast<char>(world.rank()));
+                                    test::Leaves const guard;
+                                    auto phase = world.copy_phase(sm::HostStream{});
+                                    world.barrier();
+                                    if (world.rank() == 0) {
+                                      test::wait_for_copies();
+                                      throw std::runtime_error("rank 0 breaks off");
+                                    }
+                                    std::vector<char> into(data.size());
+                                    test::HeldMemory::copy(
+                                        {data.data(), into.data(), {1000}, {1}, {1}, 1}, {});
+                                    phase.end();
+                                    world.barrier();
+                                    phase.close();
+                                  }),
+                       "rank 0 breaks off", std::runtime_error);
+  CHECK(!test::HeldMemory::watch().too_early);
 }
 
 TEST_CASE("threads: what is thrown need not be a std::exception") {

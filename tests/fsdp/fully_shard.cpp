@@ -109,6 +109,46 @@ Tied make_tied() {
   return model;
 }
 
+/// Host memory with numbered streams; a stream that is owned has its number while it lives.
+struct Lanes : sm::HostMemory {
+  struct Stream : sm::HostStream {
+    int lane = 0;
+  };
+  struct OwnedStream {
+    OwnedStream() { last() = 1; }
+    OwnedStream(OwnedStream const&) = delete;
+    OwnedStream& operator=(OwnedStream const&) = delete;
+    ~OwnedStream() { last() = 0; }
+    [[nodiscard]] Stream get() const { return {{}, 1}; }
+  };
+  static constexpr bool host_accessible = false;
+  /// The side stream of the calling rank, while there is one.
+  static int& last() {
+    thread_local int lane = 0;
+    return lane;
+  }
+  static bool& freed_on_dead_stream() {
+    thread_local bool wrong = false;
+    return wrong;
+  }
+  static OwnedStream make_stream() { return {}; }
+  static void deallocate(void* pointer, std::size_t bytes, Stream stream) noexcept {
+    freed_on_dead_stream() = freed_on_dead_stream() || (stream.lane == 1 && last() == 0);
+    HostMemory::deallocate(pointer, bytes, stream);
+  }
+};
+
+struct Lane {
+  using parameter_type = Tensor<float, Lanes>;
+  parameter_type first = parameter_type::zeros({3});
+  parameter_type second = parameter_type::zeros({2});
+  template <class V>
+  void visit(V&& v) {
+    v("first", first);
+    v("second", second);
+  }
+};
+
 struct Scalar {
   using parameter_type = Tensor<float>;
   Tensor<float> value{Shape{}};
@@ -261,6 +301,56 @@ TEST_CASE(
         [&] { static_cast<void>(net.reduce_gradients(0, std::vector<Tensor<float>>{})); });
     CHECK(text.find("0 gradients for 1 trained parameters") != std::string::npos);
   });
+}
+
+TEST_CASE("gradients of tied members: one, or both the same; two are refused") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    auto model = make_tied();
+    auto const mesh = sm::device_mesh(world, {2}, {"shard"});
+    auto net = sm::fully_shard(model, mesh);
+    auto gradients = make_tied();
+    CHECK(net.reduce_gradients(gradients).size() == 2);
+    gradients.head = Tensor<float>();
+    CHECK(net.reduce_gradients(gradients).size() == 2);
+    gradients.head = Tensor<float>::zeros({5, 2});
+    auto const text = test::error_of<sm::InvalidArgument>(
+        [&] { static_cast<void>(net.reduce_gradients(gradients)); });
+    CHECK(text.find("\"head\" is tied to \"embedding\" and has a gradient of its own") !=
+          std::string::npos);
+  });
+}
+
+TEST_CASE("a unit that was fetched ahead and not used gives its memory back to the user's stream") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    {
+      Lane model;
+      auto const mesh = sm::device_mesh(world, {2}, {"shard"});
+      {
+        auto net = sm::fully_shard(model, mesh, {.reshard_after_forward = false});
+        {
+          auto const pass = net.forward(0);
+        }
+        CHECK(net.is_unsharded(1));
+      }
+      CHECK(model.second.size() == 2);
+      CHECK(Lanes::last() == 0);
+    }
+    CHECK(!Lanes::freed_on_dead_stream());
+  });
+}
+
+TEST_CASE("an error at the end of a pass does not hide the one that ended it") {
+  struct Unit {
+    using Stream = sm::HostStream;
+    void reshard(Stream) { throw sm::InvalidArgument("the second"); }
+  };
+  Unit unit;
+  CHECK(test::error_of<sm::Error>([&] {
+          sm::detail::UnitPass<Unit> const pass(unit, {}, true);
+          throw sm::InvalidArgument("the first");
+        }) == "the first");
+  CHECK(test::error_of<sm::Error>([&] { sm::detail::UnitPass<Unit> const pass(unit, {}, true); }) ==
+        "the second");
 }
 
 TEST_CASE("the first rank's values can be made everybody's, over a mesh and over groups") {

@@ -67,6 +67,20 @@ TEST_CASE("device_mesh: groups are split once and shared between copies") {
   });
 }
 
+TEST_CASE("device_mesh: a reference to a group stays valid when others are made") {
+  sm::launch(sm::threads{8}, [](World& world) {
+    auto const mesh = sm::device_mesh(world, {2, 2, 2}, {"a", "b", "c"});
+    World const& first = mesh.group(0);
+    std::vector<int> const before = first.world_ranks();
+    static_cast<void>(mesh.group(1));
+    static_cast<void>(mesh.group(2));
+    static_cast<void>(mesh.slice({"a", "b"}));
+    static_cast<void>(mesh.slice({"b", "c"}));
+    CHECK(&first == &mesh.group(0));
+    CHECK(first.world_ranks() == before);
+  });
+}
+
 TEST_CASE("device_mesh_from_groups: communicators that exist become dimensions") {
   sm::launch(sm::threads{6}, [](World& world) {
     auto const replicate = world.split(world.rank() % 3, world.rank());

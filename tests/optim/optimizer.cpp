@@ -335,6 +335,14 @@ TEST_CASE("a loaded momentum buffer counts as one, as in PyTorch") {
   CHECK(weight.span()[0] == -5.0F);  // 0.5 * 8 + 0.25 * 4
 }
 
+TEST_CASE("a momentum buffer that was loaded without options is gone on with") {
+  Host const weight = pair_of(0, 0);
+  sm::Sgd<Host> sgd({{"w", weight}}, {.lr = 1, .momentum = 0.5});
+  sgd.state_dict().at("state.w.momentum_buffer").tensor().get<Host>()->span()[0] = 8;
+  sgd.step({pair_of(4, 0)});
+  CHECK(weight.span()[0] == -8.0F);  // 0.5 * 8 + 4
+}
+
 TEST_CASE("a fourth optimizer is a struct of its options") {
   Host const weight = pair_of(1, 1);
   sm::Optimizer<Host, SignOptions> sign({{"w", weight}}, {.lr = 0.25});

@@ -175,6 +175,30 @@ TEST_CASE("broadcast_from_rank0 to tensors without a mesh reaches every replica"
   });
 }
 
+TEST_CASE("broadcast_from_rank0: a tensor that only some ranks shard is refused on all") {
+  for (int const other : {0, 1}) {
+    sm::launch(sm::threads{2}, [other](World& world) {
+      auto const mesh = sm::device_mesh(world, {2});
+      Tensor<float> plain = Tensor<float>::zeros({4});
+      auto sharded = sm::distribute(Tensor<float>::zeros({4}), mesh, sm::placements<sm::Shard<0>>);
+      sm::StateDict into;
+      into.insert("w", world.rank() == other ? sm::AnyTensor(plain) : sm::AnyTensor(sharded));
+      sm::StateDict from;
+      if (world.rank() == 0) {
+        from.insert("w", sm::AnyTensor(counting({4}, 1)));
+      }
+      auto const text = test::error_of<sm::InvalidArgument>([&] {
+        sm::load_state_dict(world, into, from,
+                            {.full_state_dict = true, .broadcast_from_rank0 = true});
+      });
+      CHECK(text.find(other == 1
+                          ? "\"w\" is a plain tensor here and distributed on rank 0"
+                          : "\"w\" is distributed here and a plain tensor") != std::string::npos);
+      CHECK(plain.span()[0] == 0);
+    });
+  }
+}
+
 TEST_CASE("broadcast_from_rank0 without full_state_dict is an error") {
   sm::launch(sm::threads{1}, [](World& world) {
     auto model = reference();

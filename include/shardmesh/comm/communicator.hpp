@@ -34,7 +34,8 @@ struct Message {
 /// - `exchange<Space>(sends, receives, stream)`: contiguous messages between pairs, matched in order;
 ///   only for spaces with `moves<Space>`.
 /// - `shared_address_space`: pointers of every rank are valid on every rank, so that tensors can be
-///   written in place instead of being exchanged.
+///   written in place instead of being exchanged; such a group also has `copy_phase(stream)`, which
+///   keeps memory in place until nobody copies (see `detail::CopyPhase`).
 /// - `world_ranks()`: the ranks of the group in the numbering of the whole job, for messages.
 template <class C>
 concept Communicator = std::copyable<C> && std::is_default_constructible_v<C> &&

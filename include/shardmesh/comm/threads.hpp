@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/copy_phase.hpp>
 #include <shardmesh/comm/detail/thread_group.hpp>
 
 namespace shardmesh::inline v0 {
@@ -81,6 +82,7 @@ class ThreadsCommunicator {
                 typename Space::Stream stream = {}) const {
     stream.synchronize();
     std::vector<int> const world = world_ranks();
+    auto phase = copy_phase(stream);
     auto const offers = detail::read_offers(all_gather(detail::pack_offer(sends, receives)), world);
     auto const matches = detail::MessageMatcher(offers, world).match(rank_);
     for (std::size_t i = 0; i < receives.size(); ++i) {
@@ -91,12 +93,20 @@ class ThreadsCommunicator {
       Space::copy(copy, stream);
     }
     stream.synchronize();
+    phase.end();
     barrier();
+    phase.close();
+  }
+
+  /// A time in which ranks copy from and to each other's memory; see `detail::CopyPhase`.
+  template <class Stream>
+  [[nodiscard]] detail::CopyPhase<Stream> copy_phase(Stream stream) const {
+    return {group_, stream};
   }
 
  private:
   struct Turn {
-    int gathers = 0;
+    unsigned gathers = 0;
     int splits = 0;
   };
 

@@ -43,6 +43,9 @@ struct FoundParameter {
   std::vector<std::string> names;
   std::vector<Tensor<T, Space>*> leaves;
   Role role = Role::parameter;
+
+  /// The names of the members but the first.
+  [[nodiscard]] std::vector<std::string> tied() const { return {names.begin() + 1, names.end()}; }
 };
 
 [[nodiscard]] constexpr bool is_sharded_role(Role role) noexcept {
@@ -193,6 +196,7 @@ struct TrainedParameter {
   std::string name;
   Shape shape;  ///< of the gradient
   std::size_t unit;
+  std::vector<std::string> tied;  ///< names of the other members that hold it
 };
 
 /// The gradients of a model by unit, each unit's in the order of the model.
@@ -226,21 +230,35 @@ template <class T, class Space>
   std::vector<TrainedParameter> found;
   for (TrainedParameter const& one : trained) {
     if (one.unit == unit) {
-      found.push_back({one.name, one.shape, 0});
+      found.push_back({one.name, one.shape, 0, one.tied});
     }
   }
   return found;
 }
 
 /// The tensors of a model of gradients that belong to trained parameters, in order.
+/// @throws InvalidArgument if tied members have gradients of their own: one of them would be lost.
 template <class T, class Space, class Model>
 [[nodiscard]] std::vector<Tensor<T, Space>> gradient_list(
     Model& gradients, std::vector<TrainedParameter> const& trained) {
+  std::unordered_map<std::string, std::size_t> tied;
+  for (std::size_t i = 0; i < trained.size(); ++i) {
+    for (std::string const& name : trained[i].tied) {
+      tied.emplace(name, i);
+    }
+  }
   std::vector<Tensor<T, Space>> list;
   for_each_leaf(gradients, [&]<class Leaf>(std::string const& name, Leaf& leaf) {
     if constexpr (std::is_same_v<Leaf, Tensor<T, Space>>) {
       if (list.size() < trained.size() && trained[list.size()].name == name) {
         list.push_back(leaf);
+      } else if (auto const at = tied.find(name);
+                 at != tied.end() && leaf.size() > 0 &&
+                 (at->second >= list.size() || leaf.data() != list[at->second].data())) {
+        throw InvalidArgument("shardmesh::reduce_gradients: \"" + name + "\" is tied to \"" +
+                              trained[at->second].name +
+                              "\" and has a gradient of its own; add them up in the first, and "
+                              "leave the other empty or let it share the first's elements");
       }
     }
   });

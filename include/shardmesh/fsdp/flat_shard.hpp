@@ -61,7 +61,8 @@ class FlatShard : public detail::UnitSchedule<detail::FlatUnit<Sharding, T, Spac
       }
       for (auto const& one : members) {
         if (one.role == Role::parameter) {
-          state_->trained.push_back({one.names.front(), one.leaves.front()->shape(), unit});
+          state_->trained.push_back(
+              {one.names.front(), one.leaves.front()->shape(), unit, one.tied()});
         }
       }
       this->add(std::make_unique<Unit>(grouping.names[unit], members, state_->sharding,

@@ -85,8 +85,8 @@ class FlatUnit {
   }
 
   /// @collective over the shard group.
-  void unshard(Stream stream, Stream on) {
-    unit_->unshard(stream, on);
+  void unshard(Stream stream) {
+    unit_->unshard(stream);
     show();
   }
   /// @collective over the shard group.

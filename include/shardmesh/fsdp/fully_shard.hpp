@@ -72,7 +72,7 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
       std::size_t const unit = grouping.unit_of[state_->slots.size() - 1];
       members[unit].push_back(state_->slots.back().get());
       if (one.role == Role::parameter) {
-        state_->trained.push_back({one.names.front(), business.shape(), unit});
+        state_->trained.push_back({one.names.front(), business.shape(), unit, one.tied()});
       }
     }
     for (std::size_t i = 0; i < members.size(); ++i) {

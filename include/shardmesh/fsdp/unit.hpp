@@ -72,17 +72,20 @@ class ShardUnit {
                              average, replicate.rank());
   }
 
+  ShardUnit(ShardUnit const&) = delete;
+  ShardUnit& operator=(ShardUnit const&) = delete;
+  ~ShardUnit() { await_prefetch(); }
+
   [[nodiscard]] std::string const& name() const noexcept { return name_; }
   [[nodiscard]] bool is_unsharded() const noexcept { return unsharded_; }
   [[nodiscard]] std::vector<Slot*> const& slots() const noexcept { return slots_; }
 
   /// Gathers the parameters into the model's members, if they are not there; work of `stream` from
   /// here on finds them.
-  /// @param on the stream that gathers.
   /// @collective over the shard group.
-  void unshard(Stream stream, Stream on) {
+  void unshard(Stream stream) {
     if (!unsharded_) {
-      gather(on);
+      gather(stream, stream);
     }
     Space::wait(stream, ready_);
   }
@@ -91,9 +94,8 @@ class ShardUnit {
   /// @collective over the shard group.
   void prefetch(Stream stream, Stream on) {
     if (!unsharded_) {
-      Space::record(used_, stream);
-      Space::wait(on, used_);
-      gather(on);
+      gather(stream, on);
+      prefetched_ = true;
     }
   }
 
@@ -101,8 +103,9 @@ class ShardUnit {
   /// been given so far.
   void reshard(Stream stream) {
     if (unsharded_) {
+      await_prefetch();
       Space::record(used_, stream);
-      Space::wait(gathered_on_, used_);
+      Space::wait(home_, used_);
       release();
     }
   }
@@ -150,7 +153,9 @@ class ShardUnit {
   }
 
  private:
-  void gather(Stream on) {
+  /// The memory is of `home`, the user's stream, which gives it back; the side stream `on` may be
+  /// gone by then.
+  void gather(Stream home, Stream on) {
     constexpr std::size_t alignment = 256;  // as an allocation of each would have
     std::vector<std::size_t> offsets;
     std::size_t bytes = 0;
@@ -159,7 +164,9 @@ class ShardUnit {
       std::size_t const size = static_cast<std::size_t>(volume(slot->shape)) * sizeof(T);
       bytes += (size + alignment - 1) / alignment * alignment;
     }
-    auto const buffer = std::make_shared<Buffer<Space>>(bytes, on);
+    auto const buffer = std::make_shared<Buffer<Space>>(bytes, home);
+    Space::record(used_, home);
+    Space::wait(on, used_);
     std::vector<Whole> parts;
     std::vector<Whole> wholes;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
@@ -174,8 +181,20 @@ class ShardUnit {
         *leaf = wholes[i];
       }
     }
-    gathered_on_ = on;
+    home_ = home;
     unsharded_ = true;
+  }
+
+  /// What was prefetched and not used is still being gathered: it must not be freed before.
+  void await_prefetch() noexcept {
+    if (!std::exchange(prefetched_, false)) {
+      return;
+    }
+    try {
+      Space::wait(home_, ready_);
+    } catch (Error const&) {
+      return;  // the device has failed, and the next call says so
+    }
   }
 
   std::string name_;
@@ -186,8 +205,9 @@ class ShardUnit {
   FusedExchange average_;
   typename Space::Event ready_ = Space::make_event();
   typename Space::Event used_ = Space::make_event();
-  Stream gathered_on_{};
+  Stream home_{};
   bool unsharded_ = false;
+  bool prefetched_ = false;  ///< and `home_` has not waited for it
 };
 
 }  // namespace shardmesh::inline v0::detail

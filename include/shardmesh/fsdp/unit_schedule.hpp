@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,9 +24,17 @@ class UnitPass {
       : unit_(&unit), stream_(stream), reshard_(reshard) {}
   UnitPass(UnitPass const&) = delete;
   UnitPass& operator=(UnitPass const&) = delete;
+  /// @throws DeviceError, unless another exception is on its way, which tells more.
   ~UnitPass() noexcept(false) {
-    if (reshard_) {
+    if (!reshard_) {
+      return;
+    }
+    try {
       unit_->reshard(stream_);
+    } catch (Error const&) {
+      if (std::uncaught_exceptions() == exceptions_) {
+        throw;
+      }
     }
   }
 
@@ -33,6 +42,7 @@ class UnitPass {
   Unit* unit_;
   Stream stream_;
   bool reshard_;
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 /// The units of a sharded model, in its order, and when they are gathered and freed.
@@ -62,11 +72,11 @@ class UnitSchedule {
   /// Fills the model's tensors of one unit with the whole parameters. They are there for work on
   /// `stream`.
   /// @collective over the shard group.
-  void unshard(std::size_t unit, Stream stream = {}) { at(unit).unshard(stream, stream); }
+  void unshard(std::size_t unit, Stream stream = {}) { at(unit).unshard(stream); }
   /// All units.
   void unshard(Stream stream = {}) {
     for (auto& unit : units_) {
-      unit->unshard(stream, stream);
+      unit->unshard(stream);
     }
   }
 
@@ -109,7 +119,7 @@ class UnitSchedule {
  private:
   [[nodiscard]] Pass pass(std::size_t unit, std::size_t next, bool reshard, Stream stream) {
     Unit& one = at(unit);
-    one.unshard(stream, stream);
+    one.unshard(stream);
     if (!Space::host_accessible && next < units_.size()) {
       prefetch(next, stream);
     }
@@ -117,8 +127,8 @@ class UnitSchedule {
   }
 
   bool reshard_after_forward_;
-  std::vector<std::unique_ptr<Unit>> units_;
   typename Space::OwnedStream side_ = Space::make_stream();
+  std::vector<std::unique_ptr<Unit>> units_;
 };
 
 }  // namespace shardmesh::inline v0::detail

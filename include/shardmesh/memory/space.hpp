@@ -45,8 +45,6 @@ struct HostOwnedStream {
   [[nodiscard]] HostStream get() const noexcept { return {}; }
 };
 
-/// A memory space as a stateless type: how to allocate, copy, clear and reduce there, in the order
-/// of a stream.
 namespace detail {
 
 /// Stands in for any function object where a concept asks for a loop.

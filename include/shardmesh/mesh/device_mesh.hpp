@@ -66,7 +66,7 @@ class DeviceMesh {
   }
 
   /// Communicator along dimension `dim`: the ranks that differ from the caller only there. Its rank
-  /// numbers are coordinates in `dim`.
+  /// numbers are coordinates in `dim`. The reference stays valid while a handle of the mesh lives.
   /// @collective over the mesh at the first call for a dimension.
   [[nodiscard]] Comm const& group(std::size_t dim) const {
     if (dim >= N) {
@@ -135,7 +135,7 @@ class DeviceMesh {
 
   /// Makes the mesh use a communicator that exists for one dimension.
   void adopt_group(std::size_t dim, Comm group) const {
-    state_->groups.emplace_back(1U << dim, std::move(group));
+    state_->groups.emplace_back(1U << dim, std::make_unique<Comm>(std::move(group)));
   }
 
  private:
@@ -143,7 +143,8 @@ class DeviceMesh {
     MeshDescription description;
     Comm comm;
     Coordinate coordinate;
-    std::vector<std::pair<unsigned, Comm>> groups;  // by set of dimensions
+    /// By set of dimensions; in places of their own, as references to them are handed out.
+    std::vector<std::pair<unsigned, std::unique_ptr<Comm>>> groups;
   };
 
   void require_member(char const* what) const {
@@ -200,12 +201,13 @@ class DeviceMesh {
     }
     for (auto const& [dimensions, group] : state_->groups) {
       if (dimensions == mask) {
-        return group;
+        return *group;
       }
     }
     auto const color = static_cast<int>(ravel(others, shape()));
-    state_->groups.emplace_back(mask, state_->comm.split(color, static_cast<int>(key)));
-    return state_->groups.back().second;
+    state_->groups.emplace_back(
+        mask, std::make_unique<Comm>(state_->comm.split(color, static_cast<int>(key))));
+    return *state_->groups.back().second;
   }
 
   std::shared_ptr<State> state_;

@@ -58,7 +58,7 @@ struct SgdOptions {
             .momentum = static_cast<float>(momentum),
             .keep = static_cast<float>(1 - dampening),
             .decay = static_cast<float>(weight_decay),
-            .first = x.step == 1,
+            .first = x.step == 1 && dampening != 0,
             .nesterov = nesterov,
             .maximize = maximize};
   }

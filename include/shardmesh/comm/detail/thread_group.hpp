@@ -113,8 +113,10 @@ class ThreadGroup {
 
   /// Shows bytes to all ranks and returns everybody's. Two sets of slots take turns: a set is written
   /// again only after the next meeting, by when all have read it.
-  [[nodiscard]] std::vector<Bytes> all_gather(int rank, std::span<std::byte const> mine, int turn) {
-    auto& slots = slots_[static_cast<std::size_t>(turn % 2)];
+  [[nodiscard]] std::vector<Bytes> all_gather(int rank,
+                                              std::span<std::byte const> mine,
+                                              unsigned turn) {
+    auto& slots = slots_[turn % 2];
     slots[static_cast<std::size_t>(rank)].assign(mine.begin(), mine.end());
     meet(rank, "all_gather");
     return slots;
@@ -138,6 +140,24 @@ class ThreadGroup {
       children_.erase({split, color});
     }
     return result;
+  }
+
+  /// From here on the calling rank touches memory of the others; see `CopyPhase`.
+  void begin_copies() {
+    std::lock_guard const lock(job_->mutex);
+    ++copying_;
+  }
+  void end_copies() {
+    std::lock_guard const lock(job_->mutex);
+    if (--copying_ == 0) {
+      job_->changed.notify_all();
+    }
+  }
+  /// Waits until no rank touches another's memory, whatever has failed. No rank stays in a phase
+  /// without copying: its next meeting fails.
+  void wait_for_copies() {
+    std::unique_lock lock(job_->mutex);
+    job_->changed.wait(lock, [this] { return copying_ == 0; });
   }
 
  private:
@@ -198,6 +218,7 @@ class ThreadGroup {
   std::vector<std::string> operations_;
   std::vector<bool> arrived_;
   std::size_t count_ = 0;
+  std::size_t copying_ = 0;
   unsigned long generation_ = 0;
   std::string mismatch_;
   std::string given_up_;  // why a rank waits no longer

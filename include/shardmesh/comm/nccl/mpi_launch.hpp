@@ -20,6 +20,7 @@ struct nccl_mpi {
 /// @throws what the body throws, after telling the other ranks.
 template <class Body>
 void launch(nccl_mpi const& options, Body&& body) {
+  cuda::prepare_process();  // an MPI that knows CUDA may be the first to call it
   detail::run_mpi_rank(options.timeout, [&](MpiCommunicator& control) {
     detail::MpiLocalPlace const local = detail::local_place(control);
     detail::take_device(control.rank(), local.rank, local.size,

@@ -151,6 +151,14 @@ class LoadCheck {
       }
       cast_.push_back(key);
     }
+    if (options_.broadcast_from_rank0 && source.tensor == nullptr && !source.is_distributed &&
+        volume(source.shape) > 0 && target.is_distributed() != source.bytes.empty()) {
+      return refuse(key, target.is_distributed()
+                             ? "is distributed here and a plain tensor, or missing, on rank 0; "
+                               "shard it on every rank"
+                             : "is a plain tensor here and distributed on rank 0; shard it on "
+                               "every rank");
+    }
     if (!target.is_distributed()) {
       if (source.is_distributed) {
         refuse(key, "is distributed, the tensor to load into is not; take the full state first");

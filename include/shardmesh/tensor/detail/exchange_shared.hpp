@@ -45,6 +45,7 @@ void exchange_shared(Comm const& comm,
     SharedEntry const entry{jobs[j].target, staging[j].data()};
     std::memcpy(mine.data() + sizeof(events) + j * sizeof(entry), &entry, sizeof(entry));
   }
+  auto phase = comm.copy_phase(stream);
   auto const all = comm.all_gather(mine);
   auto const event_of = [&all](int peer, std::size_t which) {
     Events theirs{};
@@ -69,6 +70,10 @@ void exchange_shared(Comm const& comm,
     }
   }
   Space::record(done, stream);
+  bool const pending = Space::kind == MemoryKind::cuda;
+  if (!pending) {
+    phase.end();
+  }
   comm.barrier();
   std::vector<bool> received(all.size(), false);
   for (ExchangeJob const& job : jobs) {
@@ -79,9 +84,11 @@ void exchange_shared(Comm const& comm,
       }
     }
   }
-  if constexpr (Space::kind == MemoryKind::cuda) {
+  if (pending) {
+    phase.end();
     comm.barrier();  // nobody may drop its events before the others have waited on them
   }
+  phase.close();
 }
 
 }  // namespace shardmesh::inline v0::detail

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include <shardmesh/comm/detail/thread_group.hpp>
+#include <shardmesh/core/error.hpp>
+
+namespace shardmesh::inline v0::detail {
+
+/// While it lives, ranks that share an address space may touch each other's memory.
+///
+/// Begin it before the meeting at which ranks show their addresses. A rank calls `end()` when it
+/// touches nothing more, and `close()` after the meeting that shows that all have ended. A rank that
+/// leaves early, by an exception, first finishes its own copies and then waits until nobody copies:
+/// the memory that it is about to free is in use until then.
+template <class Stream>
+class CopyPhase {
+ public:
+  CopyPhase(std::shared_ptr<ThreadGroup> group, Stream stream)
+      : group_(std::move(group)), stream_(stream) {
+    group_->begin_copies();
+  }
+  CopyPhase(CopyPhase const&) = delete;
+  CopyPhase& operator=(CopyPhase const&) = delete;
+  ~CopyPhase() {
+    if (closed_) {
+      return;
+    }
+    if (!ended_) {
+      finish_copies();
+      group_->end_copies();
+    }
+    group_->wait_for_copies();
+  }
+
+  void end() {
+    group_->end_copies();
+    ended_ = true;
+  }
+  void close() noexcept { closed_ = true; }
+
+ private:
+  /// A device that fails here has failed before, and that error is on its way.
+  void finish_copies() noexcept {
+    try {
+      stream_.synchronize();
+    } catch (Error const&) {
+      return;
+    }
+  }
+
+  std::shared_ptr<ThreadGroup> group_;
+  Stream stream_;
+  bool ended_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace shardmesh::inline v0::detail
