@@ -3,7 +3,8 @@
 # SPDX-FileCopyrightText: the shardmesh authors
 #
 # tests/setup.sh run|test: installs what is missing on Debian 12 or Ubuntu 24.04 to build and run the
-# examples, or all tests as well. Says what it does; does nothing where all is there.
+# examples, or all tests as well. Says what it does; does nothing where all is there. Packages named in
+# SHARDMESH_EXTRA_PACKAGES come along if they are to be had.
 set -euo pipefail
 
 mode=${1:-run}
@@ -13,6 +14,8 @@ if [[ $mode == test ]]; then
   packages+=(doctest-dev cmake git python3-venv openmpi-bin libopenmpi-dev)
   optional+=(clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 mpich libmpich-dev)
 fi
+read -ra extra <<<"${SHARDMESH_EXTRA_PACKAGES:-}"
+optional+=("${extra[@]}")
 
 missing_of() {
   local package

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
 """job.py HSDP_RESUME MPI TOOL: the main job on threads, as processes as torchrun and srun start them, by torchrun
-itself where SHARDMESH_TORCH_PYTHON names a Python that has it, and under the mpirun of MPI (none: without). All must
-train alike and save the same bits (TOOL compares; none: the files are compared)."""
+itself where SHARDMESH_TORCH_PYTHON names a Python that has it, under the mpirun of MPI (none: without) and under
+srun on two nodes where a Slurm can be started. All must train alike and save the same bits (TOOL compares; none: the
+files are compared)."""
 import os
 import pathlib
 import re
@@ -15,6 +16,7 @@ import tempfile
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "mpi"))
 import mpirun
+import slurm
 
 JOB, MPI, TOOL = sys.argv[1:]
 EQUAL = "Every resumed state is bit-equal to the state that was saved."
@@ -107,6 +109,16 @@ with tempfile.TemporaryDirectory() as folder:
         compare("4 processes of mpirun", under(launcher, "environment", folder + "/mpirun", environment), folder + "/mpirun")
     else:
         print("mpirun: left out, there is none for the MPI of this build")
+    try:
+        with slurm.cluster() as environment:
+            srun = ["srun", "--quiet", "--ntasks", "4", "--nodes"]
+            rows = under([*srun, "2"], "environment", folder + "/srun", environment)
+            compare("4 processes of srun on 2 nodes", rows, folder + "/srun")
+            if MPI == "openmpi":  # on one node: what Slurm's PMIx writes in /tmp names no node
+                rows = under([*srun, "1", "--mpi=pmix"], "mpi", folder + "/srun-mpi", environment)
+                compare("4 MPI processes of srun", rows, folder + "/srun-mpi")
+    except slurm.Missing as reason:
+        print(f"srun: left out, {reason}")
     done = subprocess.run([JOB, "--checkpoint", folder, "--out", folder + "/f"], text=True, capture_output=True)
     if done.returncode != 1 or ".metadata" not in done.stderr:
         sys.exit(f"no checkpoint: exit {done.returncode}, {done.stderr!r}")
