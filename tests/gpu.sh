@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
 #
-# tests/gpu.sh [DIR]: everything that needs GPUs, on the GPUs of this machine, one or many, with one table
-# last. Builds; runs the suites gpu and multigpu (killed processes and MPI included); the main job on each
-# engine, and compares the states it saved bit by bit; checkpoints both ways with the PyTorch that is here;
-# compute-sanitizer; and, where there are two GPUs, the benchmark of collectives beside PyTorch's. DIR (default: build-gpu/logs) gets gpu.log, all that was said,
-# and gpu_results.json, the table with counts, times, machine and versions. Exits non-zero if anything
-# failed. Nothing is installed; what is not there is skipped.
+# tests/gpu.sh [DIR [build]]: everything that needs GPUs, on the GPUs of this machine, one or many, with one
+# table last. Builds (and no more, if told so); runs the suites gpu and multigpu (killed processes and MPI
+# included); the main job on each engine, and compares the states it saved bit by bit; checkpoints both ways
+# with the PyTorch that is here, which trains on the same GPUs; compute-sanitizer; and, where there are two
+# GPUs, the benchmark of collectives beside PyTorch's. DIR (default: build-gpu/logs) gets gpu.log, all that
+# was said, and gpu_results.json, the table with counts, times, machine and versions. Exits non-zero if
+# anything failed. Nothing is installed; what is not there is skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "${1:-build-gpu/logs}"
@@ -88,9 +89,8 @@ job() {
 
 gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 row build build_all
-if [[ ${rows[0]} == *FAILED* ]]; then
-  printf '%s\n' "${rows[@]}"
-  exit 1
+if [[ ${rows[0]} == *FAILED* || ${2:-} == build ]]; then
+  exit $status
 fi
 row gpu timeout 300 "$build/tests/test-gpu"
 row multigpu timeout 300 "$build/tests/test-multigpu"
@@ -140,6 +140,8 @@ for name in 4-threads-device 4-processes 4-torchrun 4-mpirun 4-mpi-host 4-nccl-m
 done
 
 row interop timeout 400 python3 tests/interop/interop.py "$build/tests/resave" "$build/examples/shardmesh"
+row interop-training timeout 300 python3 tests/interop/training.py "$build/tests/resave" "$build/examples/shardmesh" \
+  "${resume[0]}"
 
 if command -v compute-sanitizer >/dev/null && ((gpus > 0)); then
   # A test asks for a device that is not there; errors of the API are the tests' business.
