@@ -93,7 +93,7 @@ if [[ ${rows[0]} == *FAILED* || ${2:-} == build ]]; then
   exit $status
 fi
 row gpu timeout 300 "$build/tests/test-gpu"
-row multigpu timeout 300 "$build/tests/test-multigpu"
+row multigpu timeout 400 "$build/tests/test-multigpu"
 mpi_kind=openmpi
 mpirun --version 2>/dev/null | grep -q 'Open MPI' || mpi_kind=mpich
 if [[ $mpi == enabled ]]; then

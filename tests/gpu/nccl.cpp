@@ -152,11 +152,12 @@ int count_devices() {
 }
 
 void test_processes(int devices) {
-  for (int ranks : {2, 3, 4}) {
+  for (int ranks : {2, 3, 4, 8}) {
     std::string const engine = on_devices(ranks, "processes", devices);
     run_processes(engine, ranks, [&] {
-      sm::launch(sm::nccl_environment{.share_devices = true},
-                 [&](auto& world) { run_bodies(world, engine, ranks == 4 ? 11 : 3); });
+      sm::launch(sm::nccl_environment{.share_devices = true}, [&](auto& world) {
+        run_bodies(world, engine, ranks == 8 ? 37 : ranks == 4 ? 11 : 3);
+      });
       return std::string();
     });
   }

@@ -18,36 +18,52 @@
 #include "behaviours.hpp"
 #include "training_rows.hpp"
 
+namespace test {
+
+/// A row on every hybrid mesh of the engine.
+template <class Row>
+void check_on_hybrid_meshes(Row const& row) {
+  engine::on_even_ranks([&row](auto const& world) { CHECK(on_hybrid_meshes(world, row) == ""); });
+}
+
+}  // namespace test
+
 TEST_SUITE_BEGIN("behaviours");
 
 TEST_CASE("B1 mesh: a 2-D mesh knows coordinates, groups and their rank lists") {
-  engine::on_even_ranks([](auto const& world) { CHECK(test::b1_mesh(world) == ""); });
+  test::check_on_hybrid_meshes(
+      [](auto const& comm, int replicas) { return test::b1_mesh(comm, replicas); });
 }
 
 TEST_CASE("B2 HSDP state: every value is a DistTensor (Replicate, Shard(0)) on the mesh given") {
-  engine::on_even_ranks(
-      [](auto const& world) { CHECK(test::b2_hsdp_state<engine::Space>(world) == ""); });
+  test::check_on_hybrid_meshes([](auto const& comm, int replicas) {
+    return test::b2_hsdp_state<engine::Space>(comm, replicas);
+  });
 }
 
 TEST_CASE(
     "B3 representation: a pair of communicators gives sharded tensors with the same content") {
-  engine::on_even_ranks(
-      [](auto const& world) { CHECK(test::b3_representation<engine::Space>(world) == ""); });
+  test::check_on_hybrid_meshes([](auto const& comm, int replicas) {
+    return test::b3_representation<engine::Space>(comm, replicas);
+  });
 }
 
 TEST_CASE("B4 optimizer round trip: through a stream in memory, offloaded and not") {
-  engine::on_even_ranks(
-      [](auto const& world) { CHECK(test::b4_optimizer_round_trip<engine::Space>(world) == ""); });
+  test::check_on_hybrid_meshes([](auto const& comm, int replicas) {
+    return test::b4_optimizer_round_trip<engine::Space>(comm, replicas);
+  });
 }
 
 TEST_CASE("B5 model round trip: through a stream in memory, offloaded and not") {
-  engine::on_even_ranks(
-      [](auto const& world) { CHECK(test::b5_model_round_trip<engine::Space>(world) == ""); });
+  test::check_on_hybrid_meshes([](auto const& comm, int replicas) {
+    return test::b5_model_round_trip<engine::Space>(comm, replicas);
+  });
 }
 
 TEST_CASE("B6 root not sharded: plain members under other names on other ranks stay local") {
-  engine::on_even_ranks(
-      [](auto const& world) { CHECK(test::b6_root_not_sharded<engine::Space>(world) == ""); });
+  test::check_on_hybrid_meshes([](auto const& comm, int replicas) {
+    return test::b6_root_not_sharded<engine::Space>(comm, replicas);
+  });
 }
 
 TEST_CASE("B7 1-D FSDP parity: a module's own state is what the visitor gets") {

@@ -57,23 +57,58 @@ auto make_dense(unsigned seed) {
   return models::dense(tensor_maker<Space>(seed));
 }
 
-/// Dense under hybrid sharding over 2 x (world / 2) ranks, with Adam, after one training step: built
-/// from a mesh, or (Groups) from a pair of communicators.
+/// How many replicas the hybrid meshes of a job have: 2 x n/2, n/2 x 2 and 1 x n.
+[[nodiscard]] inline std::vector<int> replica_counts(int ranks) {
+  std::vector<int> counts{2};
+  if (ranks > 4) {
+    counts.push_back(ranks / 2);
+  }
+  counts.push_back(1);
+  return counts;
+}
+
+/// Runs `row(comm, replicas)` on every hybrid mesh of an even number of ranks; 8 also on 2 x 2 out of
+/// 2 x 2 x 2. @returns what is wrong first.
+template <class Comm, class Row>
+std::string on_hybrid_meshes(Comm const& world, Row const& row) {
+  std::string problem;
+  auto const run = [&](Comm const& comm, int replicas, std::string const& within) {
+    std::string const found = row(comm, replicas);
+    if (problem.empty() && !found.empty()) {
+      problem = "mesh " + std::to_string(replicas) + "x" + std::to_string(comm.size() / replicas) +
+                within + ": " + found;
+    }
+  };
+  for (int replicas : replica_counts(world.size())) {
+    run(world, replicas, "");
+  }
+  if (world.size() == 8) {
+    auto const mesh = sm::device_mesh(world, {2, 2, 2}, {"replicate", "shard", "inner"});
+    run(mesh.slice({"replicate", "shard"}).comm(), 2, " of 2x2x2");
+  }
+  return problem;
+}
+
+/// Dense under hybrid sharding over replicas x shards, with Adam, after one training step: built from
+/// a mesh, or (Groups) from a pair of communicators.
 template <class Space, bool Groups, class Comm>
 class TrainedDense {
-  static auto shard(models::Dense<sm::Tensor<float, Space>>& model, Comm const& world) {
-    int const columns = world.size() / 2;
+  static auto shard(models::Dense<sm::Tensor<float, Space>>& model,
+                    Comm const& world,
+                    int replicas) {
+    int const columns = world.size() / replicas;
     if constexpr (Groups) {
       return sm::fully_shard(model, world.split(world.rank() / columns, world.rank()),
                              world.split(world.rank() % columns, world.rank()));
     } else {
-      return sm::fully_shard(model, sm::device_mesh(world, {2, columns}, {"replicate", "shard"}));
+      return sm::fully_shard(model,
+                             sm::device_mesh(world, {replicas, columns}, {"replicate", "shard"}));
     }
   }
 
  public:
-  explicit TrainedDense(Comm const& world)
-      : model(make_dense<Space>(2)), net(shard(model, world)), adam(net, {.lr = 0.1}) {
+  TrainedDense(Comm const& world, int replicas)
+      : model(make_dense<Space>(2)), net(shard(model, world, replicas)), adam(net, {.lr = 0.1}) {
     step(world, 1);
   }
   void step(Comm const& world, unsigned number) {
@@ -83,32 +118,37 @@ class TrainedDense {
 
   models::Dense<sm::Tensor<float, Space>> model;
   decltype(shard(std::declval<models::Dense<sm::Tensor<float, Space>>&>(),
-                 std::declval<Comm const&>())) net;
+                 std::declval<Comm const&>(),
+                 0)) net;
   AdamOf<decltype(net)> adam;
 };
 
-/// B1: a 2-D mesh 2 x (world / 2), named, sliced; coordinates, groups and their rank lists.
+/// B1: a 2-D mesh, named, sliced; coordinates, groups and their rank lists.
 template <class Comm>
-std::string b1_mesh(Comm const& world) {
+std::string b1_mesh(Comm const& world, int replicas) {
   Report report;
-  int const columns = world.size() / 2;
-  auto const mesh = sm::device_mesh(world, {2, columns}, {"replicate", "shard"});
-  auto const again = sm::device_mesh(world, {2, columns}, {"replicate", "shard"});
+  int const columns = world.size() / replicas;
+  std::vector<int> const ranks = world.world_ranks();
+  auto const mesh = sm::device_mesh(world, {replicas, columns}, {"replicate", "shard"});
+  auto const again = sm::device_mesh(world, {replicas, columns}, {"replicate", "shard"});
   report.expect(mesh == again, "equal meshes must compare equal");
   int const row = world.rank() / columns;
   int const column = world.rank() % columns;
   report.expect(mesh.coordinate() == sm::Coordinate{row, column}, "coordinate");
-  report.expect(mesh.group("replicate").rank() == row && mesh.group("replicate").size() == 2,
+  report.expect(mesh.group("replicate").rank() == row && mesh.group("replicate").size() == replicas,
                 "group along replicate");
   report.expect(mesh.group("shard").rank() == column && mesh.group("shard").size() == columns,
                 "group along shard");
   std::vector<int> along_shard;
   for (int i = 0; i < columns; ++i) {
-    along_shard.push_back(row * columns + i);
+    along_shard.push_back(ranks[static_cast<std::size_t>(row * columns + i)]);
+  }
+  std::vector<int> along_replicate;
+  for (int i = 0; i < replicas; ++i) {
+    along_replicate.push_back(ranks[static_cast<std::size_t>(i * columns + column)]);
   }
   report.expect(mesh.group_ranks("shard") == along_shard, "ranks along shard");
-  report.expect(mesh.group_ranks("replicate") == std::vector<int>{column, columns + column},
-                "ranks along replicate");
+  report.expect(mesh.group_ranks("replicate") == along_replicate, "ranks along replicate");
   auto const shard = mesh["shard"];
   report.expect(shard.shape() == sm::Shape{columns} && shard.ranks() == along_shard &&
                     shard.coordinate() == sm::Coordinate{column},
@@ -116,7 +156,7 @@ std::string b1_mesh(Comm const& world) {
   report.expect(mesh.group("shard").world_ranks() == along_shard, "world ranks of the group");
   auto const flat = mesh.flatten("all");
   report.expect(flat.size() == world.size() && flat.coordinate()[0] == world.rank(), "flatten");
-  auto const other = sm::device_mesh(world, {2, columns}, {"a", "b"});
+  auto const other = sm::device_mesh(world, {replicas, columns}, {"a", "b"});
   report.expect(!(mesh == other), "meshes of different names must differ");
   return report.problem();
 }
@@ -128,11 +168,12 @@ std::string b1_mesh(Comm const& world) {
 /// B2: Dense under hybrid sharding from a mesh: every value is a DistTensor (Replicate, Shard(0)) on
 /// the mesh given; of the optimizer's state every one but `step`, a plain scalar.
 template <class Space, class Comm>
-std::string b2_hsdp_state(Comm const& world) {
+std::string b2_hsdp_state(Comm const& world, int replicas) {
   Report report;
-  TrainedDense<Space, false, Comm> trained(world);
+  TrainedDense<Space, false, Comm> trained(world, replicas);
   auto const mesh =
-      sm::device_mesh(world, {2, world.size() / 2}, {"replicate", "shard"}).description();
+      sm::device_mesh(world, {replicas, world.size() / replicas}, {"replicate", "shard"})
+          .description();
   sm::PlacementList const wanted{sm::Replicate{}, sm::Shard{0}};
   using Parameter = sm::DistTensor<float, sm::DeviceMesh<2, Comm>,
                                    sm::Placements<sm::Replicate, sm::Shard<0>>, Space>;
@@ -167,10 +208,10 @@ std::string b2_hsdp_state(Comm const& world) {
 /// B3: the same from a pair of communicators gives sharded tensors without a mesh, with the keys,
 /// order, local values and memory space of the DistTensors; offloaded and not.
 template <class Space, class Comm>
-std::string b3_representation(Comm const& world) {
+std::string b3_representation(Comm const& world, int replicas) {
   Report report;
-  TrainedDense<Space, false, Comm> meshed(world);
-  TrainedDense<Space, true, Comm> grouped(world);
+  TrainedDense<Space, false, Comm> meshed(world, replicas);
+  TrainedDense<Space, true, Comm> grouped(world, replicas);
   auto const compare = [&](sm::StateDict const& a, sm::StateDict const& b, sm::MemoryKind memory) {
     report.expect(a.size() == b.size(), "the number of keys");
     auto other = b.begin();
@@ -211,11 +252,11 @@ std::string b3_representation(Comm const& world) {
 /// B4 and B5: `state_of(trained)` goes to a stream in memory, one more step changes it, the stream
 /// brings it back; the stream holds the state as it is, or offloaded.
 template <class Space, bool Groups, class Comm, class StateOf>
-std::string round_trip(Comm const& world, StateOf const& state_of) {
+std::string round_trip(Comm const& world, int replicas, StateOf const& state_of) {
   Report report;
   for (bool offload : {false, true}) {
     std::string const which = offload ? "offloaded" : "in place";
-    TrainedDense<Space, Groups, Comm> trained(world);
+    TrainedDense<Space, Groups, Comm> trained(world, replicas);
     sm::StateDict const reference = sm::offloaded(state_of(trained));  // copies
     std::stringstream stream;
     sm::save_stream(stream, offload ? sm::offloaded(state_of(trained)) : state_of(trained));
@@ -234,17 +275,17 @@ std::string round_trip(Comm const& world, StateOf const& state_of) {
 }
 
 template <class Space, class Comm>
-std::string b4_optimizer_round_trip(Comm const& world) {
+std::string b4_optimizer_round_trip(Comm const& world, int replicas) {
   auto const state_of = [](auto& trained) { return trained.adam.state_dict(); };
-  std::string const problem = round_trip<Space, false>(world, state_of);
-  return problem.empty() ? round_trip<Space, true>(world, state_of) : problem;
+  std::string const problem = round_trip<Space, false>(world, replicas, state_of);
+  return problem.empty() ? round_trip<Space, true>(world, replicas, state_of) : problem;
 }
 
 template <class Space, class Comm>
-std::string b5_model_round_trip(Comm const& world) {
+std::string b5_model_round_trip(Comm const& world, int replicas) {
   auto const state_of = [](auto& trained) { return sm::state_dict(trained.net); };
-  std::string const problem = round_trip<Space, false>(world, state_of);
-  return problem.empty() ? round_trip<Space, true>(world, state_of) : problem;
+  std::string const problem = round_trip<Space, false>(world, replicas, state_of);
+  return problem.empty() ? round_trip<Space, true>(world, replicas, state_of) : problem;
 }
 
 /// A module whose `dense` child is sharded and whose other child is plain, under another name on
@@ -265,10 +306,10 @@ struct PartlySharded {
 /// B6: optimizer state under `dense` is a DistTensor (Replicate, Shard(0)), under `sparse*` plain and
 /// local. Ranks hold different keys, and nothing hangs: also in full states and round trips.
 template <class Space, class Comm>
-std::string b6_root_not_sharded(Comm const& world) {
+std::string b6_root_not_sharded(Comm const& world, int replicas) {
   using Plain = sm::Tensor<float, Space>;
   Report report;
-  TrainedDense<Space, false, Comm> trained(world);
+  TrainedDense<Space, false, Comm> trained(world, replicas);
   auto make = tensor_maker<Space>(60 + static_cast<unsigned>(world.rank()));
   PartlySharded<decltype(trained.net), Plain> root{
       &trained.net, world.rank() == 0 ? "sparse0" : "sparse1", models::linear(8, 8, make)};
@@ -499,12 +540,23 @@ std::string b9_flat_to_per_parameter(Comm const& world) {
 template <class Space, class Comm, class Report>
 void run_rows(Comm const& world, Report&& report) {
   if (world.size() % 2 == 0) {
-    report("B1 mesh", b1_mesh(world));
-    report("B2 HSDP state", b2_hsdp_state<Space>(world));
-    report("B3 representation", b3_representation<Space>(world));
-    report("B4 optimizer round trip", b4_optimizer_round_trip<Space>(world));
-    report("B5 model round trip", b5_model_round_trip<Space>(world));
-    report("B6 root not sharded", b6_root_not_sharded<Space>(world));
+    auto const hybrid = [&](std::string const& name, auto const& row) {
+      report(name, on_hybrid_meshes(world, row));
+    };
+    hybrid("B1 mesh", [](Comm const& comm, int replicas) { return b1_mesh(comm, replicas); });
+    hybrid("B2 HSDP state",
+           [](Comm const& comm, int replicas) { return b2_hsdp_state<Space>(comm, replicas); });
+    hybrid("B3 representation",
+           [](Comm const& comm, int replicas) { return b3_representation<Space>(comm, replicas); });
+    hybrid("B4 optimizer round trip", [](Comm const& comm, int replicas) {
+      return b4_optimizer_round_trip<Space>(comm, replicas);
+    });
+    hybrid("B5 model round trip", [](Comm const& comm, int replicas) {
+      return b5_model_round_trip<Space>(comm, replicas);
+    });
+    hybrid("B6 root not sharded", [](Comm const& comm, int replicas) {
+      return b6_root_not_sharded<Space>(comm, replicas);
+    });
   }
   report("B7 1-D FSDP parity", b7_parity<Space>(world));
   report("B8 full state with offload", b8_full_state<Space>(world));
