@@ -173,9 +173,7 @@ class AnyTensor {
   /// @param place  an earlier snapshot that nobody needs any more: it is overwritten and returned if
   ///               it fits.
   [[nodiscard]] AnyTensor snapshot(SnapshotSpace space, AnyTensor const* place = nullptr) const {
-    bool const fits = place != nullptr && place->data_ != data_ && place->dtype_ == dtype_ &&
-                      place->kind_ == kind_ && place->layout_ == layout_ && place->mesh_ == mesh_ &&
-                      place->local_shape_ == local_shape_ &&
+    bool const fits = place != nullptr && place->data_ != data_ && is_same_part(*place) &&
                       (space == SnapshotSpace::same || place->memory_ != MemoryKind::cuda);
     if (!fits) {
       return ops_->snapshot(handle_.get(), space);
@@ -360,6 +358,14 @@ class AnyTensor {
                                          &copy_later<typename X::memory_space>,
                                          &wait_now<typename X::memory_space>,
                                          &device_now<typename X::memory_space>};
+
+  /// Is it the same part of the same tensor, held by the same ranks, wherever it lies?
+  [[nodiscard]] bool is_same_part(AnyTensor const& other) const {
+    return dtype_ == other.dtype_ && kind_ == other.kind_ && layout_ == other.layout_ &&
+           mesh_ == other.mesh_ && coordinate_ == other.coordinate_ && member_ == other.member_ &&
+           first_ == other.first_ && local_shape_ == other.local_shape_ &&
+           group().ranks == other.group().ranks && replicas().ranks == other.replicas().ranks;
+  }
 
   DType dtype_;
   Layout layout_;
