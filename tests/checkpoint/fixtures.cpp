@@ -8,6 +8,10 @@
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/comm/threads.hpp>
 
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -28,7 +32,7 @@ std::string load_onto(World const& world,
                       sm::index_t const (&extents)[N],
                       std::vector<sm::PlacementList> const& lists) {
   auto const mesh = sm::device_mesh<N>(world, extents);
-  auto const whole = test::references(name);
+  auto whole = test::references(name);
   std::string problem;
   for (sm::PlacementList const& list : lists) {
     sm::StateDict dict = sm::with_catalog(test::fixture(name), [&](auto const& catalog) {
@@ -47,6 +51,17 @@ std::string load_onto(World const& world,
 
 sm::PlacementList list(std::initializer_list<sm::Placement> placements) {
   return placements;
+}
+
+/// Bytes that this thread has read from files so far, this call left out; 0 if nobody counts them.
+std::uint64_t read_by_this_thread() {
+  thread_local std::uint64_t own = 0;
+  std::string const text = test::slurp("/proc/thread-self/io");
+  std::uint64_t const all =
+      text.starts_with("rchar: ") ? std::stoull(text.substr(std::strlen("rchar: "))) : 0;
+  std::uint64_t const others = all - std::min(all, own);
+  own += text.size();
+  return others;
 }
 
 template <class World>
@@ -86,6 +101,31 @@ TEST_CASE("B12 reads PyTorch: every fixture, on meshes 1, 2, 3, 4, 2x2, 2x3, 4x2
       sm::launch(sm::threads{ranks}, [&](auto& world) { CHECK(load_onto_all(world, name) == ""); });
     }
   }
+}
+
+TEST_CASE("a tensor in a safetensors blob is read once, behind its header") {
+  std::string const directory = test::fixture("dcp_safetensors");
+  sm::DcpCatalog<sm::SafetensorsBlobs> catalog(directory);
+  int compared = 0;
+  for (std::string const& key : catalog.keys()) {
+    sm::StoredTensor const* const tensor = catalog.tensor(key);
+    if (tensor == nullptr || tensor->boxes[0].empty()) {
+      continue;
+    }
+    auto const& info = *catalog.metadata().find(key)->tensor()->chunks[0].storage;
+    std::string const file = test::slurp(directory + "/" + info.relative_path);
+    static_cast<void>(catalog.read_box(key, 0));  // now it is known that the file has blobs
+    std::uint64_t const before = read_by_this_thread();
+    std::size_t const bytes = catalog.read_box(key, 0).bytes.size();
+    std::uint64_t const read = read_by_this_thread() - before;
+    std::uint64_t header = 0;
+    std::memcpy(&header, file.data() + info.offset, sizeof(header));
+    if (before > 0) {  // the kernel counts
+      CHECK(read == 8 + header + bytes);
+    }
+    ++compared;
+  }
+  CHECK(compared > 0);
 }
 
 TEST_CASE("plain values come back as PyTorch stored them") {

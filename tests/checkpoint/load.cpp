@@ -6,6 +6,7 @@
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/load_options.hpp>
 #include <shardmesh/checkpoint/load_plan.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/comm/environment.hpp>
 #include <shardmesh/comm/spawn.hpp>
@@ -18,6 +19,7 @@
 #include <doctest/doctest.h>
 
 #include "../support/checkpoints.hpp"
+#include "../support/descriptors.hpp"
 #include "../support/errors.hpp"
 #include "../support/sanitizers.hpp"
 
@@ -345,6 +347,47 @@ TEST_CASE("damage that one reader meets in a late round stops all, and nothing i
       CHECK(said.find("CRC") != std::string::npos);
       CHECK(sm::difference(dict, state_of(mesh, list, 50)) == "");
     }
+  });
+}
+
+TEST_CASE("more files than may be open: few of them are, on load and on save") {
+  constexpr int files = 40;
+  test::Scratch const scratch;
+  auto const name_of = [](int i) { return "t" + std::to_string(i); };
+  sm::launch(sm::threads{files}, [&](auto& world) {
+    sm::Tensor<int> own({2});
+    std::fill(own.span().begin(), own.span().end(), world.rank());
+    sm::StateDict dict;
+    dict.insert(name_of(world.rank()), own);
+    sm::save(world, scratch / "run", dict);
+  });
+  CHECK(sm::PosixStorage::list(scratch / "run").size() == files + 2);
+  test::FewDescriptors const few(14);
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {2});
+    sm::StateDict dict;
+    for (int i = 0; i < files; ++i) {
+      dict.insert(name_of(i), test::unset_tensor(sm::DType::int32, {2}, mesh, {s0}));
+    }
+    auto const is_loaded = [&] {
+      bool all = true;
+      for (int i = 0; i < files; ++i) {
+        int value = -1;
+        std::vector<std::byte> const bytes = dict.at(name_of(i)).tensor().local_bytes();
+        std::memcpy(&value, bytes.data(), sizeof(value));
+        all = all && value == i;
+        dict.at(name_of(i)).tensor().assign(std::vector<std::byte>(bytes.size()));
+      }
+      return all;
+    };
+    sm::load(world, scratch / "run", dict);
+    CHECK(is_loaded());
+    sm::load(world, scratch / "run", dict);
+    sm::save_safetensors_sharded(world, scratch / "model", dict, 1);
+    CHECK(sm::PosixStorage::list(scratch / "model").size() == files + 1);
+    CHECK(is_loaded());
+    sm::load_any(world, scratch / "model", dict);
+    CHECK(is_loaded());
   });
 }
 

@@ -2,11 +2,13 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 // Files and directories: complete reads and writes, steps that nobody sees half done, and errors
 // that name the path and what the operating system said.
+#include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 
 #include <doctest/doctest.h>
 
 #include "../support/checkpoints.hpp"
+#include "../support/descriptors.hpp"
 #include "damage.hpp"
 
 namespace sm = shardmesh;
@@ -221,6 +223,39 @@ TEST_CASE("two directories are exchanged in one step") {
   CHECK(is_io_error(failure, scratch / "a", ENOENT));
   CHECK(failure.says("exchange with " + (scratch / "none")));
   CHECK(test::slurp(scratch / "a/two") == "2");
+}
+
+TEST_CASE("of files that are read in turns four stay open, those that were used last") {
+  test::Scratch const scratch;
+  std::string const top = test::fs::canonical(scratch / "");
+  for (char name = 'a'; name <= 'f'; ++name) {
+    test::spit(scratch / std::string(1, name), std::string(3, name));
+  }
+  sm::OpenFiles files;
+  auto const read = [&](char name) {
+    return files.open(scratch / std::string(1, name)).read(0, 3) ==
+           test::bytes_of(std::string(3, name));
+  };
+  for (char const name : std::string("abcdef")) {
+    CHECK(read(name));
+    CHECK(test::open_below(top) <= 4);
+  }
+  CHECK((read('c') && read('d')));
+  CHECK(read('a'));  // in the place of e
+  test::fs::remove(scratch / "c");
+  test::fs::remove(scratch / "e");
+  CHECK(read('c'));
+  auto const gone = failure_of([&] { static_cast<void>(read('e')); });
+  CHECK(is_io_error(gone, scratch / "e", ENOENT));
+  CHECK(read('b'));
+  CHECK(test::open_below(top) == 4);
+  test::spit(scratch / "e", "another one");
+  auto const other = failure_of([&] { static_cast<void>(read('e')); });
+  CHECK(other.kind == "IoError");
+  CHECK(other.says("was changed or replaced while it was read"));
+  test::fs::create_symlink(scratch / "a", scratch / "link");
+  CHECK(failure_of([&] { static_cast<void>(files.open(scratch / "link")); }).says("symbolic link"));
+  CHECK(sm::OpenFiles(File::Links::follow).open(scratch / "link").size() == 3);
 }
 
 TEST_CASE("removing takes everything inside, never what links point to") {

@@ -124,7 +124,8 @@ shardmesh::StateDict unset_state(Catalog const& catalog,
 }
 
 /// In what the local parts differ from whole tensors, in words.
-inline std::string difference_from(std::vector<shardmesh::SafetensorsCatalog> const& whole,
+/// @param whole  of the calling thread alone: reading opens files.
+inline std::string difference_from(std::vector<shardmesh::SafetensorsCatalog>& whole,
                                    shardmesh::StateDict const& dict,
                                    std::vector<index_t> const& coordinate) {
   std::size_t compared = 0;
@@ -137,7 +138,7 @@ inline std::string difference_from(std::vector<shardmesh::SafetensorsCatalog> co
     if (file == whole.end()) {
       return entry.key + " is not in the reference";
     }
-    auto const* stored = file->tensor(entry.key);
+    auto const* const stored = file->tensor(entry.key);
     ++compared;
     auto const& tensor = entry.tensor();
     if (!(stored->shape == tensor.shape()) || stored->dtype != tensor.dtype()) {

@@ -13,6 +13,7 @@
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/manifest.hpp>
+#include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 
@@ -84,11 +85,13 @@ class DcpCatalog {
     Box const& box = tensor.boxes[i];
     format::StorageInfo const& info = index_.place(key, i);
     File const& file = open_data(info, key);
+    if (holds_blobs(file, info)) {
+      StoredBox data = Blobs::read_box(file, info.offset, key, box, tensor.dtype);
+      bytes_read_ += data.bytes.size();
+      return data;
+    }
     format::Bytes item = file.read(info.offset, info.length);
     bytes_read_ += item.size();
-    if (is_blob(file, info, item)) {
-      return Blobs::read_box(file, info.offset, key, box, tensor.dtype);
-    }
     return detail::read_stored_item(std::move(item), file.path(), info.offset, key, tensor.dtype,
                                     box);
   }
@@ -119,7 +122,7 @@ class DcpCatalog {
     return names;
   }
 
-  /// Bytes of items that were read.
+  /// Bytes of items, and of tensors in blobs, that were read.
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
 
   /// All that `.metadata` says.
@@ -143,14 +146,18 @@ class DcpCatalog {
     return File::open(path);
   }
 
-  /// A blob starts with its header's length, an archive with "PK". The range of a blob's tensor says
-  /// how long the tensor is, not where: it may be shorter than that.
-  [[nodiscard]] static bool is_blob(File const& file,
-                                    format::StorageInfo const& info,
-                                    format::Bytes const& item) {
-    format::Bytes const head =
-        item.size() < 9 ? file.read(info.offset, 9) : format::Bytes(item.begin(), item.begin() + 9);
-    return head[0] != std::byte{'P'} && head[8] == std::byte{'{'};
+  /// Are the tensors of a file safetensors blobs? One that is tells it of all. A blob starts with its
+  /// header's length, an archive with "PK". The range of a blob's tensor says how long the tensor is,
+  /// not where.
+  [[nodiscard]] bool holds_blobs(File const& file, format::StorageInfo const& info) {
+    auto const known = blobs_.find(info.relative_path);
+    if (known != blobs_.end()) {
+      return known->second;
+    }
+    format::Bytes const head = file.read(info.offset, 9);
+    bool const is_blob = head[0] != std::byte{'P'} && head[8] == std::byte{'{'};
+    blobs_.emplace(info.relative_path, is_blob);
+    return is_blob;
   }
 
   [[nodiscard]] File const& open_data(format::StorageInfo const& info, std::string const& key) {
@@ -159,23 +166,14 @@ class DcpCatalog {
                              " went through " + info.transforms.front() +
                              " when it was saved, which is not supported; save it without");
     }
-    auto const [found, is_new] = file_index_.emplace(info.relative_path, files_.size());
-    if (is_new) {
-      try {
-        files_.push_back(File::open(directory_ + "/" + info.relative_path));
-      } catch (...) {
-        file_index_.erase(found);
-        throw;
-      }
-    }
-    return files_[found->second];
+    return files_.open(directory_ + "/" + info.relative_path);
   }
 
   std::string directory_;
   DcpIndex index_;
   std::uint64_t bytes_read_ = 0;
-  std::unordered_map<std::string, std::size_t> file_index_;
-  std::vector<File> files_;
+  OpenFiles files_;
+  std::unordered_map<std::string, bool> blobs_;  ///< by file, whether its tensors are blobs
 };
 
 }  // namespace shardmesh::inline v0

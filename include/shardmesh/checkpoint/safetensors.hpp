@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/safetensors_header.hpp>
+#include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -162,7 +163,7 @@ class SafetensorsCatalog {
     auto const found = tensors_.find(key);
     return found == tensors_.end() ? nullptr : &found->second.stored;
   }
-  [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) const {
+  [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) {
     return read_rows(tensors_.at(key), i, tensors_.at(key).stored.boxes[i]);
   }
   /// Rows of a box: elements have no checksum, so any can be read alone.
@@ -176,7 +177,7 @@ class SafetensorsCatalog {
   [[nodiscard]] std::vector<std::string> files(std::string const& key) const {
     std::vector<std::string> paths;
     for (auto const& [file, entry] : tensors_.at(key).parts) {
-      paths.push_back(files_[file].file.path());
+      paths.push_back(files_[file].path);
     }
     return paths;
   }
@@ -197,8 +198,8 @@ class SafetensorsCatalog {
     return format::read_safetensors_index(format::as_text(text), path);
   }
 
-  struct OpenFile {
-    File file;
+  struct HeadedFile {
+    std::string path;
     detail::SafetensorsBlob blob;
   };
   struct Entry {
@@ -206,7 +207,7 @@ class SafetensorsCatalog {
     std::vector<std::pair<std::size_t, std::size_t>> parts;  ///< file, tensor in it
   };
 
-  [[nodiscard]] StoredBox read_rows(Entry const& tensor, std::size_t i, Box const& part) const {
+  [[nodiscard]] StoredBox read_rows(Entry const& tensor, std::size_t i, Box const& part) {
     auto const [file, entry] = tensor.parts[i];
     detail::SafetensorsBlob const& blob = files_[file].blob;
     std::uint64_t first = blob.data + blob.header.tensors[entry].begin;
@@ -215,12 +216,13 @@ class SafetensorsCatalog {
       auto const row = static_cast<std::uint64_t>(part.volume() / part.extent[0]) * element;
       first += static_cast<std::uint64_t>(part.offset[0] - tensor.stored.boxes[i].offset[0]) * row;
     }
-    return {files_[file].file.read(first, static_cast<std::uint64_t>(part.volume()) * element), 0,
+    File const& open = open_.open(files_[file].path);
+    return {open.read(first, static_cast<std::uint64_t>(part.volume()) * element), 0,
             detail::byte_strides(part.extent, element)};
   }
 
   void add_file(std::string const& name) {
-    File file = File::open(name, File::Links::follow);  // a model hub's cache is made of links
+    File const& file = open_.open(name);
     detail::SafetensorsBlob blob = detail::read_safetensors_blob(file, 0);
     if (blob.data + blob.header.data_bytes() != file.size()) {
       throw CorruptError(name, blob.data + blob.header.data_bytes(),
@@ -247,7 +249,7 @@ class SafetensorsCatalog {
       }
       add_part(part, offset, name, i);
     }
-    files_.push_back({std::move(file), std::move(blob)});
+    files_.push_back({name, std::move(blob)});
   }
 
   void add_part(format::SafetensorsEntry const& part,
@@ -296,7 +298,8 @@ class SafetensorsCatalog {
   }
 
   std::string path_;
-  std::vector<OpenFile> files_;
+  OpenFiles open_{File::Links::follow};  ///< a model hub's cache is made of links
+  std::vector<HeadedFile> files_;
   std::vector<std::string> keys_;
   std::unordered_map<std::string, Entry> tensors_;
   std::uint64_t bytes_read_ = 0;

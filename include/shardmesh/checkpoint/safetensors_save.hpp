@@ -2,8 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -64,7 +66,7 @@ inline void make_model_files(ModelPlan const& model, std::vector<std::string> co
   }
 }
 
-/// Writes this rank's parts into the files, and brings those to the disk.
+/// Writes this rank's parts into the files, one file after the other, and brings those to the disk.
 /// @param sharded  tensors of the files are the boxes themselves.
 inline void write_model_parts(ModelPlan const& model,
                               std::vector<std::string> const& paths,
@@ -75,27 +77,33 @@ inline void write_model_parts(ModelPlan const& model,
   for (std::size_t i = 0; i < offer.items.size(); ++i) {
     own.emplace(item_id(offer.items[i]), i);
   }
-  std::unordered_map<std::size_t, File> open;
+  std::vector<ModelPart const*> parts;
   for (ModelPart const& part : model.parts) {
-    SaveItem const& item = part.item->item;
-    if (part.item->rank != rank || item.box.empty()) {
-      continue;
+    if (part.item->rank == rank && !part.item->item.box.empty()) {
+      parts.push_back(&part);
     }
-    auto file = open.find(part.file);
-    if (file == open.end()) {
-      file = open.emplace(part.file, File::open_to_write(paths[part.file])).first;
+  }
+  std::stable_sort(parts.begin(), parts.end(),
+                   [](ModelPart const* a, ModelPart const* b) { return a->file < b->file; });
+  std::optional<File> file;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    ModelPart const& part = *parts[i];
+    SaveItem const& item = part.item->item;
+    if (!file) {
+      file.emplace(File::open_to_write(paths[part.file]));
     }
     SaveSource const& source = offer.sources[own.at(item_id(item))];
     std::vector<std::byte> const elements =
         box_elements(*source.tensor, source.local, item.box.extent);
     if (sharded) {
-      file->second.write_at(part.offset, elements);
+      file->write_at(part.offset, elements);
     } else {
-      write_rows(file->second, part.offset, item.shape, item.box, elements, size_of(*item.dtype));
+      write_rows(*file, part.offset, item.shape, item.box, elements, size_of(*item.dtype));
     }
-  }
-  for (auto& [number, file] : open) {
-    file.finish();
+    if (i + 1 == parts.size() || parts[i + 1]->file != part.file) {
+      file->finish();
+      file.reset();
+    }
   }
 }
 

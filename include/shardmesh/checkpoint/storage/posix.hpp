@@ -64,6 +64,7 @@ class File {
                         ": it is no regular file: " + std::strerror(EINVAL));
     }
     file.size_ = static_cast<std::uint64_t>(status.st_size);
+    file.modified_ = std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
     return file;
   }
 
@@ -82,11 +83,13 @@ class File {
   File(File&& other) noexcept
       : path_(std::move(other.path_)),
         descriptor_(std::exchange(other.descriptor_, -1)),
-        size_(other.size_) {}
+        size_(other.size_),
+        modified_(other.modified_) {}
   File& operator=(File&& other) noexcept {
     std::swap(path_, other.path_);
     std::swap(descriptor_, other.descriptor_);
     std::swap(size_, other.size_);
+    std::swap(modified_, other.modified_);
     return *this;
   }
   File(File const&) = delete;
@@ -100,6 +103,8 @@ class File {
   [[nodiscard]] std::string const& path() const noexcept { return path_; }
   /// Bytes, when it was opened.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  /// When its bytes had last been changed, in nanoseconds since 1970, when it was opened.
+  [[nodiscard]] std::int64_t modified() const noexcept { return modified_; }
 
   /// Fills `target` with the bytes from `offset`.
   /// @throws IoError, or CorruptError if the file ends before.
@@ -183,6 +188,7 @@ class File {
   std::string path_;
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
+  std::int64_t modified_ = 0;
 };
 
 /// Directories and names on a POSIX file system.

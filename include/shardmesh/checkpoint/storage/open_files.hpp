@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/core/error.hpp>
+
+namespace shardmesh::inline v0 {
+
+/// Files that are read in turns. A checkpoint has a file for each rank that saved it, and each rank
+/// that loads may read from all of them; so only a few stay open, those that were used last.
+class OpenFiles {
+ public:
+  /// So many are open at a time.
+  static constexpr std::size_t most = 4;
+
+  explicit OpenFiles(File::Links links = File::Links::refuse) : links_(links) {}
+
+  /// The file, which is opened if it is not open; valid until the next call.
+  /// @throws IoError as `File::open`, and if the file has become another one since it was first
+  ///         opened.
+  [[nodiscard]] File const& open(std::string const& path) {
+    auto const found = std::find_if(files_.begin(), files_.end(),
+                                    [&](File const& file) { return file.path() == path; });
+    if (found != files_.end()) {
+      std::rotate(found, found + 1, files_.end());
+      return files_.back();
+    }
+    if (files_.size() == most) {
+      files_.erase(files_.begin());
+    }
+    File file = File::open(path, links_);
+    Version const now{file.size(), file.modified()};
+    auto const first = versions_.try_emplace(path, now).first;
+    if (first->second != now) {
+      throw IoError(path, ESTALE,
+                    "shardmesh: " + path +
+                        " was changed or replaced while it was read; load again when nobody writes "
+                        "it");
+    }
+    files_.push_back(std::move(file));
+    return files_.back();
+  }
+
+ private:
+  using Version = std::pair<std::uint64_t, std::int64_t>;  ///< size, time of the last change
+
+  File::Links links_;
+  std::vector<File> files_;  ///< by last use, the latest at the end
+  std::unordered_map<std::string, Version> versions_;
+};
+
+}  // namespace shardmesh::inline v0
