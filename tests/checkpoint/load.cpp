@@ -350,6 +350,18 @@ TEST_CASE("damage that one reader meets in a late round stops all, and nothing i
   });
 }
 
+TEST_CASE("storage that rank 0 cannot look at is an error on every rank") {
+  test::Scratch const scratch;
+  test::fs::create_symlink(scratch / "loop", scratch / "loop");
+  sm::launch(sm::threads{3}, [&](auto& world) {
+    sm::StateDict dict = state_of(sm::device_mesh(world, {3, 1}, {"a", "b"}), {s0, r}, 3);
+    CHECK_THROWS_WITH_AS(sm::load_any(world, scratch / "loop/run", dict),
+                         doctest::Contains("cannot look at"), sm::Error);
+    CHECK_THROWS_WITH_AS(sm::load(world, scratch / "loop/run", dict),
+                         doctest::Contains("cannot look at"), sm::Error);
+  });
+}
+
 TEST_CASE("more files than may be open: few of them are, on load and on save") {
   constexpr int files = 40;
   test::Scratch const scratch;

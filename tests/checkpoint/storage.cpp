@@ -225,6 +225,24 @@ TEST_CASE("two directories are exchanged in one step") {
   CHECK(test::slurp(scratch / "a/two") == "2");
 }
 
+TEST_CASE("what cannot be looked at is an error, not absent") {
+  test::Scratch const scratch;
+  test::spit(scratch / "file", "");
+  test::fs::create_symlink(scratch / "loop", scratch / "loop");
+  CHECK(PosixStorage::exists(scratch / "loop"));
+  CHECK_FALSE(PosixStorage::exists(scratch / "none"));
+  CHECK_FALSE(PosixStorage::exists(scratch / "file/below"));
+  std::string const in_loop = scratch / "loop/below";
+  std::string const too_long = scratch / std::string(300, 'x');
+  auto const look = [](std::string const& path) {
+    return failure_of([&] { static_cast<void>(PosixStorage::exists(path)); });
+  };
+  CHECK(is_io_error(look(in_loop), in_loop, ELOOP));
+  CHECK(look(in_loop).says("shardmesh: cannot look at "));
+  CHECK(is_io_error(look(too_long), too_long, ENAMETOOLONG));
+  CHECK(is_io_error(failure_of([&] { PosixStorage::remove_all(in_loop); }), in_loop, ELOOP));
+}
+
 TEST_CASE("of files that are read in turns four stay open, those that were used last") {
   test::Scratch const scratch;
   std::string const top = test::fs::canonical(scratch / "");

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
@@ -339,7 +340,7 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
     PosixStorage::rename(temporary, path);
     PosixStorage::sync_directory(PosixStorage::parent(path));
   } catch (...) {
-    PosixStorage::remove_all(temporary);
+    detail::remove_quietly(temporary);
     throw;
   }
 }

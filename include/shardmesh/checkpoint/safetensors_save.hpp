@@ -162,9 +162,7 @@ void run_save_model(Comm const& comm,
         return;
       }
       if (form == ModelForm::hub && model.files.size() > 1) {
-        File file = File::create(temporary + "/model.safetensors.index.json");
-        file.write_at(0, format::as_bytes(index_of_model(model)));
-        file.finish();
+        write_file(temporary + "/model.safetensors.index.json", index_of_model(model));
       }
       if (form == ModelForm::one_file) {
         PosixStorage::rename(temporary, target);
@@ -174,8 +172,8 @@ void run_save_model(Comm const& comm,
       }
     });
   } catch (...) {
-    if (comm.rank() == 0 && !temporary.empty()) {
-      PosixStorage::remove_all(temporary);
+    if (comm.rank() == 0) {
+      remove_quietly(temporary);
     }
     throw;
   }

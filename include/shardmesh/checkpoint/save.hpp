@@ -146,7 +146,8 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
 }
 
 /// Rank 0's part after all data is on the disk: `.metadata`, the manifest, then the name.
-inline void commit_save(std::string const& temporary,
+/// @param temporary  emptied as by `publish`.
+inline void commit_save(std::string& temporary,
                         std::string const& directory,
                         std::vector<PlacedItem> const& plan,
                         std::vector<FileDigest> digests) {
@@ -200,7 +201,7 @@ void run_save(Comm const& comm,
     });
   } catch (...) {
     if (comm.rank() == 0) {
-      PosixStorage::remove_all(temporary);
+      remove_quietly(temporary);
     }
     throw;
   }

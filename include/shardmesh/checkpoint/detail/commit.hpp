@@ -4,7 +4,9 @@
 
 #include <cerrno>
 #include <string>
+#include <string_view>
 
+#include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/core/error.hpp>
 
@@ -15,6 +17,22 @@ namespace shardmesh::inline v0::detail {
     path.pop_back();
   }
   return path;
+}
+
+/// Removes what a save that failed has left. What cannot be removed now is left to the next save: an
+/// error here must not stand in the place of the first one.
+inline void remove_quietly(std::string const& path) noexcept {
+  try {
+    PosixStorage::remove_all(path);
+  } catch (...) {  // the next save to that name says why
+  }
+}
+
+/// Writes a new file and brings it to the disk.
+inline void write_file(std::string const& path, std::string_view text) {
+  File file = File::create(path);
+  file.write_at(0, format::as_bytes(text));
+  file.finish();
 }
 
 /// Removes what saves to `directory` that were interrupted have left behind.
@@ -39,25 +57,62 @@ inline void remove_interrupted(std::string const& directory) {
                                                 bool is_directory = true) {
   remove_interrupted(target);
   std::string const temporary = PosixStorage::temporary_name(target);
-  PosixStorage::make_directories(is_directory ? temporary : PosixStorage::parent(temporary));
+  PosixStorage::make_directories(PosixStorage::parent(temporary));
+  if (is_directory) {
+    PosixStorage::make_directory(temporary);
+  }
   return temporary;
 }
 
-/// Gives a complete directory its name, in one step. An older one keeps its place until then.
-inline void publish(std::string const& temporary, std::string const& directory) {
-  PosixStorage::sync_directory(temporary);
-  bool const replaces = PosixStorage::exists(directory);
-  if (!replaces) {
+/// Gives `directory` its name in one step: an older one keeps its place until then.
+/// @returns whether there was an older one, which is now `temporary`.
+[[nodiscard]] inline bool give_name(std::string const& temporary, std::string const& directory) {
+  if (!PosixStorage::exists(directory)) {
     PosixStorage::rename(temporary, directory);
-  } else if (!PosixStorage::exchange(temporary, directory)) {
+    return false;
+  }
+  if (!PosixStorage::exchange(temporary, directory)) {
     throw IoError(directory, ENOSYS,
                   "shardmesh::save: the file system of " + directory +
                       " cannot exchange two directories, so the old checkpoint cannot be replaced "
                       "safely; save to a new directory");
   }
-  PosixStorage::sync_directory(PosixStorage::parent(directory));
+  return true;
+}
+
+/// Undoes `give_name`, of which the disk knows nothing yet.
+/// @returns whether the names are as they were.
+[[nodiscard]] inline bool take_name_back(std::string const& temporary,
+                                         std::string const& directory,
+                                         bool replaced) noexcept {
+  try {
+    if (replaced) {
+      return PosixStorage::exchange(temporary, directory);
+    }
+    PosixStorage::rename(directory, temporary);
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+/// Gives a complete directory its name. If that cannot be brought to the disk, the older one has its
+/// place again; it is removed when the new one is safe.
+/// @param temporary  emptied if it must stay: it has become the older one, and cannot be taken back.
+/// @throws IoError
+inline void publish(std::string& temporary, std::string const& directory) {
+  PosixStorage::sync_directory(temporary);
+  bool const replaces = give_name(temporary, directory);
+  try {
+    PosixStorage::sync_directory(PosixStorage::parent(directory));
+  } catch (...) {
+    if (!take_name_back(temporary, directory, replaces) && replaces) {
+      temporary.clear();
+    }
+    throw;
+  }
   if (replaces) {
-    PosixStorage::remove_all(temporary);
+    remove_quietly(temporary);
   }
 }
 

@@ -193,20 +193,24 @@ class File {
 
 /// Directories and names on a POSIX file system.
 struct PosixStorage {
+  /// Is there anything of that name? A symbolic link counts, wherever it leads.
+  /// @throws IoError where that cannot be seen (a directory that may not be searched, a disk that does
+  ///         not answer, a loop of links): what cannot be looked at is not taken for absent.
   [[nodiscard]] static bool exists(std::string const& path) {
     struct stat status{};
-    return ::lstat(path.c_str(), &status) == 0;
+    return look(path, status);
   }
 
+  /// @returns whether it is new.
   /// @throws IoError unless the directory exists afterwards.
-  static void make_directory(std::string const& path) {
+  static bool make_directory(std::string const& path) {
     if (::mkdir(path.c_str(), 0755) == 0) {
-      return;
+      return true;
     }
     int const code = errno;
     struct stat status{};
     if (code == EEXIST && ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
-      return;
+      return false;
     }
     errno = code;
     detail::throw_io(path, "make the directory");
@@ -226,29 +230,40 @@ struct PosixStorage {
     return path + std::string(temporary_mark) + std::to_string(::getpid());
   }
 
-  /// Makes a directory and those above it that are missing.
+  /// Makes a directory and those above it that are missing, and brings the names of the new ones to
+  /// the disk.
   /// @throws IoError unless it exists afterwards.
   static void make_directories(std::string const& path) {
     if (!exists(parent(path))) {
       make_directories(parent(path));
     }
-    make_directory(path);
+    if (make_directory(path)) {
+      sync_directory(parent(path));
+    }
   }
 
   /// Names in a directory, without "." and "..".
+  /// @throws IoError unless all of them could be read.
   [[nodiscard]] static std::vector<std::string> list(std::string const& path) {
     DIR* const directory = ::opendir(path.c_str());
     if (directory == nullptr) {
       detail::throw_io(path, "list the directory");
     }
     std::vector<std::string> names;
+    errno = 0;
     while (dirent const* const entry = ::readdir(directory)) {
       std::string const name = entry->d_name;
       if (name != "." && name != "..") {
         names.push_back(name);
       }
+      errno = 0;
     }
+    int const code = errno;
     ::closedir(directory);
+    if (code != 0) {
+      errno = code;
+      detail::throw_io(path, "list the directory");
+    }
     return names;
   }
 
@@ -288,7 +303,7 @@ struct PosixStorage {
   /// links are removed, not followed. What is already gone is no error.
   static void remove_all(std::string const& path) {
     struct stat status{};
-    if (::lstat(path.c_str(), &status) != 0) {
+    if (!look(path, status)) {
       return;
     }
     if (!S_ISDIR(status.st_mode)) {
@@ -303,6 +318,18 @@ struct PosixStorage {
     if (::rmdir(path.c_str()) != 0 && errno != ENOENT) {
       detail::throw_io(path, "remove the directory");
     }
+  }
+
+ private:
+  /// @returns false if nothing has that name.
+  [[nodiscard]] static bool look(std::string const& path, struct stat& status) {
+    if (::lstat(path.c_str(), &status) == 0) {
+      return true;
+    }
+    if (errno != ENOENT && errno != ENOTDIR) {
+      detail::throw_io(path, "look at");
+    }
+    return false;
   }
 };
 

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// A disk that refuses what it is told to refuse: what is reported, and what is there afterwards.
+#include <shardmesh/checkpoint/detail/commit.hpp>
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
+#include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/comm/threads.hpp>
+
+#include "../support/checkpoints.hpp"
+#include "../support/errors.hpp"
+
+namespace sm = shardmesh;
+
+namespace {
+
+/// What the system calls below refuse; changed while no rank runs.
+struct Refusals {
+  std::string sync = {};     ///< of paths that end so, with EIO
+  std::string removal = {};  ///< of directories whose paths have this in them, with EBUSY
+  int exchanges = INT_MAX;   ///< of names, after so many, with EIO
+};
+
+Refusals refusals;
+
+/// The paths that were brought to the disk, while they are asked for.
+struct Synced {
+  std::mutex mutex;
+  bool wanted = false;
+  std::vector<std::string> paths;
+};
+
+Synced synced;
+
+/// Refuses for as long as it is there.
+class Refusing {
+ public:
+  explicit Refusing(Refusals what) { refusals = std::move(what); }
+  Refusing(Refusing const&) = delete;
+  Refusing& operator=(Refusing const&) = delete;
+  ~Refusing() { refusals = {}; }
+};
+
+int refuse(int code) {
+  errno = code;
+  return -1;
+}
+
+}  // namespace
+
+// In the place of the C library's, for all that this program does.
+extern "C" int fsync(int descriptor) {
+  if (!refusals.sync.empty() || synced.wanted) {
+    std::string const path = test::fs::read_symlink("/proc/self/fd/" + std::to_string(descriptor));
+    if (!refusals.sync.empty() && path.ends_with(refusals.sync)) {
+      return refuse(EIO);
+    }
+    if (synced.wanted) {
+      std::lock_guard const lock(synced.mutex);
+      synced.paths.push_back(path);
+    }
+  }
+  return static_cast<int>(::syscall(SYS_fsync, descriptor));
+}
+
+extern "C" int rmdir(char const* path) noexcept {
+  if (!refusals.removal.empty() && std::string(path).find(refusals.removal) != std::string::npos) {
+    return refuse(EBUSY);
+  }
+  return static_cast<int>(::syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR));
+}
+
+extern "C" int renameat2(
+    int from_at, char const* from, int to_at, char const* to, unsigned flags) noexcept {
+  if (refusals.exchanges < INT_MAX && refusals.exchanges-- <= 0) {
+    return refuse(EIO);
+  }
+  return static_cast<int>(::syscall(SYS_renameat2, from_at, from, to_at, to, flags));
+}
+
+TEST_SUITE_BEGIN("checkpoint.failing_disk");
+
+namespace {
+
+sm::StateDict state_of(int value) {
+  sm::StateDict dict;
+  sm::Tensor<int> tensor({50});
+  std::fill(tensor.span().begin(), tensor.span().end(), value);
+  dict.insert("w", tensor);
+  dict.insert("step", sm::Value(value));
+  return dict;
+}
+
+/// Saves on two ranks; what rank 0 is told. Both must fail, or none.
+std::string save(std::string const& directory, int value) {
+  std::vector<std::string> said(2);
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    said[static_cast<std::size_t>(world.rank())] =
+        test::error_of<sm::Error>([&] { sm::save(world, directory, state_of(value)); });
+  });
+  CHECK((said[0] == "no error") == (said[1] == "no error"));
+  return said[0];
+}
+
+bool holds(std::string const& directory, int value) {
+  bool same = false;
+  sm::launch(sm::threads{1}, [&](auto& world) {
+    sm::StateDict dict = state_of(-1);
+    sm::load(world, directory, dict);
+    same = sm::difference(dict, state_of(value)).empty();
+  });
+  return same;
+}
+
+bool says(std::string const& what, std::initializer_list<char const*> parts) {
+  INFO(what);
+  bool const all = std::all_of(parts.begin(), parts.end(), [&](char const* part) {
+    return what.find(part) != std::string::npos;
+  });
+  CHECK(all);
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a name that cannot be brought to the disk is taken back: the old checkpoint stays") {
+  test::Scratch const scratch;
+  std::string const parent = test::fs::canonical(scratch / "");
+  std::string const directory = parent + "/run";
+  {
+    Refusing const disk({.sync = parent});
+    CHECK(says(save(directory, 1), {"cannot bring to the disk", parent.c_str()}));
+    CHECK(sm::PosixStorage::list(parent).empty());
+  }
+  CHECK(save(directory, 1) == "no error");
+  {
+    Refusing const disk({.sync = parent});
+    CHECK(says(save(directory, 2), {"cannot bring to the disk", parent.c_str()}));
+  }
+  CHECK(holds(directory, 1));
+  CHECK(sm::PosixStorage::list(parent).size() == 1);
+}
+
+TEST_CASE("a name that cannot be taken back either: both checkpoints stay") {
+  test::Scratch const scratch;
+  std::string const parent = test::fs::canonical(scratch / "");
+  CHECK(save(parent + "/run", 1) == "no error");
+  {
+    Refusing const disk({.sync = parent, .exchanges = 1});
+    CHECK(says(save(parent + "/run", 2), {"cannot bring to the disk", parent.c_str()}));
+  }
+  CHECK(holds(parent + "/run", 2));
+  CHECK(holds(sm::PosixStorage::temporary_name(parent + "/run"), 1));
+  CHECK(save(parent + "/run", 3) == "no error");
+  CHECK(sm::PosixStorage::list(parent).size() == 1);
+}
+
+TEST_CASE("what cannot be cleaned up does not hide why the save failed") {
+  test::Scratch const scratch;
+  std::string const directory = scratch / "run";
+  CHECK(save(directory, 1) == "no error");
+  {
+    Refusing const disk({.sync = "__0_0.distcp", .removal = ".tmp-"});
+    CHECK(says(save(directory, 2), {"cannot bring to the disk", "__0_0.distcp"}));
+    CHECK(sm::PosixStorage::list(scratch / "").size() == 2);
+    CHECK(says(save(directory, 2), {"cannot remove the directory", ".tmp-"}));
+  }
+  CHECK(holds(directory, 1));
+  {
+    Refusing const disk({.sync = ".safetensors", .removal = "model.tmp-"});
+    sm::launch(sm::threads{1}, [&](auto& world) {
+      std::string const what = test::error_of<sm::Error>(
+          [&] { sm::save_safetensors_sharded(world, scratch / "model", state_of(2), 1000); });
+      CHECK(says(what, {"cannot bring to the disk", "model.safetensors"}));
+    });
+  }
+}
+
+TEST_CASE("an old checkpoint that cannot be removed is left to the next save") {
+  test::Scratch const scratch;
+  std::string const directory = scratch / "run";
+  CHECK(save(directory, 1) == "no error");
+  {
+    Refusing const disk({.removal = ".tmp-"});
+    CHECK(save(directory, 2) == "no error");
+  }
+  CHECK(holds(directory, 2));
+  CHECK(sm::PosixStorage::list(scratch / "").size() == 2);
+  CHECK(save(directory, 3) == "no error");
+  CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+}
+
+TEST_CASE("new directories are brought to the disk with those above them") {
+  test::Scratch const scratch;
+  std::string const top = test::fs::canonical(scratch / "");
+  synced.wanted = true;
+  sm::PosixStorage::make_directories(top + "/a/b/c/");
+  CHECK(synced.paths == std::vector<std::string>{top, top + "/a", top + "/a/b"});
+  synced.paths.clear();
+  sm::PosixStorage::make_directories(top + "/a/b/c");
+  CHECK(synced.paths.empty());
+  synced.wanted = false;
+  Refusing const disk({.sync = "/a/b"});
+  CHECK_THROWS_WITH_AS(sm::PosixStorage::make_directories(top + "/a/b/d"),
+                       doctest::Contains("cannot bring to the disk"), sm::IoError);
+}
+
+TEST_SUITE_END();
