@@ -350,6 +350,32 @@ TEST_CASE("damage that one reader meets in a late round stops all, and nothing i
   });
 }
 
+TEST_CASE("a partial tensor is refused: it would become a multiple of what was saved") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    auto const mesh = sm::device_mesh(world, {2, 1}, {"a", "b"});
+    sm::save(world, scratch / "run", state_of(mesh, {s0, r}, 3));
+    auto const make = [&] {
+      sm::StateDict dict = state_of(mesh, {s0, r}, 50);
+      sm::StateDict partial;
+      for (sm::StateEntry const& entry : dict) {
+        if (entry.key == "w3") {
+          partial.insert(
+              "w3", test::unset_tensor(sm::DType::float32, {12, 5}, mesh, {sm::Partial<>{}, r}));
+        } else {
+          partial.insert(entry.path, entry.value);
+        }
+      }
+      return partial;
+    };
+    sm::StateDict dict = make();
+    CHECK_THROWS_WITH_AS(sm::load(world, scratch / "run", dict),
+                         doctest::Contains("load into a tensor that is Replicate or Shard"),
+                         sm::InvalidArgument);
+    CHECK(sm::difference(dict, make()) == "");
+  });
+}
+
 TEST_CASE("storage that rank 0 cannot look at is an error on every rank") {
   test::Scratch const scratch;
   test::fs::create_symlink(scratch / "loop", scratch / "loop");

@@ -48,7 +48,7 @@ CheckpointReport load_dcp(Comm const& comm,
 ///
 /// @returns what was done, on this rank.
 /// @throws IoError (no such directory, no checkpoint), KeyError, ShapeError, InvalidArgument
-///         (dtype), CorruptError, UnsupportedError; RankFailed on ranks that had no problem.
+///         (dtype; a partial tensor), CorruptError, UnsupportedError; RankFailed on ranks that had no problem.
 /// @collective over `comm`, with equal options.
 template <Communicator Comm>
 CheckpointReport load(Comm const& comm,

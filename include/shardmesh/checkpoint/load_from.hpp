@@ -83,8 +83,8 @@ inline void log_keys(LoadOptions const& options, CheckpointReport const& report)
 /// others (`plan_load`). Plain values of the dict are replaced. Ranks may want different keys.
 ///
 /// @returns what was done, on this rank.
-/// @throws KeyError, ShapeError, InvalidArgument (dtype), CorruptError, IoError on ranks that see
-///         the problem, RankFailed on the others; MismatchError if ranks see different checkpoints.
+/// @throws KeyError, ShapeError, InvalidArgument (dtype; a partial tensor), CorruptError, IoError on
+///         ranks that see the problem, RankFailed on the others; MismatchError if ranks see different checkpoints.
 /// @collective over `comm`, with equal options.
 template <Communicator Comm, class Open>
 CheckpointReport load_from(Comm const& comm,

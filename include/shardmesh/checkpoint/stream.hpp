@@ -196,8 +196,8 @@ inline void save_stream(std::ostream& out, StateDict const& dict) {
 /// this rank has: written by the same rank, or by one that holds at least as much. Everything is read
 /// and checked before anything is overwritten; the stream is left behind the state's last byte. No
 /// communication.
-/// @throws KeyError, ShapeError, InvalidArgument (dtype), CorruptError (damage, a stream that ends
-///         early or is none, elements that it does not hold).
+/// @throws KeyError, ShapeError, InvalidArgument (dtype; a partial tensor), CorruptError (damage, a
+///         stream that ends early or is none, elements that it does not hold).
 inline void load_stream(std::istream& in, StateDict& dict) {
   detail::StreamCatalog const catalog(in);
   detail::apply(detail::stage_alone(catalog, dict), dict);

@@ -100,8 +100,21 @@ class StagedTensor {
   return data.bytes.data() + at;
 }
 
+/// The terms of a partial tensor are combined later: as many copies of what was saved would be added.
+inline void refuse_partial_target(std::string const& place, AnyTensor const& tensor) {
+  if (tensor.layout().has_partial()) {
+    throw InvalidArgument("shardmesh::load: " + place + " cannot be loaded into " +
+                          to_string(tensor.layout()) +
+                          ": every rank of a partial tensor has a term of the value, and a "
+                          "checkpoint has the value itself; load into a tensor that is Replicate "
+                          "or Shard");
+  }
+}
+
 /// Makes room for a tensor, after checking that the checkpoint holds it: kind, shape, dtype, and all
 /// elements that this rank needs.
+/// @throws KeyError (a plain value), ShapeError, InvalidArgument (dtype; a partial tensor),
+///         CorruptError (elements that are missing).
 template <class C>
 [[nodiscard]] StagedTensor stage_tensor(C const& catalog,
                                         std::string const& key,
@@ -113,6 +126,7 @@ template <class C>
   if (stored == nullptr) {
     throw KeyError("shardmesh::load: " + place + " is a plain value, the state dict has a tensor");
   }
+  refuse_partial_target(place, tensor);
   if (!(stored->shape == tensor.shape())) {
     throw ShapeError("shardmesh::load: " + place + " has shape " + to_string(stored->shape) +
                      ", the tensor to load into " + to_string(tensor.shape()) +
