@@ -15,6 +15,7 @@
 #include <doctest/doctest.h>
 #include <shardmesh/checkpoint/async_saver.hpp>
 #include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/threads.hpp>
 
 #include "../support/checkpoints.hpp"
@@ -59,7 +60,7 @@ TEST_CASE("the rules against a plain reading of them") {
         metric = random() % 9 == 0 ? std::numeric_limits<double>::quiet_NaN()
                                    : static_cast<double>(random() % 5);
       }
-      all.push_back({step, "", metric});
+      all.push_back({step, "", metric, !metric && random() % 2 == 0});
     }
     sm::Retention const rules{random() % 4, static_cast<std::int64_t>(random() % 5), random() % 4,
                               random() % 2 == 0};
@@ -74,7 +75,8 @@ TEST_CASE("the rules against a plain reading of them") {
         }
       }
       bool const ranked = all[n].metric && !std::isnan(*all[n].metric) && better < rules.best;
-      if (n + std::max<std::size_t>(1, rules.last) >= all.size() || ranked ||
+      bool const unknown = all[n].metric_lost && rules.best > 0;
+      if (n + std::max<std::size_t>(1, rules.last) >= all.size() || ranked || unknown ||
           (rules.every > 0 && all[n].step % rules.every == 0)) {
         kept.insert(all[n].step);
       }
@@ -137,10 +139,103 @@ TEST_CASE("what was interrupted is removed, what is somebody else's stays") {
     sm::CheckpointManager again(world, scratch / "run");
     CHECK(steps_of(again.list()) == Steps{3});
     CHECK_FALSE(again.best().has_value());
+    CHECK(again.list().front().metric_lost);
   });
   auto names = sm::PosixStorage::list(scratch / "run");
   std::sort(names.begin(), names.end());
   CHECK(names == std::vector<std::string>{"notes", "step-06", "step-3", "step-5", "step-x.tmp-1"});
+}
+
+TEST_CASE("rank 0's metric counts, whatever the others give") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{3}, [&](auto& world) {
+    sm::CheckpointManager manager(world, scratch / "run", {.last = 9});
+    using Metric = std::optional<double>;
+    manager.save(1, state_of(1), world.rank() == 0 ? Metric(0.1) : std::nullopt);
+    manager.save(2, state_of(2), world.rank() == 0 ? std::nullopt : Metric(0.2));
+    manager.save(3, state_of(3), 0.3 + world.rank());
+    auto const all = manager.list();
+    REQUIRE(all.size() == 3);
+    CHECK(all[0].metric == 0.1);
+    CHECK_FALSE(all[1].metric.has_value());
+    CHECK(all[2].metric == 0.3);
+    manager.save(3, state_of(4));  // replaced, and with it its metric
+    CHECK_FALSE(manager.latest()->metric.has_value());
+  });
+}
+
+TEST_CASE("a metric is read as it was written, or is lost; where the best stay, so does that one") {
+  double const values[] = {0, -0.0, 1.0 / 3, -1e300, 5e-324, INFINITY};
+  for (double const value : values) {
+    auto const back = sm::detail::read_metric(sm::detail::write_metric(value));
+    CHECK(back == value);
+    CHECK(std::signbit(*back) == std::signbit(value));
+  }
+  CHECK(std::isnan(*sm::detail::read_metric(sm::detail::write_metric(NAN))));
+  std::string const text = sm::detail::write_metric(12.5);
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    CHECK_FALSE(sm::detail::read_metric(text.substr(0, at)).has_value());
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string damaged = text;
+      damaged[at] = static_cast<char>(damaged[at] ^ (1 << bit));
+      CHECK_FALSE(sm::detail::read_metric(damaged).has_value());
+    }
+  }
+  test::Scratch const scratch;
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    sm::CheckpointManager manager(world, scratch / "run", {.last = 1, .best = 1});
+    manager.save(1, state_of(1), 3.0);
+    if (world.rank() == 0) {
+      test::spit(manager.path_of(1) + "/.metric", "3 ");
+      sm::DcpCatalog<> catalog(manager.path_of(1));
+      sm::VerifyReport const report = sm::verify(catalog);
+      REQUIRE(report.damage.size() == 1);
+      CHECK(report.damage[0].key == ".metric");
+      CHECK(report.damage[0].what.find("note_metric") != std::string::npos);
+    }
+    world.barrier();
+    manager.save(2, state_of(2), 5.0);
+    manager.save(3, state_of(3), 7.0);
+    CHECK(steps_of(manager.list()) == Steps{1, 2, 3});
+    CHECK(manager.list().front().metric_lost);
+    CHECK(manager.best()->step == 2);
+    manager.note_metric(1, 9.0);
+    manager.tidy();
+    CHECK(steps_of(manager.list()) == Steps{2, 3});
+  });
+}
+
+TEST_CASE("a step before the newest is refused on every rank; to go back is to forget") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{3}, [&](auto& world) {
+    sm::CheckpointManager manager(world, scratch / "run", {.last = 3});
+    for (std::int64_t const step : {10, 20, 30}) {
+      manager.save(step, state_of(step));
+    }
+    std::string said;
+    try {
+      manager.save(15, state_of(15));
+    } catch (sm::Error const& error) {
+      said = error.what();
+    }
+    CHECK(said.find("step 15 is older than the newest") != std::string::npos);
+    CHECK(said.find("of step 30") != std::string::npos);
+    CHECK(said.find("forget_after") != std::string::npos);
+    CHECK(steps_of(manager.list()) == Steps{10, 20, 30});
+    manager.save(30, state_of(31));
+    sm::StateDict dict = state_of(-1);
+    sm::load(world, manager.latest()->path, dict);
+    CHECK(sm::difference(dict, state_of(31)) == "");
+    manager.forget_after(10);
+    CHECK(steps_of(manager.list()) == Steps{10});
+    manager.save(15, state_of(15));
+    CHECK(steps_of(manager.list()) == Steps{10, 15});
+    manager.forget_after(15);
+    CHECK(steps_of(manager.list()) == Steps{10, 15});
+    manager.forget_after(-1);
+    CHECK(manager.list().empty());
+  });
+  CHECK(sm::PosixStorage::list(scratch / "run").empty());
 }
 
 TEST_CASE("a save that fails removes nothing") {
@@ -186,6 +281,9 @@ TEST_CASE("killed at random moments, the newest complete checkpoint loads") {
     }
     CHECK(list.back().step >= last);
     last = list.back().step;
+    for (sm::KeptCheckpoint const& one : list) {
+      CHECK(one.metric == 1.0);
+    }
     sm::launch(sm::threads{1}, [&](auto& world) {
       sm::StateDict dict = state_of(-1);
       sm::load(world, list.back().path, dict);

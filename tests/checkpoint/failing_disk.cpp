@@ -17,6 +17,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <shardmesh/checkpoint/checkpoint_manager.hpp>
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
@@ -203,6 +204,23 @@ TEST_CASE("an old checkpoint that cannot be removed is left to the next save") {
   CHECK(sm::PosixStorage::list(scratch / "").size() == 2);
   CHECK(save(directory, 3) == "no error");
   CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+}
+
+TEST_CASE("a checkpoint whose metric cannot be written does not appear") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{1}, [&](auto& world) {
+    sm::CheckpointManager manager(world, scratch / "run", {.last = 1, .best = 1});
+    manager.save(1, state_of(1), 0.5);
+    {
+      Refusing const disk({.sync = sm::detail::metric_name.data()});
+      CHECK_THROWS_WITH_AS(manager.save(2, state_of(2), 0.25), doctest::Contains("/.metric"),
+                           sm::IoError);
+    }
+    CHECK(manager.latest()->step == 1);
+    CHECK(manager.latest()->metric == 0.5);
+    manager.save(2, state_of(2), 0.25);
+    CHECK(manager.best()->step == 2);
+  });
 }
 
 TEST_CASE("new directories are brought to the disk with those above them") {

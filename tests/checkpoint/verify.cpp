@@ -135,6 +135,24 @@ TEST_CASE("verify goes on after damage, and names key, file and byte") {
   }
 }
 
+TEST_CASE("verify goes on after files that are missing, and names all of them") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{4}, [&](auto& world) {
+    sm::StateDict dict;
+    dict.insert("rank" + std::to_string(world.rank()), sm::Value(world.rank()));
+    sm::save(world, scratch / "run", dict);
+  });
+  test::fs::remove(scratch / "run/__0_0.distcp");
+  test::fs::remove(scratch / "run/__2_0.distcp");
+  test::spit(scratch / "run/__3_0.distcp", "cut");
+  std::vector<std::string> keys;
+  for (sm::Damage const& one : verify_path(scratch / "run").damage) {
+    keys.push_back(one.key);
+  }
+  CHECK(keys == std::vector<std::string>{"rank0", "rank2", "rank3", "__0_0.distcp", "__2_0.distcp",
+                                         "__3_0.distcp"});
+}
+
 TEST_CASE("every flipped bit is seen, or changes nothing") {
   long const flips = flips_wanted();
   for (char const* name : {"hsdp_fsdp2", "torch_2_15_hsdp", "fsdp2_tp"}) {

@@ -15,6 +15,7 @@
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
+#include <shardmesh/checkpoint/detail/metric_note.hpp>
 #include <shardmesh/checkpoint/detail/packer.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
@@ -28,7 +29,7 @@ namespace shardmesh::inline v0 {
 struct Retention {
   std::size_t last = 1;         ///< the newest so many
   std::int64_t every = 0;       ///< steps that are multiples of it; 0: none
-  std::size_t best = 0;         ///< the best so many of those with a metric
+  std::size_t best = 0;         ///< the best so many by metric; also those whose metric is lost
   bool lower_is_better = true;  ///< a loss, not an accuracy
 };
 
@@ -37,6 +38,7 @@ struct KeptCheckpoint {
   std::int64_t step = 0;
   std::string path;
   std::optional<double> metric;
+  bool metric_lost = false;  ///< it has one that cannot be read; `note_metric` gives it another
 
   [[nodiscard]] friend bool operator==(KeptCheckpoint const&, KeptCheckpoint const&) = default;
 };
@@ -51,7 +53,8 @@ struct KeptCheckpoint {
     KeptCheckpoint const& one = checkpoints[i];
     bool const is_new = checkpoints.size() - i <= std::max<std::size_t>(rules.last, 1);
     bool const is_regular = rules.every > 0 && one.step % rules.every == 0;
-    kept[i] = is_new || is_regular ? 1 : 0;
+    bool const may_be_best = rules.best > 0 && one.metric_lost;
+    kept[i] = is_new || is_regular || may_be_best ? 1 : 0;
     if (one.metric && *one.metric == *one.metric) {  // NaN is no metric
       ranked.push_back(i);
     }
@@ -77,7 +80,6 @@ namespace detail {
 
 inline constexpr std::string_view step_mark = "step-";
 inline constexpr std::string_view trash_mark = ".trash-";
-inline constexpr std::string_view metric_name = ".metric";
 
 /// The number in "step-12"; nothing for other names.
 [[nodiscard]] inline std::optional<std::int64_t> step_of(std::string const& name) {
@@ -92,18 +94,16 @@ inline constexpr std::string_view metric_name = ".metric";
   return canonical && step >= 0 ? std::optional(step) : std::nullopt;
 }
 
-/// The metric beside a checkpoint, which never makes it unreadable.
-[[nodiscard]] inline std::optional<double> read_metric(std::string const& path) {
+/// With its metric, which never makes a checkpoint unreadable.
+[[nodiscard]] inline KeptCheckpoint describe_checkpoint(std::int64_t step,
+                                                        std::string const& path) {
+  KeptCheckpoint one{step, path, {}};
   try {
-    File const file = File::open(path + "/" + std::string(metric_name));
-    format::Bytes const bytes = file.read(0, std::min<std::uint64_t>(file.size(), 64));
-    std::string_view const text = format::as_text(bytes);
-    double value = 0;
-    auto const [at, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc{} ? std::optional(value) : std::nullopt;
+    one.metric = find_metric(path);
   } catch (Error const&) {
-    return std::nullopt;
+    one.metric_lost = true;
   }
+  return one;
 }
 
 /// The complete checkpoints below `root`, by ascending step.
@@ -115,7 +115,7 @@ inline constexpr std::string_view metric_name = ".metric";
   for (std::string const& name : PosixStorage::list(root)) {
     std::string const path = root + "/" + name;
     if (auto const step = step_of(name); step && PosixStorage::exists(path + "/.metadata")) {
-      found.push_back({*step, path, read_metric(path)});
+      found.push_back(describe_checkpoint(*step, path));
     }
   }
   std::sort(found.begin(), found.end(),
@@ -130,6 +130,18 @@ inline void discard(std::string const& root, KeptCheckpoint const& one) {
   PosixStorage::rename(one.path, trash);
   PosixStorage::sync_directory(root);
   PosixStorage::remove_all(trash);
+}
+
+/// Retention would remove a checkpoint that is older than the newest as soon as it is saved.
+inline void refuse_older(std::string const& root, std::int64_t step) {
+  auto const all = list_checkpoints(root);
+  if (!all.empty() && all.back().step > step) {
+    throw InvalidArgument("shardmesh::CheckpointManager::save: step " + std::to_string(step) +
+                          " is older than the newest checkpoint below " + root + ", of step " +
+                          std::to_string(all.back().step) +
+                          "; to go back in training call forget_after with the step that you go "
+                          "back to, to begin another run save below another root");
+  }
 }
 
 /// Removes what interrupted saves and removals have left in `root`.
@@ -153,6 +165,7 @@ inline void sweep(std::string const& root) {
     out.text(one.path);
     out.number(one.metric ? 1 : 0);
     out.number(one.metric ? std::bit_cast<std::uint64_t>(*one.metric) : 0);
+    out.number(one.metric_lost ? 1 : 0);
   }
   return std::move(out).finish();
 }
@@ -166,6 +179,7 @@ inline void sweep(std::string const& root) {
     bool const has_metric = in.number() == 1;
     double const metric = std::bit_cast<double>(in.number());
     one.metric = has_metric ? std::optional(metric) : std::nullopt;
+    one.metric_lost = in.number() == 1;
   }
   return list;
 }
@@ -196,8 +210,8 @@ class CheckpointManager {
     on_first([this] { detail::sweep(root_); });
   }
 
-  /// Where the checkpoint of a step is, or would be; for `AsyncSaver::save`, with `tidy` once that has
-  /// ended.
+  /// Where the checkpoint of a step is, or would be; for `AsyncSaver::save`, with `note_metric` and
+  /// `tidy` once that has ended.
   [[nodiscard]] std::string path_of(std::int64_t step) const {
     if (step < 0) {
       throw InvalidArgument("shardmesh::CheckpointManager: the step " + std::to_string(step) +
@@ -206,31 +220,47 @@ class CheckpointManager {
     return root_ + "/" + std::string(detail::step_mark) + std::to_string(step);
   }
 
-  /// Saves as `save` does, then removes what the rules no longer want.
-  /// @param metric  by which `best` goes; rank 0's counts.
-  /// @throws as `save`. If only a removal fails, the new checkpoint is complete all the same.
+  /// Saves as `save` does, then removes what the rules no longer want. A checkpoint of the same step is
+  /// replaced.
+  /// @param step    not older than the newest checkpoint.
+  /// @param metric  by which `best` goes; appears together with the checkpoint. Rank 0's counts, the
+  ///                others need none.
+  /// @throws as `save`; InvalidArgument for an older step, RankFailed then on the other ranks, before
+  ///         anything is written. If only a removal fails, the new checkpoint is complete all the same.
   /// @collective over the manager's ranks.
   void save(std::int64_t step, StateDict const& dict, std::optional<double> metric = {}) {
-    v0::save(comm_, path_of(step), dict);
+    std::string const path = path_of(step);
+    on_first([&] { detail::refuse_older(root_, step); });
+    std::optional<detail::Note> note;
     if (metric) {
-      note_metric(step, *metric);
+      note = {std::string(detail::metric_name), detail::write_metric(*metric)};
     }
+    detail::SaveCounters counters;
+    detail::run_save(comm_, path, dict, counters, nullptr, note);
     tidy();
   }
 
-  /// Gives the complete checkpoint of a step its metric, rank 0's.
+  /// Removes the checkpoints after `step`, to go back in training; -1 removes all.
+  /// @throws IoError; RankFailed on the other ranks.
+  /// @collective over the manager's ranks.
+  void forget_after(std::int64_t step) {
+    on_first([&] {
+      auto all = detail::list_checkpoints(root_);
+      for (; !all.empty() && all.back().step > step; all.pop_back()) {
+        detail::discard(root_, all.back());
+      }
+    });
+  }
+
+  /// Gives the complete checkpoint of a step its metric, or another one; rank 0's counts.
   /// @throws IoError; RankFailed on the other ranks.
   /// @collective over the manager's ranks.
   void note_metric(std::int64_t step, double metric) {
     std::string const path = path_of(step) + "/" + std::string(detail::metric_name);
     on_first([&] {
-      char text[40] = {};
-      auto const end = std::to_chars(text, text + sizeof(text) - 1, metric).ptr;
       std::string const temporary = PosixStorage::temporary_name(path);
-      PosixStorage::remove_all(temporary);
-      File file = File::create(temporary);
-      file.write_at(0, format::as_bytes(std::string_view(text, end)));
-      file.finish();
+      detail::remove_interrupted(path);
+      detail::write_file(temporary, detail::write_metric(metric));
       PosixStorage::rename(temporary, path);
       PosixStorage::sync_directory(path_of(step));
     });

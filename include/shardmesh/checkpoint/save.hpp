@@ -39,6 +39,13 @@ struct SaveCounters {
   return "__" + std::to_string(rank) + "_0.distcp";
 }
 
+/// A small file of text that lies beside a checkpoint's own, and appears with them. The manifest does
+/// not list it, since it may be replaced later.
+struct Note {
+  std::string name;
+  std::string text;
+};
+
 /// A new file that is written from its start to its end, with the CRC of what is written.
 class DigestedFile {
  public:
@@ -145,15 +152,19 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
   return make_temporary(directory);
 }
 
-/// Rank 0's part after all data is on the disk: `.metadata`, the manifest, then the name.
+/// Rank 0's part after all data is on the disk: `.metadata`, the note, the manifest, then the name.
 /// @param temporary  emptied as by `publish`.
 inline void commit_save(std::string& temporary,
                         std::string const& directory,
                         std::vector<PlacedItem> const& plan,
-                        std::vector<FileDigest> digests) {
+                        std::vector<FileDigest> digests,
+                        std::optional<Note> const& note) {
   DigestedFile metadata(temporary, ".metadata");
   metadata.append(format::write_dcp_metadata(metadata_of(plan)));
   digests.push_back(metadata.finish());
+  if (note) {
+    write_file(temporary + "/" + note->name, note->text);
+  }
   DigestedFile manifest(temporary, std::string(manifest_name));
   manifest.append(format::as_bytes(write_manifest(digests)));
   static_cast<void>(manifest.finish());
@@ -166,12 +177,14 @@ inline void commit_save(std::string& temporary,
 
 /// A whole save.
 /// @param problem  why this rank cannot take part; all ranks then throw.
+/// @param note     rank 0's counts.
 template <Communicator Comm>
 void run_save(Comm const& comm,
               std::string directory,
               StateDict const& dict,
               SaveCounters& counters,
-              std::exception_ptr const& problem = nullptr) {
+              std::exception_ptr const& problem = nullptr,
+              std::optional<Note> const& note = std::nullopt) {
   directory = without_trailing_slashes(std::move(directory));
   auto const all_do = [&comm](auto&& part) { together(comm, "shardmesh::save", part); };
   SaveOffer offer;
@@ -196,7 +209,7 @@ void run_save(Comm const& comm,
     }
     all_do([&] {
       if (comm.rank() == 0) {
-        commit_save(temporary, directory, plan, std::move(digests));
+        commit_save(temporary, directory, plan, std::move(digests), note);
       }
     });
   } catch (...) {

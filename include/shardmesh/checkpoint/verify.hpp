@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/detail/metric_note.hpp>
 #include <shardmesh/checkpoint/manifest.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/core/error.hpp>
@@ -64,23 +65,33 @@ void verify_paths(C const& catalog, VerifyReport& report) {
   }
 }
 
-/// Files that a manifest lists must be as they were written, every byte of them.
+/// Files that a manifest lists must be there and as they were written, every byte of them; so must the
+/// metric, which has a checksum of its own.
 template <class C>
-void verify_manifest(C const& catalog, VerifyReport& report) {
+void verify_files(C const& catalog, VerifyReport& report) {
   if constexpr (requires { catalog.metadata(); }) {
     std::string const directory = catalog.describe();
-    std::string name(manifest_name);
-    try {
-      auto const manifest = find_manifest(directory);
-      for (FileDigest const& one : manifest.value_or(std::vector<FileDigest>{})) {
-        name = one.name;
-        if (std::string fault = digest_fault(directory, one); !fault.empty()) {
+    auto const check = [&report](std::string const& name, auto&& fault_of) {
+      try {
+        if (std::string fault = fault_of(); !fault.empty()) {
           report.damage.push_back({name, std::move(fault)});
         }
+      } catch (Error const& error) {
+        report.damage.push_back({name, error.what()});
       }
-    } catch (Error const& error) {
-      report.damage.push_back({name, error.what()});
+    };
+    std::vector<FileDigest> files;
+    check(std::string(manifest_name), [&] {
+      files = find_manifest(directory).value_or(files);
+      return std::string();
+    });
+    for (FileDigest const& one : files) {
+      check(one.name, [&] { return digest_fault(directory, one); });
     }
+    check(std::string(metric_name), [&] {
+      static_cast<void>(find_metric(directory));
+      return std::string();
+    });
   }
 }
 
@@ -89,7 +100,8 @@ void verify_manifest(C const& catalog, VerifyReport& report) {
 /// Reads every item of a checkpoint and checks it: CRCs, bounds, dtypes and shapes against what the
 /// catalog says, and that the items of each tensor fill it. Where `save` has left a manifest, every
 /// byte of every file is checked.
-/// Nothing is thrown for damage; all of it is reported.
+/// Nothing is thrown for damage; all of it is reported, also that of files that are missing or cannot be
+/// read.
 ///
 /// Not seen: damaged elements in safetensors files, a format without checksums; without a manifest also
 /// bytes that carry no data (padding; fields of zip headers that are stored twice or mean
@@ -120,7 +132,7 @@ template <Catalog C, class Progress>
     progress();
   }
   detail::verify_paths(catalog, report);
-  detail::verify_manifest(catalog, report);
+  detail::verify_files(catalog, report);
   return report;
 }
 
