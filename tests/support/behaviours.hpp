@@ -59,12 +59,12 @@ auto make_dense(unsigned seed) {
 
 /// How many replicas the hybrid meshes of a job have: 2 x n/2, n/2 x 2 and 1 x n.
 [[nodiscard]] inline std::vector<int> replica_counts(int ranks) {
-  std::vector<int> counts{2};
+  std::vector<int> found{2};
   if (ranks > 4) {
-    counts.push_back(ranks / 2);
+    found.push_back(ranks / 2);
   }
-  counts.push_back(1);
-  return counts;
+  found.push_back(1);
+  return found;
 }
 
 /// Runs `row(comm, replicas)` on every hybrid mesh of an even number of ranks; 8 also on 2 x 2 out of
