@@ -8,7 +8,8 @@
 # with the PyTorch that is here, which trains on the same GPUs; compute-sanitizer; and, where there are two
 # GPUs, the benchmark of collectives beside PyTorch's. DIR (default: build-gpu/logs) gets gpu.log, all that
 # was said, and gpu_results.json, the table with counts, times, machine and versions. Exits non-zero if
-# anything failed. Nothing is installed; what is not there is skipped.
+# anything failed. Nothing is installed; what is not there is skipped. SHARDMESH_GPU_ROWS, a regular
+# expression of names, runs only those rows.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "${1:-build-gpu/logs}"
@@ -24,6 +25,7 @@ rows=()
 row() {
   local name=$1 start=$SECONDS code=0 result=ok last
   shift
+  [[ $name =~ ^(build|${SHARDMESH_GPU_ROWS:-.*})$ ]] || return 0
   "$@" >"$work/$name.log" 2>&1 || code=$?
   case $code in
     0) ;;
@@ -156,10 +158,9 @@ if python3 -c 'import torch' 2>/dev/null; then
   row bench-torch-collectives timeout 120 python3 bench/torch_collectives.py "$work/torch_collectives.json"
 fi
 
-grep -hE ' ok$|cases|kill -9' "$work/multigpu.log" "$work/kill-nccl.log" | cut -c1-150
+grep -shE ' ok$|cases|kill -9' "$work/multigpu.log" "$work/kill-nccl.log" | cut -c1-150
 grep -hE 'ranks: .* cases' "$work/gpu.log" | sort -u
-cat "$work/bench-collectives.log"
-cat "$work/bench-torch-collectives.log" 2>/dev/null
+cat "$work/bench-collectives.log" "$work/bench-torch-collectives.log" 2>/dev/null
 python3 tests/gpu/results.py "$work" "$logs/gpu_results.json"
 echo
 nvidia-smi -L 2>/dev/null | cut -c1-40

@@ -138,32 +138,41 @@ def shapes(count: int) -> list[str]:
     return [f"{count}"] + [f"{rows}x{count // rows}" for rows in range(1, count + 1) if count % rows == 0 and count > 1]
 
 
+def ways_to_train() -> dict[str, list[str]]:
+    """How the main job goes on, with what options."""
+    if not GPUS:
+        return {"4 threads": ["--ranks", "4"]}
+    return {"4 threads in device memory": ["--ranks", "4", "--device", "cuda"],
+            f"NCCL on {GPUS} GPU(s)": ["--ranks", str(GPUS), "--device", "cuda", "--engine", "nccl"]}
+
+
 def check(count: int, folder: pathlib.Path, resave: str, tool: str, job: str) -> None:
-    ways = {"4 threads": ["--ranks", "4"]}
-    if GPUS:
-        ways = {"4 threads in device memory": ["--ranks", "4", "--device", "cuda"],
-                f"NCCL on {GPUS} GPU(s)": ["--ranks", str(GPUS), "--device", "cuda", "--engine", "nccl"]}
-    for number, shape in enumerate(shapes(count)):
-        scratch = folder / f"{count}-{shape}"
-        scratch.mkdir()
-        saved, again, full, converted = (str(scratch / name) for name in ("torch", "again", "full.safetensors", "x.safetensors"))
-        in_processes(count, "save", shape, saved, full)
+    meshes = shapes(count)
+    places = [folder / f"{count}-{shape}" for shape in meshes]
+    for place in places:
+        place.mkdir()
+    in_processes(count, "save", *(str(x) for shape, place in zip(meshes, places)
+                                  for x in (shape, place / "torch", place / "full.safetensors")))
+    print(f"{count} processes trained and saved on {', '.join(meshes)}", flush=True)
+    to_load: list[str] = []
+    for number, (shape, place) in enumerate(zip(meshes, places)):
+        saved, again, full, converted = (str(place / name) for name in ("torch", "again", "full.safetensors", "x.safetensors"))
         run_tool(tool, "verify", saved)
         run_tool(tool, "convert", saved, converted)
         if problem := same(load_file(full), load_file(converted)):
             raise RuntimeError(f"mesh {shape}, converted: {problem}")
         run_tool(resave, saved, again, "4")
-        other = shapes(count)[(number + 1) % len(shapes(count))]
-        wanted = [shape, again, full, other, again, full]
-        for turn, options in enumerate(ways.values()):
-            out = scratch / f"job-{turn}"
+        other = meshes[(number + 1) % len(meshes)]
+        to_load += [shape, again, full, other, again, full]
+        for name, options in ways_to_train().items():
+            out = place / f"trained on {name}"
             run_tool(job, "--checkpoint", saved, "--steps", "3", "--out", str(out), *options)
             last = max(out.iterdir(), key=lambda path: int(path.name.removeprefix("step-")))
             run_tool(tool, "convert", str(last), f"{out}.safetensors")
-            wanted += [shape, str(last), f"{out}.safetensors"]
-        in_processes(count, "load", *wanted)
-        print(f"{count} processes, mesh {shape}: shardmesh has PyTorch's state; PyTorch has it again on {shape} and {other}, and "
-              f"takes over what {' and '.join(ways)} trained: ok", flush=True)
+            to_load += [shape, str(last), f"{out}.safetensors"]
+        print(f"mesh {shape}: shardmesh has PyTorch's state, and trained on with {' and '.join(ways_to_train())}", flush=True)
+    in_processes(count, "load", *to_load)
+    print(f"{count} processes have all of it again, each state on its mesh and on another: ok", flush=True)
 
 
 def main() -> int:
