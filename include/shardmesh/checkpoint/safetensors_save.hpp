@@ -83,8 +83,8 @@ inline void write_model_parts(ModelPlan const& model,
       parts.push_back(&part);
     }
   }
-  std::stable_sort(parts.begin(), parts.end(),
-                   [](ModelPart const* a, ModelPart const* b) { return a->file < b->file; });
+  std::sort(parts.begin(), parts.end(),
+            [](ModelPart const* a, ModelPart const* b) { return a->file < b->file; });
   std::optional<File> file;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     ModelPart const& part = *parts[i];
