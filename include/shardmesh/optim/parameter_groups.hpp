@@ -2,10 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <type_traits>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -54,15 +54,17 @@ class SeenParameters {
     return nullptr;
   }
 
-  [[nodiscard]] bool has_name(std::string const& name) const { return names_.count(name) > 0; }
+  [[nodiscard]] bool has_name(std::string const& name) const {
+    return names_.find(name) != names_.end();
+  }
 
   void add(NamedParameter<Parameter> const& parameter) {
-    names_.insert(parameter.name);
+    names_.emplace(parameter.name, names_.size());
     by_address_.emplace(local_part(parameter.value).data(), parameter);
   }
 
  private:
-  std::unordered_set<std::string> names_;
+  std::unordered_map<std::string, std::size_t> names_;  // with their number
   std::unordered_multimap<void const*, NamedParameter<Parameter>> by_address_;
 };
 

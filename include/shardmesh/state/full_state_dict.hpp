@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -37,12 +36,14 @@ template <class GroupOf>
     if (group.comm == nullptr) {
       continue;
     }
-    auto at = std::find_if(batches.begin(), batches.end(),
-                           [&group](GroupBatch const& batch) { return batch.group == group; });
-    if (at == batches.end()) {
-      at = batches.insert(at, GroupBatch{std::move(group), {}});
+    std::size_t at = 0;
+    while (at < batches.size() && !(batches[at].group == group)) {
+      ++at;
     }
-    at->members.push_back(i);
+    if (at == batches.size()) {
+      batches.push_back({std::move(group), {}});
+    }
+    batches[at].members.push_back(i);
   }
   return batches;
 }
@@ -91,8 +92,14 @@ template <class GroupOf>
 
 /// What ranks agree on before they move whole tensors.
 struct StateAgreement {
-  std::vector<std::string> order;                     ///< keys of distributed tensors
-  std::unordered_map<std::string, std::string> tied;  ///< name of a tied one -> its first name
+  std::vector<std::string> order;  ///< keys of distributed tensors
+  KeyMap<std::string> tied;        ///< name of a tied one -> its first name
+
+  /// The first name of a tensor: its own, if it is not tied.
+  [[nodiscard]] std::string const& first_name(std::string const& key) const {
+    std::string const* const first = tied.find(key);
+    return first == nullptr ? key : *first;
+  }
 };
 
 /// One order for the distributed tensors of all ranks, and the ties that any rank sees among them:
@@ -125,9 +132,9 @@ template <Communicator Comm>
     std::vector<std::string> const ties = reader.texts();
     for (std::size_t i = 0; i < ties.size(); i += 2) {
       // A name to which others are tied is not tied itself, whatever another rank's order says.
-      if (!firsts.contains(ties[i]) && result.tied.count(ties[i + 1]) == 0) {
+      if (!firsts.contains(ties[i]) && result.tied.find(ties[i + 1]) == nullptr) {
         firsts.add(ties[i + 1]);
-        result.tied.emplace(ties[i], ties[i + 1]);
+        result.tied.add(ties[i], ties[i + 1]);
       }
     }
   }
@@ -165,7 +172,7 @@ template <class Whole>
   return result;
 }
 
-using WholeTensors = std::unordered_map<std::string, std::optional<AnyTensor>>;
+using WholeTensors = KeyMap<std::optional<AnyTensor>>;
 
 }  // namespace detail
 
@@ -225,7 +232,7 @@ template <Communicator Comm>
   std::vector<std::string> keys;
   std::vector<AnyTensor> tensors;
   for (std::string const& key : agreed.order) {
-    if (dict.contains(key) && agreed.tied.count(key) == 0 && dict.at(key).is_tensor() &&
+    if (dict.contains(key) && agreed.tied.find(key) == nullptr && dict.at(key).is_tensor() &&
         dict.at(key).tensor().is_distributed()) {
       keys.push_back(key);
       tensors.push_back(dict.at(key).tensor());
@@ -242,12 +249,10 @@ template <Communicator Comm>
   }
   detail::WholeTensors wholes;
   for (std::size_t i = 0; i < keys.size(); ++i) {
-    wholes.emplace(keys[i], gathered[i]);
+    wholes.add(keys[i], gathered[i]);
   }
-  return detail::assemble(dict, true, [&](std::string const& key) {
-    auto const tied = agreed.tied.find(key);
-    return wholes.at(tied == agreed.tied.end() ? key : tied->second);
-  });
+  return detail::assemble(
+      dict, true, [&](std::string const& key) { return wholes.at(agreed.first_name(key)); });
 }
 
 /// The whole state on every rank, in the memory space that the tensors have.
@@ -257,18 +262,16 @@ template <Communicator Comm>
   detail::StateAgreement const agreed = detail::agree_on_tensors(comm, dict);
   detail::WholeTensors wholes;
   for (std::string const& key : agreed.order) {
-    if (dict.contains(key) && agreed.tied.count(key) == 0 && dict.at(key).is_tensor() &&
+    if (dict.contains(key) && agreed.tied.find(key) == nullptr && dict.at(key).is_tensor() &&
         dict.at(key).tensor().is_distributed() && dict.at(key).tensor().is_member()) {
       AnyTensor const& tensor = dict.at(key).tensor();
       PlacementList const everywhere(tensor.layout().mesh().size(), Placement{});
-      wholes.emplace(key,
-                     tensor.local_as(Layout(tensor.shape(), tensor.layout().mesh(), everywhere)));
+      wholes.add(key, tensor.local_as(Layout(tensor.shape(), tensor.layout().mesh(), everywhere)));
     }
   }
   return detail::assemble(dict, false, [&](std::string const& key) -> std::optional<AnyTensor> {
-    auto const tied = agreed.tied.find(key);
-    auto const found = wholes.find(tied == agreed.tied.end() ? key : tied->second);
-    return found == wholes.end() ? std::nullopt : found->second;
+    auto const* const found = wholes.find(agreed.first_name(key));
+    return found == nullptr ? std::nullopt : *found;
   });
 }
 

@@ -61,7 +61,9 @@ class StateDict {
     for (auto const& [name, part] : parts) {
       for (StateEntry const& entry : part) {
         std::vector<PathElement> path{name};
-        path.insert(path.end(), entry.path.begin(), entry.path.end());
+        for (PathElement const& element : entry.path) {
+          path.push_back(element);
+        }
         insert(std::move(path), entry.value);
       }
     }
@@ -93,7 +95,9 @@ class StateDict {
   using const_iterator = std::vector<StateEntry>::const_iterator;
   [[nodiscard]] const_iterator begin() const noexcept { return entries_.begin(); }
   [[nodiscard]] const_iterator end() const noexcept { return entries_.end(); }
-  [[nodiscard]] bool contains(std::string const& key) const { return index_.count(key) > 0; }
+  [[nodiscard]] bool contains(std::string const& key) const {
+    return index_.find(key) != index_.end();
+  }
 
   /// @throws KeyError if there is no such key.
   [[nodiscard]] StateEntry const& at(std::string const& key) const {

@@ -5,14 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <span>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/memory/convert.hpp>
+#include <shardmesh/state/detail/key_list.hpp>
 #include <shardmesh/state/detail/load_source.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 #include <shardmesh/state/model_value.hpp>
@@ -24,14 +23,13 @@ namespace shardmesh::inline v0::detail {
 struct LoadExtras {
   std::vector<std::string> ignored;  ///< keys that are neither loaded nor unexpected
   /// For each plain member, whether a value fits it.
-  std::unordered_map<std::string, bool (*)(Value const&)> fits;
+  KeyMap<bool (*)(Value const&)> fits;
 };
 
 template <class Leaf>
 void note_unfit(std::string const& key, Leaf const&, LoadExtras& extras) {
   if constexpr (!AnyTensorType<Leaf>) {
-    extras.fits.emplace(key,
-                        [](Value const& value) { return model_value<Leaf>(value).has_value(); });
+    extras.fits.add(key, [](Value const& value) { return model_value<Leaf>(value).has_value(); });
   }
 }
 
@@ -54,8 +52,8 @@ class LoadCheck {
         check_tensor(entry.key, entry.tensor(), *source);
       } else if (source->is_tensor) {
         refuse(entry.key, "is a tensor, the member is a plain value");
-      } else if (auto const at = extras.fits.find(entry.key);
-                 at != extras.fits.end() && !at->second(source->value)) {
+      } else if (auto const* const fits = extras.fits.find(entry.key);
+                 fits != nullptr && !(*fits)(source->value)) {
         refuse(entry.key, "is " + to_string(source->value) + ", which the member cannot hold");
       }
     }
@@ -177,10 +175,10 @@ class LoadCheck {
       refuse(key, "cannot be cut into " + to_string(target.layout()) +
                       ": a partial tensor holds terms of a sum; make it Replicate or Shard");
     } else if (!options_.broadcast_from_rank0) {
-      ways_.emplace(key, LoadWay::cut);
+      ways_.add(key, LoadWay::cut);
     } else if (TensorGroup const group = target.group();
                !group.first_replica || holds(group.ranks, sources_.root())) {
-      ways_.emplace(key, LoadWay::broadcast);  // other replicas get it from the first
+      ways_.add(key, LoadWay::broadcast);  // other replicas get it from the first
     } else {
       refuse(key, "has no part on rank 0, which therefore cannot send it; pass the full state on "
                   "every rank, without broadcast_from_rank0");
@@ -203,7 +201,7 @@ class LoadCheck {
         same_mesh ? tensor.layout() == target.layout()
                   : !partial && tensor.is_member() && tensor.pieces() == target.pieces();
     if (same_parts) {
-      ways_.emplace(key, LoadWay::copy);
+      ways_.add(key, LoadWay::copy);
     } else if (!same_mesh) {
       refuse(key, "is " + to_string(tensor.layout()) +
                       ", the tensor to load into is on other ranks, as " +
@@ -212,7 +210,7 @@ class LoadCheck {
     } else {
       try {
         static_cast<void>(make_plan(tensor.layout(), target.layout()));
-        ways_.emplace(key, LoadWay::redistribute);
+        ways_.add(key, LoadWay::redistribute);
       } catch (InvalidArgument const& error) {
         refuse(key, std::string("cannot be redistributed: ") + error.what());
       }
@@ -233,20 +231,28 @@ class LoadCheck {
            (source.is_distributed ? text(*source.tensor) : std::string(to_string(source.dtype)));
   }
 
+  [[nodiscard]] static std::string to_text(std::vector<int> const& ranks) {
+    std::string text;
+    for (int const rank : ranks) {
+      text += " " + std::to_string(rank);
+    }
+    return text;
+  }
+
   /// @throws MismatchError on every rank if ranks of one group would load a tensor in different ways.
   template <Communicator Comm>
   void agree_on_terms(Comm const& comm, std::vector<int> const& world) const {
     WireWriter mine;
     mine.number(ways_.size());
     for (std::string const& key : order_) {
-      if (ways_.count(key) > 0) {
+      if (ways_.find(key) != nullptr) {
         TensorGroup const group = into_.at(key).tensor().group();
         mine.text(key);
-        mine.block(std::as_bytes(std::span(group.ranks)));
+        mine.text(to_text(group.ranks));
         mine.text(terms_of(key));
       }
     }
-    std::unordered_map<std::string, std::string> seen;
+    KeyMap<std::string> seen;
     auto const all = comm.all_gather(mine.bytes());
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       WireReader reader(all[rank]);
@@ -254,11 +260,11 @@ class LoadCheck {
         std::string const key = reader.text();
         std::string const group = reader.text();
         std::string const terms = reader.text();
-        auto const [at, is_new] = seen.emplace(key + group, terms);
-        if (!is_new && at->second != terms) {
+        std::string const& earlier = seen.add(key + group, terms);
+        if (earlier != terms) {
           throw MismatchError("shardmesh::load_state_dict: ranks disagree on \"" + key +
                               "\": rank " + std::to_string(world[rank]) + " would load " + terms +
-                              ", a rank before it " + at->second +
+                              ", a rank before it " + earlier +
                               "; all ranks must have the same layouts");
         }
       }
@@ -290,11 +296,10 @@ class LoadCheck {
   [[nodiscard]] static bool has_tied(std::string const& key,
                                      KeyList const& missing,
                                      StateAgreement const& agreed) {
-    auto const at = agreed.tied.find(key);
-    std::string const& first = at == agreed.tied.end() ? key : at->second;
+    std::string const& first = agreed.first_name(key);
     bool found = first != key && !missing.contains(first);
-    for (auto const& [name, other] : agreed.tied) {
-      found = found || (other == first && name != key && !missing.contains(name));
+    for (std::string const& name : agreed.tied.keys()) {
+      found = found || (agreed.first_name(name) == first && name != key && !missing.contains(name));
     }
     return found;
   }
@@ -332,7 +337,7 @@ class LoadCheck {
   std::vector<std::string> cast_;
   std::vector<std::string> order_;
   KeyList skipped_;
-  std::unordered_map<std::string, LoadWay> ways_;
+  KeyMap<LoadWay> ways_;
 };
 
 }  // namespace shardmesh::inline v0::detail

@@ -4,11 +4,11 @@
 
 #include <cstddef>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/memory/convert.hpp>
+#include <shardmesh/state/detail/key_list.hpp>
 #include <shardmesh/state/detail/load_check.hpp>
 #include <shardmesh/state/detail/load_source.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
@@ -112,7 +112,7 @@ class LoadMove {
     AnyTensor const to = target.on_host(whole ? target.shape() : target.local_shape());
     convert_elements(source.dtype, from.data(), target.dtype(), to.data(),
                      static_cast<std::size_t>(volume(to.shape())));
-    converted_.emplace(key, to);
+    converted_.add(key, to);
   }
 
   /// This rank's part as a plain tensor, in the dtype of the source.
@@ -138,8 +138,8 @@ class LoadMove {
   }
 
   void move_plain(std::string const& key, AnyTensor const& target, LoadSource const& source) {
-    if (auto const at = converted_.find(key); at != converted_.end()) {
-      target.copy_from(at->second);
+    if (AnyTensor const* const converted = converted_.find(key)) {
+      target.copy_from(*converted);
     } else if (source.tensor != nullptr) {
       target.copy_from(*source.tensor);
     } else {
@@ -148,8 +148,8 @@ class LoadMove {
   }
 
   void move_part(std::string const& key, AnyTensor const& target, LoadSource const& source) {
-    if (auto const at = converted_.find(key); at != converted_.end()) {
-      target.copy_from(at->second);
+    if (AnyTensor const* const converted = converted_.find(key)) {
+      target.copy_from(*converted);
     } else if (check_.way(key) == LoadWay::cut) {
       cut(*source.tensor, target, target);
     } else {
@@ -203,8 +203,8 @@ class LoadMove {
   }
 
   [[nodiscard]] AnyTensor whole_to_send(std::string const& key, AnyTensor const& target) const {
-    if (auto const at = converted_.find(key); at != converted_.end()) {
-      return at->second;
+    if (AnyTensor const* const converted = converted_.find(key)) {
+      return *converted;
     }
     AnyTensor const& tensor = *sources_.find(key)->tensor;
     bool const reachable =
@@ -217,7 +217,7 @@ class LoadMove {
   LoadCheck const& check_;
   StateOptions const& options_;
   std::vector<std::string> distributed_;
-  std::unordered_map<std::string, AnyTensor> converted_;
+  KeyMap<AnyTensor> converted_;
 };
 
 }  // namespace shardmesh::inline v0::detail
