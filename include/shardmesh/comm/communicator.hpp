@@ -78,7 +78,8 @@ template <Communicator Comm, class T>
 /// @collective over `comm`.
 template <Communicator Comm>
 [[nodiscard]] std::vector<std::string> all_gather_text(Comm const& comm, std::string_view text) {
-  auto const all = comm.all_gather(std::as_bytes(std::span<char const>(text.data(), text.size())));
+  auto const all = comm.all_gather(
+      std::span<std::byte const>(reinterpret_cast<std::byte const*>(text.data()), text.size()));
   std::vector<std::string> texts;
   texts.reserve(all.size());
   for (auto const& bytes : all) {
@@ -214,12 +215,13 @@ class MessageMatcher {
                                                        std::span<Message const> receives) {
   std::uint64_t const counts[2] = {sends.size(), receives.size()};
   std::vector<std::byte> packed;
-  auto const append = [&packed](std::span<std::byte const> bytes) {
-    packed.insert(packed.end(), bytes.begin(), bytes.end());
+  auto const append = [&packed](void const* data, std::size_t bytes) {
+    auto const* const first = static_cast<std::byte const*>(data);
+    packed.insert(packed.end(), first, first + bytes);
   };
-  append(std::as_bytes(std::span(counts)));
-  append(std::as_bytes(sends));
-  append(std::as_bytes(receives));
+  append(counts, sizeof(counts));
+  append(sends.data(), sends.size_bytes());
+  append(receives.data(), receives.size_bytes());
   return packed;
 }
 

@@ -3,10 +3,8 @@
 #pragma once
 
 #include <array>
-#include <compare>
 #include <cstddef>
 #include <initializer_list>
-#include <iterator>
 #include <span>
 
 #include <shardmesh/core/error.hpp>
@@ -31,7 +29,8 @@ class InlineVector {
     }
   }
 
-  template <std::input_iterator It>
+  template <class It>
+    requires requires(It at) { static_cast<T>(*++at); }
   constexpr InlineVector(It first, It last) {
     for (; first != last; ++first) {
       push_back(static_cast<T>(*first));

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,7 +38,7 @@ struct TensorGroup {
   /// `exchange_with_root` over `comm`, in the memory of the local parts.
   GatherReport (*exchange)(void const* comm,
                            RootDirection direction,
-                           std::span<RootJob const> jobs,
+                           std::vector<RootJob> const& jobs,
                            std::size_t ceiling) = nullptr;
   [[nodiscard]] friend bool operator==(TensorGroup const& a, TensorGroup const& b) {
     return a.ranks == b.ranks && a.exchange == b.exchange;
@@ -307,7 +306,7 @@ class AnyTensor {
   template <class Space, class Comm>
   static GatherReport exchange_now(void const* comm,
                                    RootDirection direction,
-                                   std::span<RootJob const> jobs,
+                                   std::vector<RootJob> const& jobs,
                                    std::size_t ceiling) {
     return exchange_with_root<Space>(*static_cast<Comm const*>(comm), direction, jobs, ceiling);
   }

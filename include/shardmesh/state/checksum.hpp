@@ -126,7 +126,7 @@ template <Communicator Comm>
   throw_together<InvalidArgument>(comm, problem);
   mine.number(total);
   mine.number(plain_count);
-  mine.raw(plain.bytes());
+  mine.raw(plain.bytes().data(), plain.bytes().size());
   total = 0;
   detail::KeyList seen;
   for (auto const& bytes : comm.all_gather(mine.bytes())) {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -75,36 +75,38 @@ namespace detail {
 /// A table with a line for each value: name, dtype, global shape, local shape, memory, placements and
 /// mesh; of plain values the value; of tied tensors the name that they share elements with.
 [[nodiscard]] inline std::string to_string(StateDict const& dict) {
-  using Row = std::array<std::string, 6>;
-  std::vector<Row> rows{{"name", "dtype", "shape", "local", "memory", "placements"}};
+  constexpr std::size_t columns = 6;
+  std::vector<std::string> cells;  // row by row
+  auto const add_row = [&cells](std::initializer_list<std::string> row) {
+    for (std::string const& cell : row) {
+      cells.push_back(cell);
+    }
+  };
+  add_row({"name", "dtype", "shape", "local", "memory", "placements"});
   auto tied = dict.aliases().begin();
   for (StateEntry const& entry : dict) {
     if (!entry.is_tensor()) {
-      rows.push_back(
-          {entry.key, std::string(entry.plain().kind()), "", "", "", to_string(entry.plain())});
+      add_row({entry.key, std::string(entry.plain().kind()), "", "", "", to_string(entry.plain())});
       continue;
     }
     AnyTensor const& tensor = entry.tensor();
-    rows.push_back({entry.key, std::string(to_string(tensor.dtype())), to_string(tensor.shape()),
-                    to_string(tensor.local_shape()), std::string(to_string(tensor.memory())),
-                    detail::kind_text(tensor)});
+    add_row({entry.key, std::string(to_string(tensor.dtype())), to_string(tensor.shape()),
+             to_string(tensor.local_shape()), std::string(to_string(tensor.memory())),
+             detail::kind_text(tensor)});
     if (tied != dict.aliases().end() && tied->first == entry.key) {
-      rows.back()[5] += ", tied to " + tied->second;
+      cells.back() += ", tied to " + tied->second;
       ++tied;
     }
   }
-  std::array<std::size_t, 6> widths{};
-  for (Row const& row : rows) {
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      widths[i] = std::max(widths[i], row[i].size());
-    }
+  std::size_t widths[columns] = {};
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    widths[i % columns] = std::max(widths[i % columns], cells[i].size());
   }
   std::string text;
-  for (Row const& row : rows) {
-    for (std::size_t i = 0; i + 1 < row.size(); ++i) {
-      text += row[i] + std::string(widths[i] + 2 - row[i].size(), ' ');
-    }
-    text += row.back() + "\n";
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    bool const is_last = i % columns == columns - 1;
+    text +=
+        cells[i] + (is_last ? "\n" : std::string(widths[i % columns] + 2 - cells[i].size(), ' '));
   }
   return text;
 }

@@ -21,16 +21,18 @@ namespace shardmesh::inline v0::detail {
 /// Numbers, texts, shapes and plain values as bytes, for the other ranks of one job.
 class WireWriter {
  public:
-  void number(std::uint64_t value) { raw(std::as_bytes(std::span(&value, 1))); }
-  void raw(std::span<std::byte const> bytes) {
-    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  void number(std::uint64_t value) { raw(&value, sizeof(value)); }
+  void raw(void const* data, std::size_t bytes) {
+    auto const* const first = static_cast<std::byte const*>(data);
+    bytes_.insert(bytes_.end(), first, first + bytes);
   }
-  void block(std::span<std::byte const> bytes) {
+  void block(std::vector<std::byte> const& bytes) {
     number(bytes.size());
-    raw(bytes);
+    raw(bytes.data(), bytes.size());
   }
   void text(std::string const& value) {
-    block(std::as_bytes(std::span(value.data(), value.size())));
+    number(value.size());
+    raw(value.data(), value.size());
   }
   void texts(std::vector<std::string> const& values) {
     number(values.size());
