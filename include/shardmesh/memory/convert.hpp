@@ -80,49 +80,55 @@ template <class T>
 
 enum class NumberKind : std::uint8_t { integer, real, complex, scale };
 
-[[nodiscard]] inline NumberKind kind_of(DType dtype) {
-  return visit_dtype(dtype, []<class T>(std::type_identity<T>) {
-    return std::integral<T> ? NumberKind::integer
-           : is_complex<T>  ? NumberKind::complex
-           : is_real<T>     ? NumberKind::real
-                            : NumberKind::scale;
-  });
+[[nodiscard]] constexpr NumberKind kind_of(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::int8:
+    case DType::uint8:
+    case DType::int16:
+    case DType::uint16:
+    case DType::int32:
+    case DType::uint32:
+    case DType::int64:
+    case DType::uint64:
+    case DType::boolean:
+      return NumberKind::integer;
+    case DType::complex64:
+    case DType::complex128:
+      return NumberKind::complex;
+    case DType::float8_e8m0fnu:
+      return NumberKind::scale;
+    default:
+      return NumberKind::real;
+  }
 }
 
-template <class W>
-void convert_block(
+/// So many elements are converted at a time.
+inline constexpr std::size_t conversion_block = 512;
+
+/// @pre count <= conversion_block; `T`'s of `from` and `to` have the same `Wide<T>`.
+inline void convert_block(
     DType from, std::byte const* source, DType to, std::byte* target, std::size_t count) {
-  std::array<W, 512> wide{};
+  using Widest = std::complex<double>;
+  alignas(Widest) std::array<std::byte, conversion_block * sizeof(Widest)> wide;
   visit_dtype(from, [&]<class T>(std::type_identity<T>) {
-    if constexpr (std::same_as<Wide<T>, W>) {
-      for (std::size_t i = 0; i < count; ++i) {
-        if constexpr (std::same_as<T, bool>) {  // any byte may be stored
-          wide[i] = source[i] != std::byte{0} ? 1 : 0;
-        } else {
-          T value;
-          std::memcpy(&value, source + i * sizeof(T), sizeof(T));
-          wide[i] = to_wide(value);
-        }
+    auto* const numbers = reinterpret_cast<Wide<T>*>(wide.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      if constexpr (std::same_as<T, bool>) {  // any byte may be stored
+        numbers[i] = source[i] != std::byte{0} ? 1 : 0;
+      } else {
+        T value;
+        std::memcpy(&value, source + i * sizeof(T), sizeof(T));
+        numbers[i] = to_wide(value);
       }
     }
   });
   visit_dtype(to, [&]<class T>(std::type_identity<T>) {
-    if constexpr (std::same_as<Wide<T>, W>) {
-      for (std::size_t i = 0; i < count; ++i) {
-        T const value = from_wide<T>(wide[i]);
-        std::memcpy(target + i * sizeof(T), &value, sizeof(T));
-      }
+    auto const* const numbers = reinterpret_cast<Wide<T> const*>(wide.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      T const value = from_wide<T>(numbers[i]);
+      std::memcpy(target + i * sizeof(T), &value, sizeof(T));
     }
   });
-}
-
-template <class W>
-void convert_blocks(DType from, void const* source, DType to, void* target, std::size_t count) {
-  for (std::size_t done = 0; done < count; done += 512) {
-    convert_block<W>(from, static_cast<std::byte const*>(source) + done * size_of(from), to,
-                     static_cast<std::byte*>(target) + done * size_of(to),
-                     std::min<std::size_t>(512, count - done));
-  }
 }
 
 }  // namespace detail
@@ -140,21 +146,11 @@ void convert_blocks(DType from, void const* source, DType to, void* target, std:
 /// @throws InvalidArgument for an integer that does not fit; part of `target` is then written.
 inline void convert_elements(
     DType from, void const* source, DType to, void* target, std::size_t count) {
-  switch (detail::kind_of(from)) {
-    case detail::NumberKind::integer:
-      detail::convert_blocks<std::int64_t>(from, source, to, target, count);
-      break;
-    case detail::NumberKind::real:
-      detail::convert_blocks<double>(from, source, to, target, count);
-      break;
-    case detail::NumberKind::complex:
-      detail::convert_blocks<std::complex<double>>(from, source, to, target, count);
-      break;
-    case detail::NumberKind::scale:
-      if (count > 0) {
-        std::memcpy(target, source, count);
-      }
-      break;
+  constexpr std::size_t block = detail::conversion_block;
+  for (std::size_t done = 0; done < count; done += block) {
+    detail::convert_block(from, static_cast<std::byte const*>(source) + done * size_of(from), to,
+                          static_cast<std::byte*>(target) + done * size_of(to),
+                          std::min(block, count - done));
   }
 }
 

@@ -50,23 +50,32 @@ template <class To, class From>
   }
 }
 
+/// What `f(identity<T>)` returns for one of the types above; false for any other.
+template <class F>
+bool visit_convertible(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::float64:
+      return f(std::type_identity<double>{});
+    case DType::float32:
+      return f(std::type_identity<float>{});
+    case DType::float16:
+      return f(std::type_identity<Float16>{});
+    case DType::bfloat16:
+      return f(std::type_identity<BFloat16>{});
+    default:
+      return false;
+  }
+}
+
 /// Calls `f(identity<From>, identity<To>)` for two element types that can be converted.
 /// @returns false if one of them cannot.
 template <class F>
 bool visit_conversion(DType from, DType to, F&& f) {
-  return visit_dtype(from, [&]<class From>(std::type_identity<From> source) {
-    if constexpr (!is_convertible_element<From>) {
-      return false;
-    } else {
-      return visit_dtype(to, [&]<class To>(std::type_identity<To> target) {
-        if constexpr (!is_convertible_element<To>) {
-          return false;
-        } else {
-          f(source, target);
-          return true;
-        }
-      });
-    }
+  return visit_convertible(from, [&](auto source) {
+    return visit_convertible(to, [&](auto target) {
+      f(source, target);
+      return true;
+    });
   });
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstring>
 #include <span>
@@ -66,8 +65,7 @@ void reduce_blocks(ReduceOp op,
                    std::span<void const* const> sources,
                    index_t count) {
   constexpr index_t block = 512;
-  std::array<Accumulator<E>, block> totals;
-  auto* const total = totals.data();
+  Accumulator<E> total[block];
   int const divisor = divisor_of(op, static_cast<int>(sources.size()));
   for (index_t first = 0; first < count; first += block) {
     index_t const length = std::min(block, count - first);
@@ -78,8 +76,8 @@ void reduce_blocks(ReduceOp op,
     for (index_t i = 0; i < length; ++i) {
       total[i] = widen(element_at<E>(block_of(sources[0]), i));
     }
-    for (void const* const source : sources.subspan(1)) {
-      combine_block<E>(op, total, block_of(source), length);
+    for (std::size_t j = 1; j < sources.size(); ++j) {
+      combine_block<E>(op, total, block_of(sources[j]), length);
     }
     auto* const result = static_cast<std::byte*>(destination) + offset;
     for (index_t i = 0; i < length; ++i) {
