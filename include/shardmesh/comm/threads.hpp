@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -59,16 +58,17 @@ class ThreadsCommunicator {
     if (color < 0) {
       return {};
     }
-    std::vector<int> members;
+    std::vector<int> members;  // by key, then by rank
     for (int rank = 0; rank < size(); ++rank) {
-      if (wishes[static_cast<std::size_t>(rank)].color == color) {
-        members.push_back(rank);
+      Wish const& wish = wishes[static_cast<std::size_t>(rank)];
+      if (wish.color == color) {
+        auto at = members.end();
+        while (at != members.begin() && wishes[static_cast<std::size_t>(at[-1])].key > wish.key) {
+          --at;
+        }
+        members.insert(at, rank);
       }
     }
-    std::sort(members.begin(), members.end(), [&wishes](int a, int b) {
-      return std::pair(wishes[static_cast<std::size_t>(a)].key, a) <
-             std::pair(wishes[static_cast<std::size_t>(b)].key, b);
-    });
     auto const at = std::find(members.begin(), members.end(), rank_) - members.begin();
     return {group_->child(number, color, members), static_cast<int>(at)};
   }

@@ -203,17 +203,18 @@ class BlockPicture {
       cut.push_back(d);
     }
   }
-  std::sort(cut.begin(), cut.end());
   if (cut.empty() || cut.size() > 2 || volume(layout.shape()) == 0) {
     return text + detail::list_by_rank(layout, style);
   }
-  detail::BlockPicture const blocks(layout, cut.front(), cut.back(), style);
+  std::size_t const down = std::min(cut.front(), cut.back());
+  std::size_t const right = std::max(cut.front(), cut.back());
+  detail::BlockPicture const blocks(layout, down, right, style);
   if (!blocks.fits()) {
     return text + detail::list_by_rank(layout, style);
   }
   if (layout.shape().size() > 2) {
-    text += "dimensions " + std::to_string(cut.front()) + " (down) and " +
-            std::to_string(cut.back()) + " (right); the others are whole\n";
+    text += "dimensions " + std::to_string(down) + " (down) and " + std::to_string(right) +
+            " (right); the others are whole\n";
   }
   return text + blocks.draw();
 }

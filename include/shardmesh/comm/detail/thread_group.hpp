@@ -3,11 +3,9 @@
 #pragma once
 
 #include <array>
-#include <chrono>
-#include <condition_variable>
+#include <condition_variable>  // brings clocks and durations, without the calendars of <chrono>
 #include <cstddef>
 #include <exception>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -127,17 +125,22 @@ class ThreadGroup {
                                                    int color,
                                                    std::vector<int> const& members) {
     std::lock_guard const lock(job_->mutex);
-    auto& [group, fetched] = children_[{split, color}];
-    if (!group) {
+    auto child = children_.begin();
+    while (child != children_.end() && (child->split != split || child->color != color)) {
+      ++child;
+    }
+    if (child == children_.end()) {
       std::vector<int> world;
       for (int member : members) {
         world.push_back(world_[static_cast<std::size_t>(member)]);
       }
-      group = std::make_shared<ThreadGroup>(job_, std::move(world));
+      children_.push_back({split, color, std::make_shared<ThreadGroup>(job_, std::move(world)), 0});
+      child = children_.end() - 1;
     }
-    std::shared_ptr<ThreadGroup> const result = group;
-    if (++fetched == members.size()) {
-      children_.erase({split, color});
+    std::shared_ptr<ThreadGroup> const result = child->group;
+    if (++child->fetched == members.size()) {
+      *child = std::move(children_.back());
+      children_.pop_back();
     }
     return result;
   }
@@ -161,6 +164,14 @@ class ThreadGroup {
   }
 
  private:
+  /// A sub-group that some of its ranks have not fetched yet.
+  struct Child {
+    int split;
+    int color;
+    std::shared_ptr<ThreadGroup> group;
+    std::size_t fetched;
+  };
+
   void wait(std::unique_lock<std::mutex>& lock, std::size_t me, std::string_view operation) {
     unsigned long const mine = generation_;
     auto const deadline = std::chrono::steady_clock::now() + job_->timeout();
@@ -223,7 +234,7 @@ class ThreadGroup {
   std::string mismatch_;
   std::string given_up_;  // why a rank waits no longer
   std::array<std::vector<Bytes>, 2> slots_;
-  std::map<std::pair<int, int>, std::pair<std::shared_ptr<ThreadGroup>, std::size_t>> children_;
+  std::vector<Child> children_;
 };
 
 }  // namespace shardmesh::inline v0::detail
