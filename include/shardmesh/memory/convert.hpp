@@ -105,29 +105,37 @@ enum class NumberKind : std::uint8_t { integer, real, complex, scale };
 /// So many elements are converted at a time.
 inline constexpr std::size_t conversion_block = 512;
 
-/// @pre count <= conversion_block; `T`'s of `from` and `to` have the same `Wide<T>`.
+template <class T>
+void read_block(std::byte const* source, Wide<T>* numbers, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    if constexpr (std::same_as<T, bool>) {  // any byte may be stored
+      numbers[i] = source[i] != std::byte{0} ? 1 : 0;
+    } else {
+      T value;
+      std::memcpy(&value, source + i * sizeof(T), sizeof(T));
+      numbers[i] = to_wide(value);
+    }
+  }
+}
+
+template <class T>
+void write_block(Wide<T> const* numbers, std::byte* target, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    T const value = from_wide<T>(numbers[i]);
+    std::memcpy(target + i * sizeof(T), &value, sizeof(T));
+  }
+}
+
+/// @pre count <= conversion_block; the types `from` and `to` have the same `Wide`.
 inline void convert_block(
     DType from, std::byte const* source, DType to, std::byte* target, std::size_t count) {
   using Widest = std::complex<double>;
   alignas(Widest) std::array<std::byte, conversion_block * sizeof(Widest)> wide;
   visit_dtype(from, [&]<class T>(std::type_identity<T>) {
-    auto* const numbers = reinterpret_cast<Wide<T>*>(wide.data());
-    for (std::size_t i = 0; i < count; ++i) {
-      if constexpr (std::same_as<T, bool>) {  // any byte may be stored
-        numbers[i] = source[i] != std::byte{0} ? 1 : 0;
-      } else {
-        T value;
-        std::memcpy(&value, source + i * sizeof(T), sizeof(T));
-        numbers[i] = to_wide(value);
-      }
-    }
+    read_block<T>(source, reinterpret_cast<Wide<T>*>(wide.data()), count);
   });
   visit_dtype(to, [&]<class T>(std::type_identity<T>) {
-    auto const* const numbers = reinterpret_cast<Wide<T> const*>(wide.data());
-    for (std::size_t i = 0; i < count; ++i) {
-      T const value = from_wide<T>(numbers[i]);
-      std::memcpy(target + i * sizeof(T), &value, sizeof(T));
-    }
+    write_block<T>(reinterpret_cast<Wide<T> const*>(wide.data()), target, count);
   });
 }
 
