@@ -159,7 +159,7 @@ if python3 -c 'import torch' 2>/dev/null; then
 fi
 
 grep -shE ' ok$|cases|kill -9' "$work/multigpu.log" "$work/kill-nccl.log" | cut -c1-150
-grep -hE 'ranks: .* cases' "$work/gpu.log" | sort -u
+grep -shE 'ranks: .* cases' "$work/gpu.log" | sort -u
 cat "$work/bench-collectives.log" "$work/bench-torch-collectives.log" 2>/dev/null
 python3 tests/gpu/results.py "$work" "$logs/gpu_results.json"
 echo
