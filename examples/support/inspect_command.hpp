@@ -6,6 +6,7 @@
 // and in what two checkpoints of any format differ.
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 #include <vector>

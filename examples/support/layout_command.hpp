@@ -4,6 +4,7 @@
 
 // `shardmesh layout`: who holds what of a sharded tensor, as a picture or as JSON.
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <string>

@@ -3,6 +3,7 @@
 #pragma once
 
 /// Everything in the room `core`.
+#include <shardmesh/core/complex.hpp>
 #include <shardmesh/core/config.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>

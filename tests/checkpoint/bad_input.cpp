@@ -7,6 +7,11 @@
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
 #include <doctest/doctest.h>
 
 #include "../support/checkpoints.hpp"

@@ -3,9 +3,12 @@
 // Which checkpoints stay, and that the last good one always does.
 #include <shardmesh/checkpoint/checkpoint_manager.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <cstdint>
 #include <limits>
+#include <optional>
 #include <random>
 #include <set>
 

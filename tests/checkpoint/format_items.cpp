@@ -9,8 +9,11 @@
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/format/tensor_pickle.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 
 #include <doctest/doctest.h>
 

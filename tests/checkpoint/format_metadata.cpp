@@ -6,7 +6,10 @@
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
 
+#include <cstdint>
 #include <functional>
+#include <optional>
+#include <tuple>
 
 #include <doctest/doctest.h>
 

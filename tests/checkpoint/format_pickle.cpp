@@ -12,6 +12,8 @@
 #include <shardmesh/checkpoint/format/pickle_writer.hpp>
 #include <shardmesh/checkpoint/format/tensor_pickle.hpp>
 
+#include <bit>
+#include <cstdint>
 #include <limits>
 
 #include <doctest/doctest.h>

@@ -7,6 +7,8 @@
 #include <shardmesh/checkpoint/format/zip_reader.hpp>
 #include <shardmesh/checkpoint/format/zip_writer.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <map>
 
 #include <sys/mman.h>

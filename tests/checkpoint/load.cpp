@@ -14,6 +14,9 @@
 #include <shardmesh/state/policy.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
 #include <numeric>
 
 #include <doctest/doctest.h>

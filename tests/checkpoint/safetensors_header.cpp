@@ -4,6 +4,8 @@
 // the format is refused.
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 
+#include <cstdint>
+
 #include <doctest/doctest.h>
 
 #include "../support/checkpoints.hpp"

@@ -8,7 +8,10 @@
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <numeric>
+#include <optional>
 
 #include <doctest/doctest.h>
 

@@ -5,6 +5,9 @@
 #include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 
+#include <algorithm>
+#include <cstdint>
+
 #include <doctest/doctest.h>
 
 #include "../support/checkpoints.hpp"

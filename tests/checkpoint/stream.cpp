@@ -6,6 +6,8 @@
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <numeric>
 #include <sstream>
 #include <streambuf>

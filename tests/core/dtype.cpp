@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -16,9 +17,13 @@ using sm::DType;
 
 static_assert(sm::Element<float>);
 static_assert(sm::Element<sm::BFloat16>);
-static_assert(sm::Element<std::complex<double>>);
+static_assert(sm::Element<sm::Complex<float>>);
+static_assert(sm::dtype_of<std::complex<float>> == DType::complex64);
+static_assert(sm::dtype_of<std::complex<double>> == DType::complex128);
 static_assert(sm::Element<bool>);
 static_assert(!sm::Element<long double>);
+static_assert(!sm::Element<std::complex<long double>>);
+static_assert(!sm::Element<std::vector<float>>);
 static_assert(!sm::Element<char*>);
 static_assert(!sm::Element<float const>);
 static_assert(sm::dtype_of<double> == DType::float64);

@@ -9,6 +9,7 @@
 #include <shardmesh/fsdp/unit.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 
+#include <algorithm>
 #include <numeric>
 #include <string>
 #include <vector>

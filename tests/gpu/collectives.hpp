@@ -5,6 +5,8 @@
 // NCCL's own collectives and communicators of a host program, as bodies of a rank. They return what
 // is wrong as text.
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -47,6 +49,8 @@ T as_element(int value) {
     return static_cast<T>(value);
   } else if constexpr (std::is_same_v<T, sm::Float8E8M0fnu>) {
     return {static_cast<std::uint8_t>(value)};
+  } else if constexpr (requires { typename T::value_type; }) {  // complex
+    return {static_cast<typename T::value_type>(value), 0};
   } else {
     return T(static_cast<float>(value));
   }

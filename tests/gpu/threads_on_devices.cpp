@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 // Ranks that are threads, tensors in device memory; any number of ranks shares a GPU.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <memory>

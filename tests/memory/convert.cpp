@@ -4,6 +4,8 @@
 #include <shardmesh/memory/convert.hpp>
 
 #include <cmath>
+#include <complex>
+#include <cstdint>
 #include <limits>
 #include <random>
 #include <vector>

@@ -3,6 +3,7 @@
 #include <shardmesh/memory/float_convert.hpp>
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>

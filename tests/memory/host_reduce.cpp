@@ -2,9 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/memory/host_reduce.hpp>
 
+#include <algorithm>
 #include <cmath>
-#include <complex>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -93,7 +94,7 @@ T naive_integer(ReduceOp op, std::vector<T> const& terms) {
 }
 
 template <class Real>
-std::complex<Real> naive_complex(ReduceOp op, std::vector<std::complex<Real>> const& terms) {
+sm::Complex<Real> naive_complex(ReduceOp op, std::vector<sm::Complex<Real>> const& terms) {
   Real re = terms[0].real();
   Real im = terms[0].imag();
   for (std::size_t j = 1; j < terms.size(); ++j) {
@@ -133,8 +134,8 @@ Bytes naive(ReduceOp op, std::vector<Bytes> const& terms, std::size_t i) {
     return bytes_of(naive_integer(op, each(std::type_identity<T>{})));
   } else if constexpr (std::is_floating_point_v<T>) {
     return bytes_of(naive_real(op, each(std::type_identity<T>{})));
-  } else if constexpr (std::is_same_v<T, std::complex<float>> ||
-                       std::is_same_v<T, std::complex<double>>) {
+  } else if constexpr (std::is_same_v<T, sm::Complex<float>> ||
+                       std::is_same_v<T, sm::Complex<double>>) {
     return bytes_of(naive_complex(op, each(std::type_identity<T>{})));
   } else {
     std::vector<float> values;

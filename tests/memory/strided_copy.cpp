@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/memory/strided_copy.hpp>
 
+#include <cstring>
+
 #include <doctest/doctest.h>
 
 #include "boxes.hpp"

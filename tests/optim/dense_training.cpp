@@ -2,6 +2,9 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include "../support/dense_training.hpp"
 
+#include <algorithm>
+#include <cmath>
+
 #include <doctest/doctest.h>
 
 namespace sm = shardmesh;

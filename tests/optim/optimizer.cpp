@@ -9,6 +9,7 @@
 #include <shardmesh/tensor/distribute.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/state/full_state_dict.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <numeric>
 #include <string>

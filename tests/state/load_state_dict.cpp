@@ -3,6 +3,7 @@
 #include <shardmesh/state/load_state_dict.hpp>
 #include <shardmesh/state/model_value.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>

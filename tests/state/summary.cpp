@@ -4,7 +4,9 @@
 #include <shardmesh/state/checksum.hpp>
 #include <shardmesh/state/summary.hpp>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <numeric>
 #include <string>
 #include <vector>

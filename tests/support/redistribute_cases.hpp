@@ -5,6 +5,7 @@
 // The redistribute property test: one body for every engine and memory space. Every case is compared
 // with cutting the full tensor by the naive rules of layouts.hpp.
 
+#include <algorithm>
 #include <complex>
 #include <cstddef>
 #include <cstdint>

@@ -4,6 +4,7 @@
 #include <shardmesh/tensor/dist_tensor.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
+#include <algorithm>
 #include <numeric>
 
 #include <doctest/doctest.h>

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/tensor/root_exchange.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <random>
 #include <string>

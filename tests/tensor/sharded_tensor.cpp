@@ -6,6 +6,7 @@
 #include <shardmesh/tensor/local_part.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
 
+#include <algorithm>
 #include <numeric>
 #include <type_traits>
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/socket_group.hpp>
 
 namespace shardmesh::inline v0 {
@@ -110,18 +111,15 @@ class SocketCommunicator {
       auto const* raw = static_cast<std::byte const*>(one.data);
       packed.insert(packed.end(), raw, raw + one.bytes);
     }
-    auto const all = all_gather(packed);
-    std::vector<int> const world = world_ranks();
-    auto const offers = detail::read_offers(all, world);
-    auto const matches = detail::MessageMatcher(offers, world).match(rank());
+    detail::Offers const offers(all_gather(packed), world_ranks());
+    auto const matches = offers.match(rank());
     for (std::size_t i = 0; i < receives.size(); ++i) {
-      auto const peer = static_cast<std::size_t>(receives[i].peer);
-      std::size_t at = offers[peer].bytes;
+      int const peer = receives[i].peer;
+      std::byte const* at = offers.data_of(peer);
       for (std::size_t before = 0; before < matches[i]; ++before) {
-        at += offers[peer].sends[before].bytes;
+        at += offers.message(peer, before).bytes;
       }
-      auto const first = all[peer].begin() + static_cast<std::ptrdiff_t>(at);
-      std::copy_n(first, receives[i].bytes, static_cast<std::byte*>(receives[i].data));
+      std::copy_n(at, receives[i].bytes, static_cast<std::byte*>(receives[i].data));
     }
   }
 

@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -14,6 +13,7 @@
 
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/detail/copy_phase.hpp>
+#include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/thread_group.hpp>
 
 namespace shardmesh::inline v0 {
@@ -34,7 +34,7 @@ class ThreadsCommunicator {
 
   ThreadsCommunicator() = default;
   ThreadsCommunicator(std::shared_ptr<detail::ThreadGroup> group, int rank)
-      : group_(std::move(group)), turn_(std::make_shared<Turn>()), rank_(rank) {}
+      : group_(std::move(group)), rank_(rank) {}
 
   [[nodiscard]] explicit operator bool() const noexcept { return group_ != nullptr; }
   [[nodiscard]] int rank() const noexcept { return rank_; }
@@ -45,32 +45,19 @@ class ThreadsCommunicator {
 
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
       std::span<std::byte const> mine) const {
-    return group_->all_gather(rank_, mine, turn_->gathers++);
+    return group_->all_gather(rank_, mine);
   }
 
   [[nodiscard]] ThreadsCommunicator split(int color, int key) const {
-    struct Wish {
-      int color;
-      int key;
-    };
-    auto const wishes = all_gather_value(*this, Wish{color, key});
-    int const number = turn_->splits++;
-    if (color < 0) {
+    std::vector<int> const members = group_->same_color(rank_, color, key);
+    if (members.empty()) {
       return {};
     }
-    std::vector<int> members;  // by key, then by rank
-    for (int rank = 0; rank < size(); ++rank) {
-      Wish const& wish = wishes[static_cast<std::size_t>(rank)];
-      if (wish.color == color) {
-        auto at = members.end();
-        while (at != members.begin() && wishes[static_cast<std::size_t>(at[-1])].key > wish.key) {
-          --at;
-        }
-        members.insert(at, rank);
-      }
+    std::size_t at = 0;
+    while (members[at] != rank_) {
+      ++at;
     }
-    auto const at = std::find(members.begin(), members.end(), rank_) - members.begin();
-    return {group_->child(number, color, members), static_cast<int>(at)};
+    return {group_->child(members), static_cast<int>(at)};
   }
 
   /// Messages go straight from the sender's memory into the receiver's.
@@ -81,13 +68,12 @@ class ThreadsCommunicator {
                 std::span<Message> receives,
                 typename Space::Stream stream = {}) const {
     stream.synchronize();
-    std::vector<int> const world = world_ranks();
     auto phase = copy_phase(stream);
-    auto const offers = detail::read_offers(all_gather(detail::pack_offer(sends, receives)), world);
-    auto const matches = detail::MessageMatcher(offers, world).match(rank_);
+    detail::Offers const offers(all_gather(detail::pack_offer(sends, receives)), world_ranks());
+    auto const matches = offers.match(rank_);
     for (std::size_t i = 0; i < receives.size(); ++i) {
       Message const& wanted = receives[i];
-      Message const& offer = offers[static_cast<std::size_t>(wanted.peer)].sends[matches[i]];
+      Message const offer = offers.message(wanted.peer, matches[i]);
       StridedCopy const copy{offer.data, wanted.data, Shape{static_cast<index_t>(wanted.bytes)},
                              Shape{1},   Shape{1},    1};
       Space::copy(copy, stream);
@@ -105,13 +91,7 @@ class ThreadsCommunicator {
   }
 
  private:
-  struct Turn {
-    unsigned gathers = 0;
-    int splits = 0;
-  };
-
   std::shared_ptr<detail::ThreadGroup> group_;
-  std::shared_ptr<Turn> turn_;
   int rank_ = 0;
 };
 
@@ -124,7 +104,7 @@ void run_threads(threads const& options, Body&& body) {
     throw InvalidArgument("shardmesh::launch: threads{" + std::to_string(options.ranks) +
                           "} starts no rank; give at least 1");
   }
-  auto const job = std::make_shared<ThreadsJob>(options.ranks, options.timeout);
+  auto const job = std::make_shared<ThreadsJob>(options.timeout);
   std::vector<int> world;
   for (int rank = 0; rank < options.ranks; ++rank) {
     world.push_back(rank);

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <array>
-#include <complex>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
 
+#include <shardmesh/core/complex.hpp>
 #include <shardmesh/core/float_types.hpp>
 
 namespace shardmesh::inline v0 {
@@ -105,13 +105,13 @@ template <> struct DTypeOf<Float8E5M2> : DTypeConstant<DType::float8_e5m2> {};
 template <> struct DTypeOf<Float8E4M3fnuz> : DTypeConstant<DType::float8_e4m3fnuz> {};
 template <> struct DTypeOf<Float8E5M2fnuz> : DTypeConstant<DType::float8_e5m2fnuz> {};
 template <> struct DTypeOf<Float8E8M0fnu> : DTypeConstant<DType::float8_e8m0fnu> {};
-template <> struct DTypeOf<std::complex<float>> : DTypeConstant<DType::complex64> {};
-template <> struct DTypeOf<std::complex<double>> : DTypeConstant<DType::complex128> {};
+template <ComplexOf<float> T> struct DTypeOf<T> : DTypeConstant<DType::complex64> {};
+template <ComplexOf<double> T> struct DTypeOf<T> : DTypeConstant<DType::complex128> {};
 // clang-format on
 
 }  // namespace detail
 
-/// A C++ type that tensors can hold.
+/// A C++ type that tensors can hold. Complex numbers may be those of any library, see `ComplexOf`.
 template <class T>
 concept Element = requires { detail::DTypeOf<T>::value; } && std::is_trivially_copyable_v<T>;
 
@@ -120,7 +120,7 @@ template <Element T>
 inline constexpr DType dtype_of = detail::DTypeOf<T>::value;
 
 /// Calls `f(std::type_identity<T>{})` with the C++ type of `dtype`: the one place where a run-time
-/// element type becomes a compile-time one.
+/// element type becomes a compile-time one. Complex numbers come as `Complex`.
 template <class F>
 constexpr decltype(auto) visit_dtype(DType dtype, F&& f) {
   // clang-format off
@@ -143,11 +143,11 @@ constexpr decltype(auto) visit_dtype(DType dtype, F&& f) {
     case DType::float8_e4m3fnuz: return f(std::type_identity<Float8E4M3fnuz>{});
     case DType::float8_e5m2fnuz: return f(std::type_identity<Float8E5M2fnuz>{});
     case DType::float8_e8m0fnu: return f(std::type_identity<Float8E8M0fnu>{});
-    case DType::complex64: return f(std::type_identity<std::complex<float>>{});
+    case DType::complex64: return f(std::type_identity<Complex<float>>{});
     case DType::complex128: break;
   }
   // clang-format on
-  return f(std::type_identity<std::complex<double>>{});
+  return f(std::type_identity<Complex<double>>{});
 }
 
 }  // namespace shardmesh::inline v0

@@ -6,11 +6,12 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/address_map.hpp>
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/fsdp/options.hpp>
 #include <shardmesh/state/visit.hpp>
 #include <shardmesh/tensor/fused_exchange.hpp>
@@ -241,10 +242,10 @@ template <class T, class Space>
 template <class T, class Space, class Model>
 [[nodiscard]] std::vector<Tensor<T, Space>> gradient_list(
     Model& gradients, std::vector<TrainedParameter> const& trained) {
-  std::unordered_map<std::string, std::size_t> tied;
+  KeyMap<std::size_t> tied;
   for (std::size_t i = 0; i < trained.size(); ++i) {
     for (std::string const& name : trained[i].tied) {
-      tied.emplace(name, i);
+      tied.add(name, i);
     }
   }
   std::vector<Tensor<T, Space>> list;
@@ -252,11 +253,11 @@ template <class T, class Space, class Model>
     if constexpr (std::is_same_v<Leaf, Tensor<T, Space>>) {
       if (list.size() < trained.size() && trained[list.size()].name == name) {
         list.push_back(leaf);
-      } else if (auto const at = tied.find(name);
-                 at != tied.end() && leaf.size() > 0 &&
-                 (at->second >= list.size() || leaf.data() != list[at->second].data())) {
+      } else if (std::size_t const* const first = tied.find(name);
+                 first != nullptr && leaf.size() > 0 &&
+                 (*first >= list.size() || leaf.data() != list[*first].data())) {
         throw InvalidArgument("shardmesh::reduce_gradients: \"" + name + "\" is tied to \"" +
-                              trained[at->second].name +
+                              trained[*first].name +
                               "\" and has a gradient of its own; add them up in the first, and "
                               "leave the other empty or let it share the first's elements");
       }
@@ -269,13 +270,11 @@ template <class T, class Space, class Model>
 /// the member for each member that has one.
 /// @param sharded sharded tensors by the address of the member.
 template <class Whole, class Model, class Parameter, class F>
-void for_each_sharded(Model& model,
-                      std::unordered_map<void const*, Parameter*> const& sharded,
-                      F&& f) {
+void for_each_sharded(Model& model, AddressMap<Parameter*> const& sharded, F&& f) {
   for_each_leaf(model, [&]<class Leaf>(std::string const& name, Leaf& leaf, Role role) {
     if constexpr (std::is_same_v<Leaf, Whole>) {
-      if (auto const found = sharded.find(&leaf); found != sharded.end()) {
-        f(name, *found->second, role);
+      if (Parameter* const* const found = sharded.find(&leaf)) {
+        f(name, **found, role);
         return;
       }
     }

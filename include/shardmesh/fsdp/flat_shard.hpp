@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/address_map.hpp>
 #include <shardmesh/fsdp/collect.hpp>
 #include <shardmesh/fsdp/flat_state.hpp>
 #include <shardmesh/fsdp/flat_unit.hpp>
@@ -104,12 +104,12 @@ class FlatShard : public detail::UnitSchedule<detail::FlatUnit<Sharding, T, Spac
   [[nodiscard]] StateDict state_dict() {
     this->reshard();
     std::vector<std::vector<Parameter>> parts;
-    std::unordered_map<void const*, Parameter*> sharded;
+    detail::AddressMap<Parameter*> sharded;
     for (std::size_t unit = 0; unit < this->unit_count(); ++unit) {
       parts.push_back(this->at(unit).unflatten(this->at(unit).flat()));
       for (std::size_t i = 0; i < parts[unit].size(); ++i) {
         for (Whole const* leaf : this->at(unit).members()[i].parameter.leaves) {
-          sharded.emplace(leaf, &parts[unit][i]);
+          sharded.add(leaf, &parts[unit][i]);
         }
       }
     }

@@ -6,10 +6,10 @@
 #include <memory>
 #include <string>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/address_map.hpp>
 #include <shardmesh/fsdp/collect.hpp>
 #include <shardmesh/fsdp/options.hpp>
 #include <shardmesh/fsdp/sharding.hpp>
@@ -172,10 +172,10 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
   /// Calls `f(name, leaf, role)` with the sharded parameters in the places of the whole ones.
   template <class F>
   void for_each(F&& f) {
-    std::unordered_map<void const*, Parameter*> sharded;
+    detail::AddressMap<Parameter*> sharded;
     for (auto const& slot : state_->slots) {
       for (Whole const* leaf : slot->leaves) {
-        sharded.emplace(leaf, &slot->sharded);
+        sharded.add(leaf, &slot->sharded);
       }
     }
     detail::for_each_sharded<Whole>(model(), sharded, f);

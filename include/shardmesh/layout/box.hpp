@@ -2,11 +2,11 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <string>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/shape.hpp>
 
 namespace shardmesh::inline v0 {
@@ -21,9 +21,7 @@ struct Box {
     return {Shape(shape.size(), 0), shape};
   }
   [[nodiscard]] constexpr index_t volume() const { return v0::volume(extent); }
-  [[nodiscard]] constexpr bool empty() const {
-    return std::any_of(extent.begin(), extent.end(), [](index_t e) { return e == 0; });
-  }
+  [[nodiscard]] constexpr bool empty() const { return detail::contains(extent, 0); }
   [[nodiscard]] friend constexpr bool operator==(Box const&, Box const&) = default;
 };
 
@@ -32,8 +30,8 @@ struct Box {
 [[nodiscard]] constexpr std::optional<Box> intersect(Box const& a, Box const& b) {
   Box result{a.offset, a.extent};
   for (std::size_t d = 0; d < a.extent.size(); ++d) {
-    index_t const lo = std::max(a.offset[d], b.offset[d]);
-    index_t const hi = std::min(a.offset[d] + a.extent[d], b.offset[d] + b.extent[d]);
+    index_t const lo = detail::larger(a.offset[d], b.offset[d]);
+    index_t const hi = detail::smaller(a.offset[d] + a.extent[d], b.offset[d] + b.extent[d]);
     if (lo >= hi) {
       return std::nullopt;
     }

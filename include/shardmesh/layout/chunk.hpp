@@ -2,10 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <vector>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/index.hpp>
 
 namespace shardmesh::inline v0 {
@@ -25,7 +25,7 @@ struct Interval {
 /// @pre length >= 0, 0 <= index < count.
 [[nodiscard]] constexpr Interval chunk(index_t length, index_t count, index_t index) noexcept {
   index_t const size = ceil_div(length, count);
-  return {std::min(length, index * size), std::min(length, (index + 1) * size)};
+  return {detail::smaller(length, index * size), detail::smaller(length, (index + 1) * size)};
 }
 
 namespace detail {
@@ -36,8 +36,8 @@ constexpr void append_part(std::vector<Interval> const& ranges,
                            std::vector<Interval>& out) {
   index_t position = 0;
   for (Interval const& range : ranges) {
-    index_t const lo = std::max(part.lo, position) - position;
-    index_t const hi = std::min(part.hi - position, range.size());
+    index_t const lo = detail::larger(part.lo, position) - position;
+    index_t const hi = detail::smaller(part.hi - position, range.size());
     if (lo < hi) {
       if (!out.empty() && out.back().hi == range.lo + lo) {
         out.back().hi = range.lo + hi;

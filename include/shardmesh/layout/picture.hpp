@@ -2,11 +2,11 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <vector>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/layout/layout.hpp>
 
 namespace shardmesh::inline v0 {
@@ -21,17 +21,28 @@ struct PictureStyle {
 
 namespace detail {
 
+/// Adds a point to sorted ones, once.
+inline void add_point(std::vector<index_t>& points, index_t point) {
+  auto at = points.end();
+  while (at != points.begin() && at[-1] > point) {
+    --at;
+  }
+  if (at == points.begin() || at[-1] != point) {
+    points.insert(at, point);
+  }
+}
+
 /// The points of dimension `d` at which ownership can change, with 0 and the extent.
 [[nodiscard]] inline std::vector<index_t> boundaries(Layout const& layout, std::size_t d) {
-  std::vector<index_t> points{0, layout.shape()[d]};
+  std::vector<index_t> points;
+  add_point(points, 0);
+  add_point(points, layout.shape()[d]);
   for (index_t rank = 0; rank < layout.ranks(); ++rank) {
     for (Piece const& piece : layout.pieces(unravel(rank, layout.mesh()))) {
-      points.push_back(piece.box.offset[d]);
-      points.push_back(piece.box.offset[d] + piece.box.extent[d]);
+      add_point(points, piece.box.offset[d]);
+      add_point(points, piece.box.offset[d] + piece.box.extent[d]);
     }
   }
-  std::sort(points.begin(), points.end());
-  points.erase(std::unique(points.begin(), points.end()), points.end());
   return points;
 }
 
@@ -52,10 +63,10 @@ namespace detail {
 }
 
 [[nodiscard]] inline std::string centred(std::string const& text, std::size_t width) {
-  std::size_t const left = (width - std::min(width, text.size())) / 2;
+  std::size_t const left = (width - detail::smaller(width, text.size())) / 2;
   std::string line(left, ' ');
   line += text;
-  line.resize(std::max(width, line.size()), ' ');
+  line.resize(detail::larger(width, line.size()), ' ');
   return line;
 }
 
@@ -85,14 +96,14 @@ class BlockPicture {
     std::size_t width = 8;
     index_t longest = 1;
     for (std::size_t r = 0; r + 1 < rows_.size(); ++r) {
-      longest = std::max(longest, rows_[r + 1] - rows_[r]);
+      longest = detail::larger(longest, rows_[r + 1] - rows_[r]);
       for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
-        width = std::max(width, owners_text(owners(r, c)).size() + 2);
+        width = detail::larger(width, owners_text(owners(r, c)).size() + 2);
       }
     }
     std::size_t margin = 0;
     for (std::size_t r = 0; r + 1 < rows_.size(); ++r) {
-      margin = std::max(margin, range_text(rows_[r], rows_[r + 1]).size() + 1);
+      margin = detail::larger(margin, range_text(rows_[r], rows_[r + 1]).size() + 1);
     }
     std::string rule(margin, ' ');
     for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
@@ -111,7 +122,7 @@ class BlockPicture {
     text += rule;
     for (std::size_t r = 0; r + 1 < rows_.size(); ++r) {
       index_t const lines =
-          std::max<index_t>(1, (rows_[r + 1] - rows_[r]) * style_.lines_per_block / longest);
+          detail::larger<index_t>(1, (rows_[r + 1] - rows_[r]) * style_.lines_per_block / longest);
       for (index_t line = 0; line < lines; ++line) {
         std::string const label =
             line == (lines - 1) / 2 ? range_text(rows_[r], rows_[r + 1]) : std::string();
@@ -168,13 +179,13 @@ class BlockPicture {
 /// One line a rank: its coordinate and the pieces it holds, at most eight of them.
 [[nodiscard]] inline std::string list_by_rank(Layout const& layout, PictureStyle style) {
   std::string text;
-  index_t const listed = std::min(layout.ranks(), style.most_ranks);
+  index_t const listed = detail::smaller(layout.ranks(), style.most_ranks);
   for (index_t rank = 0; rank < listed; ++rank) {
     Coordinate const coordinate = unravel(rank, layout.mesh());
     text += "rank " + std::to_string(rank) + " at " + to_string(coordinate) + ": " +
             to_string(layout.local_shape(coordinate));
     std::vector<Piece> const pieces = layout.pieces(coordinate);
-    for (std::size_t i = 0; i < std::min<std::size_t>(pieces.size(), 8); ++i) {
+    for (std::size_t i = 0; i < detail::smaller<std::size_t>(pieces.size(), 8); ++i) {
       text += " " + to_string(pieces[i].box);
     }
     text += pieces.size() > 8 ? " and " + std::to_string(pieces.size() - 8) + " more\n" : "\n";
@@ -199,15 +210,15 @@ class BlockPicture {
     }
   }
   for (std::size_t d = 0; d < layout.shape().size() && cut.size() < 2; ++d) {
-    if (std::find(cut.begin(), cut.end(), d) == cut.end()) {
+    if (!detail::contains(cut, d)) {
       cut.push_back(d);
     }
   }
   if (cut.empty() || cut.size() > 2 || volume(layout.shape()) == 0) {
     return text + detail::list_by_rank(layout, style);
   }
-  std::size_t const down = std::min(cut.front(), cut.back());
-  std::size_t const right = std::max(cut.front(), cut.back());
+  std::size_t const down = detail::smaller(cut.front(), cut.back());
+  std::size_t const right = detail::larger(cut.front(), cut.back());
   detail::BlockPicture const blocks(layout, down, right, style);
   if (!blocks.fits()) {
     return text + detail::list_by_rank(layout, style);

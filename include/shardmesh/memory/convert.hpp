@@ -2,10 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <bit>
-#include <complex>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +13,8 @@
 #include <type_traits>
 #include <utility>
 
+#include <shardmesh/core/algorithm.hpp>
+#include <shardmesh/core/complex.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/memory/float_convert.hpp>
@@ -22,11 +22,6 @@
 namespace shardmesh::inline v0 {
 
 namespace detail {
-
-template <class T>
-inline constexpr bool is_complex = false;
-template <class T>
-inline constexpr bool is_complex<std::complex<T>> = true;
 
 /// Float8E8M0fnu has neither sign nor zero: nothing but itself becomes one.
 template <class T>
@@ -39,7 +34,7 @@ using Wide =
     std::conditional_t<std::integral<T>,
                        std::int64_t,
                        std::conditional_t<is_complex<T>,
-                                          std::complex<double>,
+                                          Complex<double>,
                                           std::conditional_t<is_real<T>, double, Float8E8M0fnu>>>;
 
 template <class T>
@@ -127,9 +122,9 @@ void write_block(Wide<T> const* numbers, std::byte* target, std::size_t count) {
 }
 
 /// @pre count <= conversion_block; the types `from` and `to` have the same `Wide`.
-inline void convert_block(
-    DType from, std::byte const* source, DType to, std::byte* target, std::size_t count) {
-  using Widest = std::complex<double>;
+template <std::integral Count>
+void convert_block(DType from, std::byte const* source, DType to, std::byte* target, Count count) {
+  using Widest = Complex<double>;
   alignas(Widest) std::array<std::byte, conversion_block * sizeof(Widest)> wide;
   visit_dtype(from, [&]<class T>(std::type_identity<T>) {
     read_block<T>(source, reinterpret_cast<Wide<T>*>(wide.data()), count);
@@ -151,14 +146,17 @@ inline void convert_block(
 /// Converts contiguous elements in host memory. Floating-point numbers are rounded once, to nearest,
 /// ties to even; what is too large becomes infinity, or NaN in formats without. Integers must fit.
 /// @pre is_convertible(from, to); the runs do not overlap.
+/// @tparam Count any integer: a template, so that the loops for all types are compiled only where
+///         they are called.
 /// @throws InvalidArgument for an integer that does not fit; part of `target` is then written.
-inline void convert_elements(
-    DType from, void const* source, DType to, void* target, std::size_t count) {
+template <std::integral Count>
+void convert_elements(DType from, void const* source, DType to, void* target, Count count) {
+  auto const all = static_cast<std::size_t>(count);
   constexpr std::size_t block = detail::conversion_block;
-  for (std::size_t done = 0; done < count; done += block) {
+  for (std::size_t done = 0; done < all; done += block) {
     detail::convert_block(from, static_cast<std::byte const*>(source) + done * size_of(from), to,
                           static_cast<std::byte*>(target) + done * size_of(to),
-                          std::min(block, count - done));
+                          detail::smaller(block, all - done));
   }
 }
 

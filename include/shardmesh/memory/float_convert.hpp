@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <string>
 #include <type_traits>
@@ -88,13 +89,16 @@ bool visit_conversion(DType from, DType to, F&& f) {
 }  // namespace detail
 
 /// target[i] = source[i] as another element type, in host memory: rounded to nearest, ties to even.
+/// @tparam Count any integer: a template, so that the loops for all types are compiled only where
+///         they are called.
 /// @throws UnsupportedError if one of the types is not float64, float32, float16 or bfloat16.
-inline void host_convert(DType from, void const* source, DType to, void* target, index_t count) {
+template <std::integral Count>
+void host_convert(DType from, void const* source, DType to, void* target, Count count) {
   bool const known = detail::visit_conversion(
       from, to, [&]<class From, class To>(std::type_identity<From>, std::type_identity<To>) {
         auto const* in = static_cast<From const*>(source);
         auto* out = static_cast<To*>(target);
-        for (index_t i = 0; i < count; ++i) {
+        for (Count i = 0; i < count; ++i) {
           out[i] = detail::convert_element<To>(in[i]);
         }
       });

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstring>
 #include <new>
@@ -45,18 +46,20 @@ struct HostMemory {
   }
 
   /// @throws InvalidArgument, UnsupportedError as `host_reduce`.
+  template <std::integral Count>
   static void reduce(DType dtype,
                      ReduceOp op,
                      void* destination,
                      std::span<void const* const> sources,
-                     index_t count,
+                     Count count,
                      Stream = {}) {
     host_reduce(dtype, op, destination, sources, count);
   }
 
   /// @throws UnsupportedError as `host_convert`.
+  template <std::integral Count>
   static void convert(
-      DType from, void const* source, DType to, void* target, index_t count, Stream = {}) {
+      DType from, void const* source, DType to, void* target, Count count, Stream = {}) {
     host_convert(from, source, to, target, count);
   }
 

@@ -2,13 +2,14 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstring>
 #include <span>
 #include <string>
 #include <type_traits>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/index.hpp>
@@ -68,7 +69,7 @@ void reduce_blocks(ReduceOp op,
   Accumulator<E> total[block];
   int const divisor = divisor_of(op, static_cast<int>(sources.size()));
   for (index_t first = 0; first < count; first += block) {
-    index_t const length = std::min(block, count - first);
+    index_t const length = detail::smaller(block, count - first);
     index_t const offset = first * index_t{sizeof(E)};
     auto const block_of = [offset](void const* source) {
       return static_cast<std::byte const*>(source) + offset;
@@ -95,17 +96,20 @@ void reduce_blocks(ReduceOp op,
 /// min are "and". A NaN makes min and max NaN; every NaN result is the plain quiet one.
 /// @param destination `count` elements; may be the first source, must not overlap another.
 /// @param sources each `count` contiguous elements, of any alignment.
+/// @tparam Count any integer: a template, so that the loops for all types are compiled only where
+///         they are called.
 /// @throws InvalidArgument, UnsupportedError as `check_reducible`.
-inline void host_reduce(DType dtype,
-                        ReduceOp op,
-                        void* destination,
-                        std::span<void const* const> sources,
-                        index_t count) {
+template <std::integral Count>
+void host_reduce(DType dtype,
+                 ReduceOp op,
+                 void* destination,
+                 std::span<void const* const> sources,
+                 Count count) {
   check_reducible(dtype, op, sources.size());
   visit_dtype(dtype, [&]<class T>(std::type_identity<T>) {
     if constexpr (!std::is_same_v<T, Float8E8M0fnu>) {
       using Element = typename detail::ReduceElement<T>::type;
-      detail::reduce_blocks<Element>(op, destination, sources, count);
+      detail::reduce_blocks<Element>(op, destination, sources, static_cast<index_t>(count));
     }
   });
 }

@@ -2,10 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <complex>
 #include <cstdint>
 #include <type_traits>
 
+#include <shardmesh/core/complex.hpp>
 #include <shardmesh/core/config.hpp>
 #include <shardmesh/core/float_types.hpp>
 #include <shardmesh/core/reduce_op.hpp>
@@ -14,13 +14,6 @@
 /// accumulator, accumulators are combined term by term, and the result is narrowed once. No product
 /// feeds a sum unrounded and every NaN result is the same NaN, so all engines give the same bits.
 namespace shardmesh::inline v0::detail {
-
-/// A complex number as two parts: std::complex cannot be used in device code.
-template <class Real>
-struct Parts {
-  Real re;
-  Real im;
-};
 
 /// A bool as its byte: any byte but 0 is true.
 struct TruthByte {
@@ -36,15 +29,6 @@ template <>
 struct ReduceElement<bool> {
   using type = TruthByte;
 };
-template <class Real>
-struct ReduceElement<std::complex<Real>> {
-  using type = Parts<Real>;
-};
-
-template <class E>
-inline constexpr bool is_parts = false;
-template <class Real>
-inline constexpr bool is_parts<Parts<Real>> = true;
 
 /// An element as its accumulator: small floats as float, signed integers as unsigned ones (so that
 /// they wrap), a truth value as bool, anything else as it is.
@@ -54,7 +38,7 @@ template <class E>
     return element.value != 0;
   } else if constexpr (std::is_integral_v<E>) {
     return static_cast<std::make_unsigned_t<E>>(element);
-  } else if constexpr (std::is_floating_point_v<E> || is_parts<E>) {
+  } else if constexpr (std::is_floating_point_v<E> || is_complex<E>) {
     return element;
   } else if constexpr (std::is_same_v<E, BFloat16>) {  // the upper half of a float
     return __builtin_bit_cast(float, static_cast<std::uint32_t>(element.bits) << 16);
@@ -92,7 +76,7 @@ template <class E>
   bool const ordered = op == ReduceOp::min || op == ReduceOp::max;
   if constexpr (std::is_same_v<A, bool>) {  // as NCCL through PyTorch: sum is "or", product "and"
     return op == ReduceOp::min || op == ReduceOp::product ? (a && b) : (a || b);
-  } else if constexpr (is_parts<A>) {
+  } else if constexpr (is_complex<A>) {
     if (op == ReduceOp::product) {
       return A{rounded_product(a.re, b.re) - rounded_product(a.im, b.im),
                rounded_product(a.re, b.im) + rounded_product(a.im, b.re)};
@@ -139,7 +123,7 @@ template <class E>
   using A = Accumulator<E>;
   if constexpr (std::is_same_v<A, bool>) {
     return E{static_cast<std::uint8_t>(total ? 1 : 0)};
-  } else if constexpr (is_parts<A>) {
+  } else if constexpr (is_complex<A>) {
     using Real = decltype(A::re);
     auto const by = static_cast<Real>(divisor);
     return E{with_plain_nan(total.re / by), with_plain_nan(total.im / by)};

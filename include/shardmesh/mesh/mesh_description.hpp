@@ -77,7 +77,7 @@ inline void check(MeshDescription const& mesh, int world) {
       }
     }
   }
-  std::vector<bool> seen(static_cast<std::size_t>(world), false);
+  std::vector<int> times_seen(static_cast<std::size_t>(world), 0);
   for (int rank : mesh.ranks) {
     if (rank < 0 || rank >= world) {
       throw InvalidArgument("shardmesh::device_mesh: rank " + std::to_string(rank) +
@@ -85,12 +85,11 @@ inline void check(MeshDescription const& mesh, int world) {
                             " ranks of the communicator; give numbers from 0 to " +
                             std::to_string(world - 1));
     }
-    if (seen[static_cast<std::size_t>(rank)]) {
+    if (++times_seen[static_cast<std::size_t>(rank)] > 1) {
       throw InvalidArgument("shardmesh::device_mesh: rank " + std::to_string(rank) +
                             " stands twice in " + to_string(mesh) +
                             "; give each rank one position at most");
     }
-    seen[static_cast<std::size_t>(rank)] = true;
   }
 }
 

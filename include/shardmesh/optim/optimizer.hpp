@@ -2,16 +2,16 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <string>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/optim/hyper_parameters.hpp>
 #include <shardmesh/optim/parameter_groups.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -191,24 +191,24 @@ class Optimizer {
   ///         is of the wrong kind, makes no sense, or needs state that this optimizer has not
   ///         (amsgrad, momentum; construct it with them), or if parameters of one group were in several.
   void load_options(StateDict const& dict, std::string const& prefix = "") {
-    std::unordered_map<std::string, std::string> group_of;
+    detail::KeyMap<std::string> group_of;
     for (index_t g = 0;; ++g) {
       std::string const group = prefix + "param_groups." + std::to_string(g) + ".";
       if (!dict.contains(group + "params")) {
         break;
       }
       for (Value const& name : dict.at(group + "params").plain().template as<Value::List>()) {
-        group_of.emplace(name.template as<std::string>(), group);
+        group_of.add(name.template as<std::string>(), group);
       }
     }
     load(dict, [&](std::string const& parameter) {
-      auto const found = group_of.find(parameter);
-      if (found == group_of.end()) {
+      std::string const* const found = group_of.find(parameter);
+      if (found == nullptr) {
         throw KeyError(std::string("shardmesh::") + Options::name + ": no \"" + prefix +
                        "param_groups.<n>.params\" of the state lists the parameter \"" + parameter +
                        "\"; load a state of the same model, with the prefix of its keys");
       }
-      return found->second;
+      return *found;
     });
   }
 
@@ -293,7 +293,7 @@ class Optimizer {
     }
     if (!Options::counts_steps) {  // the buffers that were loaded with them hold something
       for (Slot& slot : slots_) {
-        slot.step.span()[0] = std::max(slot.step.span()[0], 1.0F);
+        slot.step.span()[0] = detail::larger(slot.step.span()[0], 1.0F);
       }
     }
   }

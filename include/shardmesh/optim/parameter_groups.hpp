@@ -5,10 +5,11 @@
 #include <cstddef>
 #include <string>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/hash_index.hpp>
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/state/visit.hpp>
 
 namespace shardmesh::inline v0 {
@@ -45,27 +46,28 @@ class SeenParameters {
  public:
   /// The earlier parameter with the same elements; nullptr if there is none.
   [[nodiscard]] NamedParameter<Parameter> const* tied_to(Parameter const& parameter) const {
-    auto const [first, last] = by_address_.equal_range(local_part(parameter).data());
-    for (auto one = first; one != last; ++one) {
-      if (is_tied(one->second.value, parameter)) {
-        return &one->second;
-      }
-    }
-    return nullptr;
+    std::size_t const at = by_address_.find(hash_of(parameter), [&](std::size_t position) {
+      return is_tied(parameters_[position].value, parameter);
+    });
+    return at == HashIndex::none ? nullptr : &parameters_[at];
   }
 
-  [[nodiscard]] bool has_name(std::string const& name) const {
-    return names_.find(name) != names_.end();
-  }
+  [[nodiscard]] bool has_name(std::string const& name) const { return names_.contains(name); }
 
   void add(NamedParameter<Parameter> const& parameter) {
-    names_.emplace(parameter.name, names_.size());
-    by_address_.emplace(local_part(parameter.value).data(), parameter);
+    names_.add(parameter.name);
+    parameters_.push_back(parameter);
+    by_address_.add(hash_of(parameter.value), parameters_.size() - 1);
   }
 
  private:
-  std::unordered_map<std::string, std::size_t> names_;  // with their number
-  std::unordered_multimap<void const*, NamedParameter<Parameter>> by_address_;
+  [[nodiscard]] static std::size_t hash_of(Parameter const& parameter) {
+    return HashIndex::hash_of_address(local_part(parameter).data());
+  }
+
+  KeyList names_;
+  std::vector<NamedParameter<Parameter>> parameters_;
+  HashIndex by_address_;
 };
 
 /// The parameters without those that are another name of an earlier one.

@@ -2,10 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <string>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/plan/plan.hpp>
 
@@ -28,7 +28,7 @@ struct PlanCost {
 /// @complexity O(ranks squared): meant for explaining and testing, not for the hot path.
 [[nodiscard]] constexpr PlanCost cost_of(Plan const& plan, std::size_t element_bytes) {
   auto const bytes = static_cast<index_t>(element_bytes);
-  index_t const ranks = std::max(plan.from().ranks(), plan.to().ranks());
+  index_t const ranks = detail::larger(plan.from().ranks(), plan.to().ranks());
   PlanCost cost;
   std::vector<index_t> sent(static_cast<std::size_t>(ranks), 0);
   std::vector<index_t> received(static_cast<std::size_t>(ranks), 0);
@@ -47,12 +47,14 @@ struct PlanCost {
       for (Transfer const& one : part.locals) {
         cost.local += one.box.volume() * bytes;
       }
-      cost.most_staging = std::max(cost.most_staging, part.staging * bytes);
+      cost.most_staging = detail::larger(cost.most_staging, part.staging * bytes);
     }
     ++cost.exchanges;
   }
-  cost.most_sent = *std::max_element(sent.begin(), sent.end());
-  cost.most_received = *std::max_element(received.begin(), received.end());
+  for (std::size_t rank = 0; rank < sent.size(); ++rank) {
+    cost.most_sent = detail::larger(cost.most_sent, sent[rank]);
+    cost.most_received = detail::larger(cost.most_received, received[rank]);
+  }
   return cost;
 }
 
@@ -64,7 +66,7 @@ struct PlanCost {
     Layout const& to = plan.stages[step + 1];
     text += "exchange " + std::to_string(step + 1) + ": " + to_string(from) + " -> " +
             to_string(to.placements()) + " on mesh " + to_string(to.mesh()) + "\n";
-    for (index_t rank = 0; rank < std::max(from.ranks(), to.ranks()); ++rank) {
+    for (index_t rank = 0; rank < detail::larger(from.ranks(), to.ranks()); ++rank) {
       RankStep const part = plan.rank_step(step, static_cast<int>(rank));
       for (Transfer const& one : part.locals) {
         text += "  rank " + std::to_string(rank) + " keeps " + to_string(one.box) + "\n";

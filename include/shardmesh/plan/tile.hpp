@@ -2,10 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <vector>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/plan/transfer.hpp>
 
 namespace shardmesh::inline v0 {
@@ -27,7 +27,7 @@ namespace shardmesh::inline v0 {
   while (cut > 0 && inner * box.extent[cut] <= most) {
     inner *= box.extent[cut--];
   }
-  index_t const step = std::max<index_t>(1, most / inner);
+  index_t const step = detail::larger<index_t>(1, most / inner);
   Shape const outer(box.extent.begin(), box.extent.begin() + cut);
   for (index_t linear = 0; linear < volume(outer); ++linear) {
     Box tile = box;
@@ -38,7 +38,7 @@ namespace shardmesh::inline v0 {
     }
     for (index_t first = 0; first < box.extent[cut]; first += step) {
       tile.offset[cut] = box.offset[cut] + first;
-      tile.extent[cut] = std::min(step, box.extent[cut] - first);
+      tile.extent[cut] = detail::smaller(step, box.extent[cut] - first);
       result.push_back(tile);
     }
   }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
-#include <shardmesh/state/detail/key_list.hpp>
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/state/detail/wire.hpp>
 #include <shardmesh/state/state_dict.hpp>
 

@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -10,7 +9,8 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
-#include <shardmesh/state/detail/key_list.hpp>
+#include <shardmesh/core/algorithm.hpp>
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/state/detail/wire.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -53,9 +53,8 @@ template <class GroupOf>
                                                std::vector<int> const& roots) {
   std::vector<int> positions;
   for (std::size_t i = 0; i < group.ranks.size(); ++i) {
-    bool const is_root = roots.empty()
-                             ? i == 0 && group.first_replica
-                             : std::find(roots.begin(), roots.end(), group.ranks[i]) != roots.end();
+    bool const is_root =
+        roots.empty() ? i == 0 && group.first_replica : detail::contains(roots, group.ranks[i]);
     if (is_root) {
       positions.push_back(static_cast<int>(i));
     }
@@ -220,7 +219,7 @@ template <Communicator Comm>
   std::string roots = "roots";
   for (int const root : options.roots) {
     roots += " " + std::to_string(root);
-    if (std::find(world.begin(), world.end(), root) == world.end()) {
+    if (!detail::contains(world, root)) {
       throw InvalidArgument("shardmesh::full_state_dict: rank " + std::to_string(root) +
                             " is not one of the " + std::to_string(comm.size()) +
                             " ranks of the communicator, so it cannot be a root");
@@ -244,7 +243,7 @@ template <Communicator Comm>
     *report = traffic;
   }
   int const mine = world[static_cast<std::size_t>(comm.rank())];
-  if (std::find(options.roots.begin(), options.roots.end(), mine) == options.roots.end()) {
+  if (!detail::contains(options.roots, mine)) {
     return {};
   }
   detail::WholeTensors wholes;

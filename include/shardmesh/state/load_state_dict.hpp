@@ -32,12 +32,11 @@ template <Communicator Comm>
         "it needs full_state_dict as well");
   }
   check_ceiling(options.gather);
-  LoadSources const sources =
-      options.broadcast_from_rank0 ? broadcast_sources(comm, into, from) : LoadSources(from);
-  LoadCheck check(into, sources, options, extras);
-  StateLoadReport report = check.agree(comm);
-  LoadMove move(into, sources, check, options);
-  throw_together<InvalidArgument>(comm, move.prepare());
+  LoadSources const sources = find_sources(comm, into, from, options.broadcast_from_rank0);
+  LoadCheck check(comm, into, sources, options, extras);
+  StateLoadReport report = check.agree();
+  LoadMove move(comm, into, sources, check, options);
+  move.prepare();
   report.traffic = move.run();
   return report;
 }

@@ -4,14 +4,13 @@
 
 #include <concepts>
 #include <cstddef>
-#include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/hash_index.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/state/any_tensor.hpp>
 #include <shardmesh/state/visit.hpp>
@@ -77,14 +76,14 @@ class StateDict {
     for (PathElement const& element : path) {
       key += (key.empty() ? "" : ".") + to_string(element);
     }
-    if (!index_.emplace(key, entries_.size()).second) {
+    if (contains(key)) {
       throw KeyError("shardmesh::StateDict: two values have the key \"" + key +
                      "\"; names must differ after joining with dots");
     }
-    if (value.is_tensor() && value.tensor().bytes() > 0) {
-      note_alias(key, value.tensor());
-    }
+    std::size_t const hash = detail::HashIndex::hash_of(key);
     entries_.push_back({std::move(key), std::move(path), std::move(value)});
+    index_.add(hash, entries_.size() - 1);
+    note_alias(entries_.back());
   }
   void insert(std::string name, StateValue value) {
     insert(std::vector<PathElement>{std::move(name)}, std::move(value));
@@ -96,18 +95,18 @@ class StateDict {
   [[nodiscard]] const_iterator begin() const noexcept { return entries_.begin(); }
   [[nodiscard]] const_iterator end() const noexcept { return entries_.end(); }
   [[nodiscard]] bool contains(std::string const& key) const {
-    return index_.find(key) != index_.end();
+    return position_of(key) != detail::HashIndex::none;
   }
 
   /// @throws KeyError if there is no such key.
   [[nodiscard]] StateEntry const& at(std::string const& key) const {
-    auto const found = index_.find(key);
-    if (found == index_.end()) {
+    std::size_t const found = position_of(key);
+    if (found == detail::HashIndex::none) {
       throw KeyError("shardmesh::StateDict: no value has the key \"" + key + "\" (" +
                      std::to_string(size()) + " keys" +
                      (empty() ? "" : ", the first is \"" + entries_.front().key + "\"") + ")");
     }
-    return entries_[found->second];
+    return entries_[found];
   }
 
   /// Tied tensors: (name, first name of the same elements), in order. Each has its entry under both
@@ -123,23 +122,38 @@ class StateDict {
       throw KeyError("shardmesh::StateDict::set: \"" + key +
                      "\" holds a tensor; assign to the tensor instead");
     }
-    entries_[index_.find(key)->second].value = std::move(value);
+    entries_[position_of(key)].value = std::move(value);
   }
 
  private:
-  void note_alias(std::string const& key, AnyTensor const& tensor) {
-    // Addresses as text: one type of hash map serves for everything.
-    auto const address = std::to_string(reinterpret_cast<std::uintptr_t>(tensor.data()));
-    auto const [at, is_new] = first_at_.emplace(address, entries_.size());
-    AnyTensor const& first = is_new ? tensor : entries_[at->second].tensor();
-    if (!is_new && first.dtype() == tensor.dtype() && first.layout() == tensor.layout()) {
-      aliases_.emplace_back(key, entries_[at->second].key);
+  [[nodiscard]] std::size_t position_of(std::string const& key) const {
+    return index_.find(detail::HashIndex::hash_of(key),
+                       [&](std::size_t position) { return entries_[position].key == key; });
+  }
+
+  /// @param last the last entry.
+  void note_alias(StateEntry const& last) {
+    if (!last.is_tensor() || last.tensor().bytes() == 0) {
+      return;
+    }
+    AnyTensor const& tensor = last.tensor();
+    std::size_t const hash = detail::HashIndex::hash_of_address(tensor.data());
+    std::size_t const at = first_at_.find(hash, [&](std::size_t position) {
+      return entries_[position].tensor().data() == tensor.data();
+    });
+    if (at == detail::HashIndex::none) {
+      first_at_.add(hash, entries_.size() - 1);
+      return;
+    }
+    AnyTensor const& first = entries_[at].tensor();
+    if (first.dtype() == tensor.dtype() && first.layout() == tensor.layout()) {
+      aliases_.emplace_back(last.key, entries_[at].key);
     }
   }
 
   std::vector<StateEntry> entries_;
-  std::unordered_map<std::string, std::size_t> index_;
-  std::unordered_map<std::string, std::size_t> first_at_;  // entry by address of its elements
+  detail::HashIndex index_;     // by key
+  detail::HashIndex first_at_;  // by address of the elements: the first entry of each
   std::vector<std::pair<std::string, std::string>> aliases_;
 };
 

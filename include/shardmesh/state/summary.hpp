@@ -2,12 +2,12 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <initializer_list>
 #include <string>
 #include <vector>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh::inline v0 {
@@ -100,7 +100,7 @@ namespace detail {
   }
   std::size_t widths[columns] = {};
   for (std::size_t i = 0; i < cells.size(); ++i) {
-    widths[i % columns] = std::max(widths[i % columns], cells[i].size());
+    widths[i % columns] = detail::larger(widths[i % columns], cells[i].size());
   }
   std::string text;
   for (std::size_t i = 0; i < cells.size(); ++i) {

@@ -2,12 +2,12 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/plan/plan.hpp>
 #include <shardmesh/tensor/execute.hpp>
 #include <shardmesh/tensor/tensor.hpp>
@@ -21,14 +21,15 @@ class FusedExchange {
   FusedExchange() = default;
 
   /// @param what describes the operation in errors.
-  FusedExchange(std::string what, std::vector<Plan> const& plans, int rank)
-      : what_(std::move(what)) {
+  /// @tparam Plans a range of `Plan`.
+  template <class Plans = std::vector<Plan>>
+  FusedExchange(std::string what, Plans const& plans, int rank) : what_(std::move(what)) {
     for (Plan const& plan : plans) {
       std::vector<RankStep>& steps = steps_.emplace_back();
       for (std::size_t stage = 0; stage < plan.steps(); ++stage) {
         steps.push_back(plan.rank_step(stage, rank));
       }
-      stages_ = std::max(stages_, plan.steps());
+      stages_ = detail::larger(stages_, plan.steps());
     }
   }
 

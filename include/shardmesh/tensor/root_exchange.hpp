@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/memory/buffer.hpp>
 #include <shardmesh/plan/root_step.hpp>
 #include <shardmesh/plan/tile.hpp>
@@ -44,7 +44,7 @@ struct GatherReport {
 
   /// Takes in what a further exchange came to.
   void add(GatherReport const& next) {
-    peak_staging_bytes = std::max(peak_staging_bytes, next.peak_staging_bytes);
+    peak_staging_bytes = detail::larger(peak_staging_bytes, next.peak_staging_bytes);
     received_bytes += next.received_bytes;
     sent_bytes += next.sent_bytes;
     rounds += next.rounds;
@@ -96,9 +96,9 @@ class RootRounds {
       : comm_(comm), jobs_(jobs), gather_(direction == RootDirection::gather), main_(stream) {
     cut_into_rounds(direction, ceiling / 2);
     for (std::size_t round = 0; round + 1 < first_.size(); ++round) {
-      slot_bytes_ = std::max(slot_bytes_, staged_bytes(round));
+      slot_bytes_ = detail::larger(slot_bytes_, staged_bytes(round));
     }
-    std::size_t const slots = std::min<std::size_t>(2, first_.size() - 1);
+    std::size_t const slots = detail::smaller<std::size_t>(2, first_.size() - 1);
     slots_ = Buffer<Space>(slots * slot_bytes_, stream);
     report_.peak_staging_bytes = slots_.size();
     report_.rounds = first_.size() - 1;

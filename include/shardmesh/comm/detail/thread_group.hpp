@@ -5,6 +5,7 @@
 #include <array>
 #include <condition_variable>  // brings clocks and durations, without the calendars of <chrono>
 #include <cstddef>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -14,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/error.hpp>
 
 namespace shardmesh::inline v0::detail {
@@ -21,8 +23,7 @@ namespace shardmesh::inline v0::detail {
 /// What all ranks of a `launch(threads{...})` share: who failed, who has left.
 class ThreadsJob {
  public:
-  ThreadsJob(int ranks, std::chrono::milliseconds timeout)
-      : timeout_(timeout), left_(static_cast<std::size_t>(ranks), false) {}
+  explicit ThreadsJob(std::chrono::milliseconds timeout) : timeout_(timeout) {}
 
   [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
   [[nodiscard]] std::exception_ptr error() const noexcept { return error_; }
@@ -45,7 +46,7 @@ class ThreadsJob {
   /// The body of a rank has returned.
   void leave(int rank) {
     std::lock_guard const lock(mutex);
-    left_[static_cast<std::size_t>(rank)] = true;
+    left_.push_back(rank);
     changed.notify_all();
   }
 
@@ -57,11 +58,11 @@ class ThreadsJob {
     }
   }
   [[nodiscard]] bool failed() const noexcept { return static_cast<bool>(error_); }
-  [[nodiscard]] bool has_left(int rank) const { return left_[static_cast<std::size_t>(rank)]; }
+  [[nodiscard]] bool has_left(int rank) const { return contains(left_, rank); }
 
  private:
   std::chrono::milliseconds timeout_;
-  std::vector<bool> left_;
+  std::vector<int> left_;
   std::exception_ptr error_;
   int failed_rank_ = -1;
   std::string what_;
@@ -76,8 +77,10 @@ class ThreadGroup {
       : job_(std::move(job)),
         world_(std::move(world_ranks)),
         operations_(world_.size()),
-        arrived_(world_.size(), false),
-        slots_{std::vector<Bytes>(world_.size()), std::vector<Bytes>(world_.size())} {}
+        arrived_at_(world_.size(), 0),
+        slots_{std::vector<Bytes>(world_.size()), std::vector<Bytes>(world_.size())},
+        children_(world_.size()),
+        fetched_(world_.size(), 0) {}
 
   [[nodiscard]] int size() const noexcept { return static_cast<int>(world_.size()); }
   [[nodiscard]] std::vector<int> const& world_ranks() const noexcept { return world_; }
@@ -94,11 +97,10 @@ class ThreadGroup {
     }
     auto const me = static_cast<std::size_t>(rank);
     operations_[me] = operation;
-    arrived_[me] = true;
+    arrived_at_[me] = generation_;
     if (++count_ == world_.size()) {
       compare_operations();
       count_ = 0;
-      arrived_.assign(world_.size(), false);
       ++generation_;
       job_->changed.notify_all();
     } else {
@@ -111,36 +113,53 @@ class ThreadGroup {
 
   /// Shows bytes to all ranks and returns everybody's. Two sets of slots take turns: a set is written
   /// again only after the next meeting, by when all have read it.
-  [[nodiscard]] std::vector<Bytes> all_gather(int rank,
-                                              std::span<std::byte const> mine,
-                                              unsigned turn) {
-    auto& slots = slots_[turn % 2];
+  [[nodiscard]] std::vector<Bytes> all_gather(int rank, std::span<std::byte const> mine) {
+    auto& slots = slots_[meetings() % 2];
     slots[static_cast<std::size_t>(rank)].assign(mine.begin(), mine.end());
     meet(rank, "all_gather");
     return slots;
   }
 
-  /// The sub-group of one color of one split; whoever comes first makes it, the last forgets it.
-  [[nodiscard]] std::shared_ptr<ThreadGroup> child(int split,
-                                                   int color,
-                                                   std::vector<int> const& members) {
-    std::lock_guard const lock(job_->mutex);
-    auto child = children_.begin();
-    while (child != children_.end() && (child->split != split || child->color != color)) {
-      ++child;
+  /// The ranks that give the same color in one split, by key, then by rank; none for a negative
+  /// color.
+  [[nodiscard]] std::vector<int> same_color(int rank, int color, int key) {
+    int const mine[2] = {color, key};
+    auto const* const bytes = reinterpret_cast<std::byte const*>(mine);
+    auto const wishes = all_gather(rank, {bytes, sizeof(mine)});
+    std::vector<int> members;
+    std::vector<int> keys;
+    for (std::size_t i = 0; i < wishes.size(); ++i) {
+      int wish[2];
+      std::memcpy(wish, wishes[i].data(), sizeof(wish));
+      if (color < 0 || wish[0] != color) {
+        continue;
+      }
+      std::size_t at = keys.size();
+      while (at > 0 && keys[at - 1] > wish[1]) {
+        --at;
+      }
+      keys.insert(keys.begin() + static_cast<std::ptrdiff_t>(at), wish[1]);
+      members.insert(members.begin() + static_cast<std::ptrdiff_t>(at), static_cast<int>(i));
     }
-    if (child == children_.end()) {
+    return members;
+  }
+
+  /// The sub-group of some ranks, of which each calls this once before the group meets again. Whoever
+  /// comes first makes it, the last forgets it.
+  [[nodiscard]] std::shared_ptr<ThreadGroup> child(std::vector<int> const& members) {
+    std::lock_guard const lock(job_->mutex);
+    auto const place = static_cast<std::size_t>(members.front());
+    if (!children_[place]) {
       std::vector<int> world;
       for (int member : members) {
         world.push_back(world_[static_cast<std::size_t>(member)]);
       }
-      children_.push_back({split, color, std::make_shared<ThreadGroup>(job_, std::move(world)), 0});
-      child = children_.end() - 1;
+      children_[place] = std::make_shared<ThreadGroup>(job_, std::move(world));
     }
-    std::shared_ptr<ThreadGroup> const result = child->group;
-    if (++child->fetched == members.size()) {
-      *child = std::move(children_.back());
-      children_.pop_back();
+    std::shared_ptr<ThreadGroup> result = children_[place];
+    if (++fetched_[place] == members.size()) {
+      children_[place] = nullptr;
+      fetched_[place] = 0;
     }
     return result;
   }
@@ -164,16 +183,14 @@ class ThreadGroup {
   }
 
  private:
-  /// A sub-group that some of its ranks have not fetched yet.
-  struct Child {
-    int split;
-    int color;
-    std::shared_ptr<ThreadGroup> group;
-    std::size_t fetched;
-  };
+  /// The same for all ranks between two meetings.
+  [[nodiscard]] std::size_t meetings() const {
+    std::lock_guard const lock(job_->mutex);
+    return generation_;
+  }
 
   void wait(std::unique_lock<std::mutex>& lock, std::size_t me, std::string_view operation) {
-    unsigned long const mine = generation_;
+    std::size_t const mine = generation_;
     auto const deadline = std::chrono::steady_clock::now() + job_->timeout();
     auto const woken = [&] {
       return generation_ != mine || job_->failed() || !given_up_.empty() || !absent(true).empty();
@@ -184,7 +201,7 @@ class ThreadGroup {
     }
     std::string const left = absent(true);
     std::string const missing = absent(false);
-    arrived_[me] = false;  // nobody may meet a rank that is gone
+    arrived_at_[me] = 0;  // nobody may meet a rank that is gone
     --count_;
     job_->throw_if_failed(operation);
     if (!given_up_.empty()) {
@@ -206,7 +223,7 @@ class ThreadGroup {
   [[nodiscard]] std::string absent(bool only_left) const {
     std::string text;
     for (std::size_t i = 0; i < world_.size(); ++i) {
-      if (!arrived_[i] && (!only_left || job_->has_left(world_[i]))) {
+      if (arrived_at_[i] != generation_ && (!only_left || job_->has_left(world_[i]))) {
         text += (text.empty() ? "" : ", ") + std::to_string(world_[i]);
       }
     }
@@ -227,14 +244,15 @@ class ThreadGroup {
   std::shared_ptr<ThreadsJob> job_;
   std::vector<int> world_;
   std::vector<std::string> operations_;
-  std::vector<bool> arrived_;
+  std::vector<std::size_t> arrived_at_;  // the last generation at whose meeting each rank arrived
   std::size_t count_ = 0;
   std::size_t copying_ = 0;
-  unsigned long generation_ = 0;
+  std::size_t generation_ = 1;  // number of the next meeting
   std::string mismatch_;
   std::string given_up_;  // why a rank waits no longer
   std::array<std::vector<Bytes>, 2> slots_;
-  std::vector<Child> children_;
+  std::vector<std::shared_ptr<ThreadGroup>> children_;  // by their first ranks
+  std::vector<std::size_t> fetched_;                    // so many ranks have their child
 };
 
 }  // namespace shardmesh::inline v0::detail

@@ -18,6 +18,7 @@
 #include <mpi.h>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/mpi/detail/job.hpp>
 #include <shardmesh/comm/mpi/detail/traffic.hpp>
 
@@ -128,8 +129,8 @@ class MpiCommunicator {
                 std::span<Message> receives,
                 typename Space::Stream stream = {}) const {
     stream.synchronize();
-    static_cast<void>(
-        detail::read_offers(gather(detail::pack_offer(sends, receives), Call::exchange), members_));
+    detail::Offers const offers(gather(detail::pack_offer(sends, receives), Call::exchange),
+                                members_);
     detail::MpiTraffic traffic(*job_, tag_, name(Call::exchange));
     std::vector<Message> to_itself;
     for (Message const& one : receives) {

@@ -10,8 +10,9 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/algorithm.hpp>
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/memory/convert.hpp>
-#include <shardmesh/state/detail/key_list.hpp>
 #include <shardmesh/state/detail/load_source.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 #include <shardmesh/state/model_value.hpp>
@@ -37,15 +38,17 @@ void note_unfit(std::string const& key, Leaf const&, LoadExtras& extras) {
 enum class LoadWay : std::uint8_t { cut, broadcast, copy, redistribute };
 
 /// Compares what is to be loaded with what there is, then with the other ranks.
+template <Communicator Comm>
 class LoadCheck {
  public:
-  LoadCheck(StateDict const& into,
+  LoadCheck(Comm const& comm,
+            StateDict const& into,
             LoadSources const& sources,
             StateOptions const& options,
             LoadExtras const& extras)
-      : into_(into), sources_(sources), options_(options) {
+      : comm_(comm), into_(into), sources_(sources), options_(options) {
     for (StateEntry const& entry : into) {
-      LoadSource const* const source = sources.find(entry.key);
+      LoadSource const* const source = sources.by_key.find(entry.key);
       if (source == nullptr) {
         missing_.push_back(entry.key);
       } else if (entry.is_tensor()) {
@@ -61,11 +64,10 @@ class LoadCheck {
   }
 
   /// @throws KeyError, InvalidArgument, MismatchError on every rank if any has a problem.
-  /// @collective over `comm`.
-  template <Communicator Comm>
-  [[nodiscard]] StateLoadReport agree(Comm const& comm) {
-    throw_together<InvalidArgument>(comm, problem_);
-    StateAgreement agreed = agree_on_tensors(comm, into_);
+  /// @collective over the communicator.
+  [[nodiscard]] StateLoadReport agree() {
+    throw_together<InvalidArgument>(comm_, problem_);
+    StateAgreement agreed = agree_on_tensors(comm_, into_);
     order_ = std::move(agreed.order);
     WireWriter mine;
     mine.texts(missing_);
@@ -76,9 +78,9 @@ class LoadCheck {
     KeyList cast;
     std::string missing_at;
     std::string unexpected_at;
-    std::vector<int> const world = comm.world_ranks();
-    agree_on_terms(comm, world);
-    auto const all = comm.all_gather(mine.bytes());
+    std::vector<int> const world = comm_.world_ranks();
+    agree_on_terms(world);
+    auto const all = comm_.all_gather(mine.bytes());
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       WireReader reader(all[rank]);
       std::string const where = " [rank " + std::to_string(world[rank]) + "]";
@@ -103,9 +105,9 @@ class LoadCheck {
     }
     StateLoadReport report{missing.keys(), unexpected.keys(), cast.keys(), {}};
     settle(options_.missing, "missing", "are in the state to load into, but not in the source",
-           missing_at, comm.rank() == 0, report.missing);
+           missing_at, comm_.rank() == 0, report.missing);
     settle(options_.unexpected, "unexpected",
-           "are in the source, but not in the state to load into", unexpected_at, comm.rank() == 0,
+           "are in the source, but not in the state to load into", unexpected_at, comm_.rank() == 0,
            report.unexpected);
     if (options_.dtype != DTypePolicy::warn) {
       report.cast.clear();
@@ -177,7 +179,7 @@ class LoadCheck {
     } else if (!options_.broadcast_from_rank0) {
       ways_.add(key, LoadWay::cut);
     } else if (TensorGroup const group = target.group();
-               !group.first_replica || holds(group.ranks, sources_.root())) {
+               !group.first_replica || contains(group.ranks, sources_.root)) {
       ways_.add(key, LoadWay::broadcast);  // other replicas get it from the first
     } else {
       refuse(key, "has no part on rank 0, which therefore cannot send it; pass the full state on "
@@ -226,7 +228,7 @@ class LoadCheck {
       }
       return result;
     };
-    LoadSource const& source = *sources_.find(key);
+    LoadSource const& source = *sources_.by_key.find(key);
     return text(into_.at(key).tensor()) + " from " +
            (source.is_distributed ? text(*source.tensor) : std::string(to_string(source.dtype)));
   }
@@ -240,8 +242,7 @@ class LoadCheck {
   }
 
   /// @throws MismatchError on every rank if ranks of one group would load a tensor in different ways.
-  template <Communicator Comm>
-  void agree_on_terms(Comm const& comm, std::vector<int> const& world) const {
+  void agree_on_terms(std::vector<int> const& world) const {
     WireWriter mine;
     mine.number(ways_.size());
     for (std::string const& key : order_) {
@@ -253,7 +254,7 @@ class LoadCheck {
       }
     }
     KeyMap<std::string> seen;
-    auto const all = comm.all_gather(mine.bytes());
+    auto const all = comm_.all_gather(mine.bytes());
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       WireReader reader(all[rank]);
       for (std::uint64_t left = reader.number(); left > 0; --left) {
@@ -271,21 +272,12 @@ class LoadCheck {
     }
   }
 
-  [[nodiscard]] static bool holds(std::vector<int> const& ranks, int rank) {
-    for (int const one : ranks) {
-      if (one == rank) {
-        return true;
-      }
-    }
-    return false;
-  }
-
   void find_unexpected(std::vector<std::string> const& ignored) {
     KeyList known;
     for (std::string const& key : ignored) {
       known.add(key);
     }
-    for (std::string const& key : sources_.keys()) {
+    for (std::string const& key : sources_.by_key.keys()) {
       if (!into_.contains(key) && !known.contains(key)) {
         unexpected_.push_back(key);
       }
@@ -328,6 +320,7 @@ class LoadCheck {
     }
   }
 
+  Comm const& comm_;
   StateDict const& into_;
   LoadSources const& sources_;
   StateOptions const& options_;

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/memory/convert.hpp>
-#include <shardmesh/state/detail/key_list.hpp>
 #include <shardmesh/state/detail/load_check.hpp>
 #include <shardmesh/state/detail/load_source.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
@@ -18,13 +18,15 @@ namespace shardmesh::inline v0::detail {
 
 /// Moves what a `LoadCheck` has let pass: first everything that must be converted into temporary
 /// memory, then, when all ranks have managed that, everything into its place.
+template <Communicator Comm>
 class LoadMove {
  public:
-  LoadMove(StateDict& into,
+  LoadMove(Comm const& comm,
+           StateDict& into,
            LoadSources const& sources,
-           LoadCheck const& check,
+           LoadCheck<Comm> const& check,
            StateOptions const& options)
-      : into_(into), sources_(sources), check_(check), options_(options) {
+      : comm_(comm), into_(into), sources_(sources), check_(check), options_(options) {
     for (std::string const& key : check.order()) {
       if (into.contains(key) && is_distributed(into.at(key)) && check.loads(key) &&
           into.at(key).tensor().is_member()) {
@@ -33,12 +35,13 @@ class LoadMove {
     }
   }
 
-  /// @returns what could not be converted on this rank; empty if nothing.
-  [[nodiscard]] std::string prepare() {
+  /// @throws InvalidArgument on every rank if something cannot be converted on one.
+  /// @collective over the communicator.
+  void prepare() {
     std::string problem;
     auto const each = [&](std::string const& key) {
       AnyTensor const& target = into_.at(key).tensor();
-      LoadSource const& source = *sources_.find(key);
+      LoadSource const& source = *sources_.by_key.find(key);
       if (source.dtype == target.dtype()) {
         return;
       }
@@ -54,18 +57,19 @@ class LoadMove {
       each(key);
     }
     for (StateEntry const& entry : into_) {
-      if (entry.is_tensor() && !is_distributed(entry) && sources_.find(entry.key) != nullptr) {
+      if (entry.is_tensor() && !is_distributed(entry) &&
+          sources_.by_key.find(entry.key) != nullptr) {
         each(entry.key);
       }
     }
-    return problem;
+    throw_together<InvalidArgument>(comm_, problem);
   }
 
   /// @collective over the ranks that hold the distributed tensors.
   GatherReport run() {
     std::vector<std::pair<std::string, Value>> values;
     for (StateEntry const& entry : into_) {
-      LoadSource const* const source = sources_.find(entry.key);
+      LoadSource const* const source = sources_.by_key.find(entry.key);
       if (source != nullptr && !entry.is_tensor()) {
         values.emplace_back(entry.key, source->value);
       } else if (source != nullptr && !is_distributed(entry)) {
@@ -80,7 +84,7 @@ class LoadMove {
       broadcast(report);
     } else {
       for (std::string const& key : distributed_) {
-        move_part(key, into_.at(key).tensor(), *sources_.find(key));
+        move_part(key, into_.at(key).tensor(), *sources_.by_key.find(key));
       }
     }
     return report;
@@ -171,7 +175,7 @@ class LoadMove {
     for (GroupBatch const& batch : batches_of(targets, group_of)) {
       TensorGroup const& group = batch.group;
       int root = 0;
-      while (group.ranks[static_cast<std::size_t>(root)] != sources_.root()) {
+      while (group.ranks[static_cast<std::size_t>(root)] != sources_.root) {
         ++root;
       }
       std::vector<RootJob> jobs;
@@ -206,15 +210,16 @@ class LoadMove {
     if (AnyTensor const* const converted = converted_.find(key)) {
       return *converted;
     }
-    AnyTensor const& tensor = *sources_.find(key)->tensor;
+    AnyTensor const& tensor = *sources_.by_key.find(key)->tensor;
     bool const reachable =
         tensor.memory() != MemoryKind::cuda || target.memory() == MemoryKind::cuda;
     return reachable ? tensor : tensor.offloaded();
   }
 
+  Comm const& comm_;
   StateDict& into_;
   LoadSources const& sources_;
-  LoadCheck const& check_;
+  LoadCheck<Comm> const& check_;
   StateOptions const& options_;
   std::vector<std::string> distributed_;
   KeyMap<AnyTensor> converted_;

@@ -3,12 +3,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/state/detail/wire.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -25,47 +26,20 @@ struct LoadSource {
   std::vector<std::byte> bytes;       ///< of a tensor that came with rank 0's description
 };
 
-/// Everything that there is to load, by key.
-class LoadSources {
- public:
-  LoadSources() = default;
-  explicit LoadSources(StateDict const& from) {
-    for (StateEntry const& entry : from) {
-      add(entry.key, describe(entry));
-    }
-  }
-
-  void add(std::string const& key, LoadSource source) {
-    index_.emplace(key, sources_.size());
-    keys_.push_back(key);
-    sources_.push_back(std::move(source));
-  }
-
-  /// nullptr if there is no such key.
-  [[nodiscard]] LoadSource const* find(std::string const& key) const {
-    auto const at = index_.find(key);
-    return at == index_.end() ? nullptr : &sources_[at->second];
-  }
-  [[nodiscard]] std::vector<std::string> const& keys() const noexcept { return keys_; }
-
+/// Everything that there is to load.
+struct LoadSources {
+  KeyMap<LoadSource> by_key;
   /// The rank that sends whole tensors, in the numbering of the whole job; -1 if nobody does.
-  [[nodiscard]] int root() const noexcept { return root_; }
-  void set_root(int rank) noexcept { root_ = rank; }
-
-  [[nodiscard]] static LoadSource describe(StateEntry const& entry) {
-    if (!entry.is_tensor()) {
-      return {false, false, DType::float32, {}, entry.plain(), nullptr, {}};
-    }
-    AnyTensor const& tensor = entry.tensor();
-    return {true, tensor.is_distributed(), tensor.dtype(), tensor.shape(), {}, &tensor, {}};
-  }
-
- private:
-  std::vector<std::string> keys_;
-  std::vector<LoadSource> sources_;
-  std::unordered_map<std::string, std::size_t> index_;
-  int root_ = -1;
+  int root = -1;
 };
+
+[[nodiscard]] inline LoadSource describe(StateEntry const& entry) {
+  if (!entry.is_tensor()) {
+    return {false, false, DType::float32, {}, entry.plain(), nullptr, {}};
+  }
+  AnyTensor const& tensor = entry.tensor();
+  return {true, tensor.is_distributed(), tensor.dtype(), tensor.shape(), {}, &tensor, {}};
+}
 
 /// What rank 0 has, on every rank. Tensors that are not distributed in rank 0's `into` come along;
 /// the others are only described.
@@ -78,7 +52,7 @@ template <Communicator Comm>
   if (comm.rank() == 0) {
     mine.number(from.size());
     for (StateEntry const& entry : from) {
-      LoadSource const source = LoadSources::describe(entry);
+      LoadSource const source = describe(entry);
       mine.text(entry.key);
       mine.number(source.is_tensor ? 1 : 0);
       mine.value(source.value);
@@ -106,9 +80,26 @@ template <Communicator Comm>
     if (comm.rank() == 0 && source.is_tensor) {
       source.tensor = &from.at(key).tensor();
     }
-    sources.add(key, std::move(source));
+    sources.by_key.add(key, std::move(source));
   }
-  sources.set_root(comm.world_ranks()[0]);
+  sources.root = comm.world_ranks()[0];
+  return sources;
+}
+
+/// What there is to load on this rank: from `from`, or with `broadcast` from rank 0's.
+/// @collective over `comm`, if `broadcast` is set.
+template <Communicator Comm>
+[[nodiscard]] LoadSources find_sources(Comm const& comm,
+                                       StateDict const& into,
+                                       StateDict const& from,
+                                       bool broadcast) {
+  if (broadcast) {
+    return broadcast_sources(comm, into, from);
+  }
+  LoadSources sources;
+  for (StateEntry const& entry : from) {
+    sources.by_key.add(entry.key, describe(entry));
+  }
   return sources;
 }
 

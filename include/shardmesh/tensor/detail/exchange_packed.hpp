@@ -25,12 +25,12 @@ struct PeerTraffic {
 };
 
 /// Groups the transfers of all jobs by peer.
-[[nodiscard]] inline std::vector<PeerTraffic> by_peer(std::span<ExchangeJob const> jobs,
-                                                      std::vector<Transfer> RankStep::* side,
-                                                      int ranks) {
+/// @tparam Side `&RankStep::sends` or `&RankStep::receives`.
+template <auto Side>
+[[nodiscard]] std::vector<PeerTraffic> by_peer(std::span<ExchangeJob const> jobs, int ranks) {
   std::vector<PeerTraffic> traffic(static_cast<std::size_t>(ranks));
   for (std::size_t j = 0; j < jobs.size(); ++j) {
-    for (Transfer const& one : jobs[j].step->*side) {
+    for (Transfer const& one : jobs[j].step->*Side) {
       PeerTraffic& peer = traffic[static_cast<std::size_t>(one.peer)];
       peer.transfers.push_back({j, &one});
       peer.bytes += static_cast<std::size_t>(one.box.volume()) * size_of(jobs[j].dtype);
@@ -47,8 +47,8 @@ void exchange_packed(Comm const& comm,
                      std::span<ExchangeJob const> jobs,
                      std::vector<Buffer<Space>>& staging,
                      typename Space::Stream stream) {
-  auto const sends = by_peer(jobs, &RankStep::sends, comm.size());
-  auto const receives = by_peer(jobs, &RankStep::receives, comm.size());
+  auto const sends = by_peer<&RankStep::sends>(jobs, comm.size());
+  auto const receives = by_peer<&RankStep::receives>(jobs, comm.size());
   std::vector<Buffer<Space>> packs;
   std::vector<Message> outgoing;
   std::vector<Message> incoming;

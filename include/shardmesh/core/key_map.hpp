@@ -4,11 +4,11 @@
 
 #include <cstddef>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/hash_index.hpp>
 
 namespace shardmesh::inline v0::detail {
 
@@ -17,27 +17,31 @@ class KeyList {
  public:
   /// @returns false if the key was there already.
   bool add(std::string const& key) {
-    bool const is_new = index_.emplace(key, keys_.size()).second;
-    if (is_new) {
-      keys_.push_back(key);
+    std::size_t const hash = HashIndex::hash_of(key);
+    if (find(key, hash) != HashIndex::none) {
+      return false;
     }
-    return is_new;
+    keys_.push_back(key);
+    index_.add(hash, keys_.size() - 1);
+    return true;
   }
-  /// The place of a key in `keys()`; their number if it is not there.
+  /// The position of a key in `keys()`; `HashIndex::none` if it is not there.
   [[nodiscard]] std::size_t find(std::string const& key) const {
-    auto const at = index_.find(key);
-    return at == index_.end() ? keys_.size() : at->second;
+    return find(key, HashIndex::hash_of(key));
   }
-  [[nodiscard]] bool contains(std::string const& key) const { return find(key) < keys_.size(); }
+  [[nodiscard]] bool contains(std::string const& key) const { return find(key) != HashIndex::none; }
   [[nodiscard]] std::vector<std::string> const& keys() const noexcept { return keys_; }
 
  private:
+  [[nodiscard]] std::size_t find(std::string const& key, std::size_t hash) const {
+    return index_.find(hash, [&](std::size_t position) { return keys_[position] == key; });
+  }
+
   std::vector<std::string> keys_;
-  std::unordered_map<std::string, std::size_t> index_;
+  HashIndex index_;
 };
 
-/// Values by key. A hash map of each type of value would be compiled in every user's translation
-/// unit; so one type of hash map serves for all.
+/// Values by key.
 template <class T>
 class KeyMap {
  public:
@@ -52,7 +56,7 @@ class KeyMap {
   /// nullptr if there is no such key.
   [[nodiscard]] T const* find(std::string const& key) const {
     std::size_t const at = keys_.find(key);
-    return at < values_.size() ? &values_[at] : nullptr;
+    return at != HashIndex::none ? &values_[at] : nullptr;
   }
   /// @throws KeyError if there is no such key.
   [[nodiscard]] T const& at(std::string const& key) const {

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/core/hash_index.hpp>
+
+namespace shardmesh::inline v0::detail {
+
+/// Values by the address of an object.
+template <class T>
+class AddressMap {
+ public:
+  /// Keeps the value that is there already, if there is one.
+  void add(void const* address, T value) {
+    if (find(address) == nullptr) {
+      addresses_.push_back(address);
+      values_.push_back(std::move(value));
+      index_.add(HashIndex::hash_of_address(address), values_.size() - 1);
+    }
+  }
+  /// nullptr if there is none.
+  [[nodiscard]] T const* find(void const* address) const {
+    std::size_t const at =
+        index_.find(HashIndex::hash_of_address(address),
+                    [&](std::size_t position) { return addresses_[position] == address; });
+    return at == HashIndex::none ? nullptr : &values_[at];
+  }
+
+ private:
+  std::vector<void const*> addresses_;
+  std::vector<T> values_;
+  HashIndex index_;
+};
+
+}  // namespace shardmesh::inline v0::detail
