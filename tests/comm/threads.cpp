@@ -292,6 +292,21 @@ TEST_CASE("threads: ranks that make different calls get an error that names both
   }
 }
 
+TEST_CASE("threads: a split meets splits alone, whatever the other rank gathers") {
+  for (std::size_t const bytes : {0U, 3U, 8U, 12U}) {
+    CHECK_THROWS_WITH_AS(
+        sm::launch(sm::threads{2},
+                   [bytes](World& world) {
+                     if (world.rank() == 0) {
+                       static_cast<void>(world.split(0, 0));
+                     } else {
+                       static_cast<void>(world.all_gather(std::vector<std::byte>(bytes)));
+                     }
+                   }),
+        doctest::Contains("rank 0 is in split, rank 1 is in all_gather"), sm::MismatchError);
+  }
+}
+
 TEST_CASE("threads: a launch of no ranks is refused") {
   CHECK(error_of<sm::InvalidArgument>([] { sm::launch(sm::threads{0}, [](World&) {}); }) ==
         "shardmesh::launch: threads{0} starts no rank; give at least 1");

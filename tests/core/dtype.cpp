@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/core/dtype.hpp>
 
+#include <bit>
 #include <complex>
 #include <cstddef>
 #include <set>
@@ -23,6 +24,11 @@ static_assert(sm::dtype_of<std::complex<double>> == DType::complex128);
 static_assert(sm::Element<bool>);
 static_assert(!sm::Element<long double>);
 static_assert(!sm::Element<std::complex<long double>>);
+static_assert(!sm::Element<std::complex<float> const>);
+static_assert(sizeof(sm::Complex<float>) == sizeof(std::complex<float>) &&
+              alignof(sm::Complex<float>) == alignof(std::complex<float>));
+static_assert(sizeof(sm::Complex<double>) == sizeof(std::complex<double>) &&
+              alignof(sm::Complex<double>) == alignof(std::complex<double>));
 static_assert(!sm::Element<std::vector<float>>);
 static_assert(!sm::Element<char*>);
 static_assert(!sm::Element<float const>);
@@ -51,6 +57,13 @@ TEST_CASE("a visit gives the type whose dtype and size are in the table") {
       CHECK(sm::size_of(info.dtype) == info.size);
     });
   }
+}
+
+TEST_CASE("Complex has the bits of std::complex") {
+  auto const number = std::bit_cast<sm::Complex<float>>(std::complex<float>(1.5F, -2.0F));
+  CHECK(number.re == 1.5F);
+  CHECK(number.im == -2.0F);
+  CHECK(number == sm::Complex<float>{1.5F, -2.0F});
 }
 
 TEST_SUITE_END();

@@ -29,7 +29,10 @@ TEST_CASE("entries with equal hashes are told apart by the caller, also where th
        {std::size_t{0}, std::size_t{7}, std::size_t{15}, ~std::size_t{0}}) {
     HashIndex index;
     for (std::size_t position = 0; position < 100; ++position) {
+      index.make_room();
       index.add(hash, position);
+      REQUIRE(index.find(hash, [](std::size_t) { return true; }) ==
+              0);  // the first stays the first
     }
     for (std::size_t position = 0; position < 100; ++position) {
       CHECK(index.find(hash, [&](std::size_t p) { return p == position; }) == position);

@@ -80,6 +80,11 @@ TEST_CASE("B9 FSDP1 to FSDP2: flat parameters, saved and loaded per parameter") 
       [](auto const& world) { CHECK(test::b9_flat_to_per_parameter<engine::Space>(world) == ""); });
 }
 
+TEST_CASE("reshard on load: what is saved on one mesh of a job is loaded on any other") {
+  engine::on_even_ranks(
+      [](auto const& world) { CHECK(test::reshard_on_load<engine::Space>(world) == ""); });
+}
+
 TEST_CASE("twenty steps are PyTorch's, however the model is sharded, and bit-equal between runs") {
   engine::on_ranks([](auto const& world) {
     if (test::batch_rows % world.size() == 0) {

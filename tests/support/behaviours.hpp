@@ -6,11 +6,8 @@
 // is wrong as text (empty: nothing), so that the bodies need no test framework. The mathematics of
 // the models runs on the host; what is sharded, gathered and reduced lies in `Space`.
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstddef>
-#include <filesystem>
 #include <sstream>
 #include <string>
 #include <type_traits>
@@ -27,26 +24,10 @@
 #include <shardmesh/state/state_dict.hpp>
 
 #include "chain_math.hpp"
+#include "report.hpp"
+#include "reshard_row.hpp"
 
 namespace test {
-
-/// Collects what is wrong.
-class Report {
- public:
-  void expect(bool good, std::string const& what) {
-    if (!good && problem_.empty()) {
-      problem_ = what;
-    }
-  }
-  /// Expects that nothing differs.
-  void expect_equal(std::string const& difference, std::string const& what) {
-    expect(difference.empty(), what + ": " + difference);
-  }
-  [[nodiscard]] std::string const& problem() const { return problem_; }
-
- private:
-  std::string problem_;
-};
 
 template <class Net>
 using AdamOf = sm::Adam<typename Net::Parameter>;
@@ -451,35 +432,6 @@ std::string b8_full_state(Comm const& world) {
   return report.problem();
 }
 
-/// A directory for one test of all ranks, removed at the end.
-template <class Comm>
-class SharedDirectory {
- public:
-  explicit SharedDirectory(Comm const& world) : world_(world) {
-    std::string const mine =
-        (std::filesystem::temp_directory_path() / ("shardmesh-rows-" + std::to_string(::getpid())))
-            .string();
-    path_ = sm::all_gather_text(world, mine).front();
-    if (world.rank() == 0) {
-      std::filesystem::create_directories(path_);
-    }
-    world_.barrier();
-  }
-  SharedDirectory(SharedDirectory const&) = delete;
-  SharedDirectory& operator=(SharedDirectory const&) = delete;
-  ~SharedDirectory() {
-    world_.barrier();
-    if (world_.rank() == 0) {
-      std::filesystem::remove_all(path_);
-    }
-  }
-  [[nodiscard]] std::string file(std::string const& name) const { return path_ + "/" + name; }
-
- private:
-  Comm world_;
-  std::string path_;
-};
-
 /// B9: an Mlp stack trained with flat parameters, saved from sharded and from full state, is loaded
 /// into the same model sharded per parameter: model and optimizer are equal.
 template <class Space, class Comm>
@@ -561,6 +513,7 @@ void run_rows(Comm const& world, Report&& report) {
   report("B7 1-D FSDP parity", b7_parity<Space>(world));
   report("B8 full state with offload", b8_full_state<Space>(world));
   report("B9 flat to per-parameter", b9_flat_to_per_parameter<Space>(world));
+  report("reshard on load, any mesh to any other", reshard_on_load<Space>(world));
 }
 
 }  // namespace test

@@ -17,22 +17,21 @@ class AddressMap {
   /// Keeps the value that is there already, if there is one.
   void add(void const* address, T value) {
     if (find(address) == nullptr) {
-      addresses_.push_back(address);
-      values_.push_back(std::move(value));
-      index_.add(HashIndex::hash_of_address(address), values_.size() - 1);
+      index_.make_room();
+      entries_.emplace_back(address, std::move(value));
+      index_.add(HashIndex::hash_of_address(address), entries_.size() - 1);
     }
   }
   /// nullptr if there is none.
   [[nodiscard]] T const* find(void const* address) const {
     std::size_t const at =
         index_.find(HashIndex::hash_of_address(address),
-                    [&](std::size_t position) { return addresses_[position] == address; });
-    return at == HashIndex::none ? nullptr : &values_[at];
+                    [&](std::size_t position) { return entries_[position].first == address; });
+    return at == HashIndex::none ? nullptr : &entries_[at].second;
   }
 
  private:
-  std::vector<void const*> addresses_;
-  std::vector<T> values_;
+  std::vector<std::pair<void const*, T>> entries_;
   HashIndex index_;
 };
 

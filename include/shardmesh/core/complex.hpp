@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <type_traits>
 
 #include <shardmesh/core/config.hpp>
 
@@ -22,14 +23,16 @@ struct Complex {
   [[nodiscard]] friend constexpr bool operator==(Complex const&, Complex const&) = default;
 };
 
-/// A complex number of two `Real`s, the real part first: `Complex`, `std::complex`,
-/// `cuda::std::complex`, `thrust::complex`.
+/// A complex number of two `Real`s: `Complex`, `std::complex`, `cuda::std::complex`,
+/// `thrust::complex`, and what else has their form. The real part must be stored first, the imaginary
+/// one behind it.
 template <class T, class Real>
-concept ComplexOf = std::same_as<typename T::value_type, Real> && sizeof(T) == 2 * sizeof(Real) &&
-                    requires(T const& number) {
-                      { number.real() } -> std::convertible_to<Real>;
-                      { number.imag() } -> std::convertible_to<Real>;
-                    };
+concept ComplexOf =
+    std::same_as<std::remove_cv_t<T>, T> && std::same_as<typename T::value_type, Real> &&
+    sizeof(T) == 2 * sizeof(Real) && requires(T const& number) {
+      { number.real() } -> std::convertible_to<Real>;
+      { number.imag() } -> std::convertible_to<Real>;
+    };
 
 namespace detail {
 

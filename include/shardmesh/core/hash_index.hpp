@@ -23,8 +23,8 @@ class HashIndex {
     return hash_of(std::string_view(reinterpret_cast<char const*>(&address), sizeof(address)));
   }
 
-  /// A position that was added with this hash and for which `is_same(position)` holds; `none` if
-  /// there is none.
+  /// The first position that was added with this hash and for which `is_same(position)` holds;
+  /// `none` if there is none.
   template <class IsSame>
   [[nodiscard]] std::size_t find(std::size_t hash, IsSame is_same) const {
     if (positions_.empty()) {
@@ -37,11 +37,16 @@ class HashIndex {
     return positions_[place];
   }
 
-  /// @param position of an entry in the vector; any but `none`.
-  void add(std::size_t hash, std::size_t position) {
+  /// After this one `add` needs no memory: call it before the entry goes into its vector.
+  void make_room() {
     if (2 * (count_ + 1) > positions_.size()) {
       grow();
     }
+  }
+
+  /// @param position of an entry in the vector; any but `none`.
+  /// @pre `make_room()` was called since the last one.
+  void add(std::size_t hash, std::size_t position) noexcept {
     put(hash, position);
     ++count_;
   }
@@ -54,7 +59,7 @@ class HashIndex {
     return first_place(place + 1);
   }
 
-  void put(std::size_t hash, std::size_t position) {
+  void put(std::size_t hash, std::size_t position) noexcept {
     std::size_t place = first_place(hash);
     while (positions_[place] != none) {
       place = next_place(place);
@@ -68,7 +73,13 @@ class HashIndex {
     std::size_t const places = positions_.empty() ? 16 : 2 * positions_.size();
     larger.hashes_.resize(places);
     larger.positions_.resize(places, none);
-    for (std::size_t place = 0; place < positions_.size(); ++place) {
+    // From behind a free place once round: those with equal hashes keep their order.
+    std::size_t start = 0;
+    while (start < positions_.size() && positions_[start] != none) {
+      ++start;
+    }
+    for (std::size_t i = 0; i < positions_.size(); ++i) {
+      std::size_t const place = first_place(start + i);
       if (positions_[place] != none) {
         larger.put(hashes_[place], positions_[place]);
       }

@@ -21,6 +21,7 @@ class KeyList {
     if (find(key, hash) != HashIndex::none) {
       return false;
     }
+    index_.make_room();
     keys_.push_back(key);
     index_.add(hash, keys_.size() - 1);
     return true;
@@ -48,15 +49,22 @@ class KeyMap {
   /// Keeps the value that is there already, if there is one.
   /// @returns the value under the key.
   T const& add(std::string const& key, T value) {
-    if (keys_.add(key)) {
-      values_.push_back(std::move(value));
+    if (T const* const earlier = find(key)) {
+      return *earlier;
     }
-    return values_[keys_.find(key)];
+    values_.push_back(std::move(value));
+    try {
+      keys_.add(key);
+    } catch (...) {
+      values_.pop_back();
+      throw;
+    }
+    return values_.back();
   }
   /// nullptr if there is no such key.
   [[nodiscard]] T const* find(std::string const& key) const {
     std::size_t const at = keys_.find(key);
-    return at != HashIndex::none ? &values_[at] : nullptr;
+    return at < values_.size() ? &values_[at] : nullptr;
   }
   /// @throws KeyError if there is no such key.
   [[nodiscard]] T const& at(std::string const& key) const {

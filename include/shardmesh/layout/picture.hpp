@@ -23,12 +23,15 @@ namespace detail {
 
 /// Adds a point to sorted ones, once.
 inline void add_point(std::vector<index_t>& points, index_t point) {
-  auto at = points.end();
-  while (at != points.begin() && at[-1] > point) {
-    --at;
+  std::size_t at = 0;
+  for (std::size_t count = points.size(); count > 0;) {
+    std::size_t const half = count / 2;
+    bool const behind = points[at + half] < point;
+    at += behind ? half + 1 : 0;
+    count = behind ? count - half - 1 : half;
   }
-  if (at == points.begin() || at[-1] != point) {
-    points.insert(at, point);
+  if (at == points.size() || points[at] != point) {
+    points.insert(points.begin() + static_cast<std::ptrdiff_t>(at), point);
   }
 }
 

@@ -94,11 +94,12 @@ bool visit_conversion(DType from, DType to, F&& f) {
 /// @throws UnsupportedError if one of the types is not float64, float32, float16 or bfloat16.
 template <std::integral Count>
 void host_convert(DType from, void const* source, DType to, void* target, Count count) {
+  auto const all = static_cast<index_t>(count);
   bool const known = detail::visit_conversion(
       from, to, [&]<class From, class To>(std::type_identity<From>, std::type_identity<To>) {
         auto const* in = static_cast<From const*>(source);
         auto* out = static_cast<To*>(target);
-        for (Count i = 0; i < count; ++i) {
+        for (index_t i = 0; i < all; ++i) {
           out[i] = detail::convert_element<To>(in[i]);
         }
       });

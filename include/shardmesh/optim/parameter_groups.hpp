@@ -55,6 +55,7 @@ class SeenParameters {
   [[nodiscard]] bool has_name(std::string const& name) const { return names_.contains(name); }
 
   void add(NamedParameter<Parameter> const& parameter) {
+    by_address_.make_room();
     names_.add(parameter.name);
     parameters_.push_back(parameter);
     by_address_.add(hash_of(parameter.value), parameters_.size() - 1);

@@ -81,6 +81,8 @@ class StateDict {
                      "\"; names must differ after joining with dots");
     }
     std::size_t const hash = detail::HashIndex::hash_of(key);
+    index_.make_room();
+    first_at_.make_room();
     entries_.push_back({std::move(key), std::move(path), std::move(value)});
     index_.add(hash, entries_.size() - 1);
     note_alias(entries_.back());

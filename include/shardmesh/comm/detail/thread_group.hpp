@@ -80,6 +80,7 @@ class ThreadGroup {
         arrived_at_(world_.size(), 0),
         slots_{std::vector<Bytes>(world_.size()), std::vector<Bytes>(world_.size())},
         children_(world_.size()),
+        born_at_(world_.size(), 0),
         fetched_(world_.size(), 0) {}
 
   [[nodiscard]] int size() const noexcept { return static_cast<int>(world_.size()); }
@@ -113,10 +114,13 @@ class ThreadGroup {
 
   /// Shows bytes to all ranks and returns everybody's. Two sets of slots take turns: a set is written
   /// again only after the next meeting, by when all have read it.
-  [[nodiscard]] std::vector<Bytes> all_gather(int rank, std::span<std::byte const> mine) {
+  /// @param operation what the ranks meet for; all must give the same.
+  [[nodiscard]] std::vector<Bytes> all_gather(int rank,
+                                              std::span<std::byte const> mine,
+                                              std::string_view operation = "all_gather") {
     auto& slots = slots_[meetings() % 2];
     slots[static_cast<std::size_t>(rank)].assign(mine.begin(), mine.end());
-    meet(rank, "all_gather");
+    meet(rank, operation);
     return slots;
   }
 
@@ -125,7 +129,7 @@ class ThreadGroup {
   [[nodiscard]] std::vector<int> same_color(int rank, int color, int key) {
     int const mine[2] = {color, key};
     auto const* const bytes = reinterpret_cast<std::byte const*>(mine);
-    auto const wishes = all_gather(rank, {bytes, sizeof(mine)});
+    auto const wishes = all_gather(rank, {bytes, sizeof(mine)}, "split");
     std::vector<int> members;
     std::vector<int> keys;
     for (std::size_t i = 0; i < wishes.size(); ++i) {
@@ -149,17 +153,18 @@ class ThreadGroup {
   [[nodiscard]] std::shared_ptr<ThreadGroup> child(std::vector<int> const& members) {
     std::lock_guard const lock(job_->mutex);
     auto const place = static_cast<std::size_t>(members.front());
-    if (!children_[place]) {
+    if (!children_[place] || born_at_[place] != generation_) {
       std::vector<int> world;
       for (int member : members) {
         world.push_back(world_[static_cast<std::size_t>(member)]);
       }
       children_[place] = std::make_shared<ThreadGroup>(job_, std::move(world));
+      born_at_[place] = generation_;
+      fetched_[place] = 0;
     }
     std::shared_ptr<ThreadGroup> result = children_[place];
     if (++fetched_[place] == members.size()) {
       children_[place] = nullptr;
-      fetched_[place] = 0;
     }
     return result;
   }
@@ -252,6 +257,7 @@ class ThreadGroup {
   std::string given_up_;  // why a rank waits no longer
   std::array<std::vector<Bytes>, 2> slots_;
   std::vector<std::shared_ptr<ThreadGroup>> children_;  // by their first ranks
+  std::vector<std::size_t> born_at_;                    // the generation of each child
   std::vector<std::size_t> fetched_;                    // so many ranks have their child
 };
 
