@@ -144,6 +144,8 @@ done
 row interop timeout 400 python3 tests/interop/interop.py "$build/tests/resave" "$build/examples/shardmesh"
 row interop-training timeout 300 python3 tests/interop/training.py "$build/tests/resave" "$build/examples/shardmesh" \
   "${resume[0]}"
+row interop-training-8 timeout 400 python3 tests/interop/training.py "$build/tests/resave" "$build/examples/shardmesh" \
+  "${resume[0]}" 8
 
 if command -v compute-sanitizer >/dev/null && ((gpus > 0)); then
   # A test asks for a device that is not there; errors of the API are the tests' business.
