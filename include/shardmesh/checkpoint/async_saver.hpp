@@ -20,7 +20,8 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What a save does that is asked for while another is being written.
 enum class WhenBusy : std::uint8_t {
@@ -204,4 +205,5 @@ class AsyncSaver {
   std::thread writer_;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -23,7 +23,8 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Which checkpoints are kept. One that any of the rules wants is kept, and always the newest.
 struct Retention {
@@ -322,4 +323,5 @@ class CheckpointManager {
   Retention rules_;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

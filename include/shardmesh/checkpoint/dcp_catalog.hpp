@@ -18,7 +18,8 @@
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Stands where a reader of safetensors blobs may stand: refuses them. `SafetensorsBlobs` reads them.
 struct NoBlobs {
@@ -177,4 +178,5 @@ class DcpCatalog {
   std::unordered_map<std::string, bool> blobs_;  ///< by file, whether its tensors are blobs
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -14,7 +14,8 @@
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What DCP's metadata says, by key.
 class DcpIndex {
@@ -103,4 +104,5 @@ namespace detail {
 
 }  // namespace detail
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -7,7 +7,8 @@
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
 #include <shardmesh/checkpoint/load_from.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -58,4 +59,5 @@ CheckpointReport load(Comm const& comm,
   return detail::load_dcp<NoBlobs>(comm, directory, dict, options);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,8 @@
 #include <shardmesh/checkpoint/load_from.hpp>
 #include <shardmesh/checkpoint/safetensors.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -56,4 +57,5 @@ CheckpointReport load_any(Comm const& comm,
   return load_from(comm, [&] { return SafetensorsCatalog(path); }, dict, options);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

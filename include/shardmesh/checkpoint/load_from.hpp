@@ -19,7 +19,8 @@
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -111,4 +112,5 @@ CheckpointReport load_from(Comm const& comm,
   return report;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

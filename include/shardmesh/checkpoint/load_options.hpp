@@ -9,7 +9,8 @@
 
 #include <shardmesh/state/policy.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What `load` does about differences, and how much memory it may take. The same on all ranks.
 struct LoadOptions {
@@ -37,4 +38,5 @@ struct CheckpointReport {
   std::vector<std::string> cast;        ///< with DTypePolicy::warn: "key: float32 to bfloat16"
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -13,7 +13,8 @@
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/layout/box.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What one rank wants of a checkpoint; keys by their number in the catalog.
 struct LoadWishes {
@@ -267,4 +268,5 @@ class RoundBudget {
   return plan;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -18,7 +18,8 @@
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What a file of a checkpoint must be.
 struct FileDigest {
@@ -148,4 +149,5 @@ inline constexpr std::uint64_t most_manifest_bytes = std::uint64_t{1} << 28;
                               std::string(manifest_name) + " says " + detail::hex32(one.crc);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

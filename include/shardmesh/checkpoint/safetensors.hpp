@@ -21,7 +21,8 @@
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/tensor/detail/job.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -346,4 +347,5 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -29,7 +29,9 @@
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/core/text.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// A tensor of a safetensors file: row-major elements at bytes [begin, end) of the data.
 struct SafetensorsEntry {
@@ -401,4 +403,6 @@ inline void check_writable(SafetensorsHeader const& header) {
   return found;
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

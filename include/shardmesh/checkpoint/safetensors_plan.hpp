@@ -16,7 +16,8 @@
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A safetensors file to be written, by one rank or by many.
 struct ModelFile {
@@ -152,4 +153,5 @@ inline void place_parts(ModelPlan& plan) {
   return index.dump(2) + "\n";
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

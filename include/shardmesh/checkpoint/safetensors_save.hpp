@@ -22,7 +22,8 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -222,4 +223,5 @@ void save_safetensors_by_rank(Comm const& comm,
   detail::run_save_model(comm, directory, dict, detail::ModelForm::shards, UINT64_MAX);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -25,7 +25,8 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -242,4 +243,5 @@ void save(Comm const& comm, std::string directory, StateDict const& dict) {
   detail::run_save(comm, std::move(directory), dict, counters);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -15,7 +15,8 @@
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/layout/box.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// One thing that a rank offers to write: a box of a tensor, or a plain value.
 struct SaveItem {
@@ -148,4 +149,5 @@ inline std::vector<PlacedItem> plan_save(std::vector<std::vector<SaveItem>> cons
   return placed;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -13,7 +13,8 @@
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/layout/box.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A tensor as a checkpoint describes it: boxes that together hold every element once.
 struct StoredTensor {
@@ -54,4 +55,5 @@ concept RangeCatalog = requires(C& catalog, std::string const& key, std::size_t 
   { catalog.read_part(key, i, part) } -> std::convertible_to<StoredBox>;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -20,7 +20,8 @@
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -203,4 +204,5 @@ inline void load_stream(std::istream& in, StateDict& dict) {
   detail::apply(detail::stage_alone(catalog, dict), dict);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -14,7 +14,8 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/value.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What is wrong with one value of a checkpoint.
 struct Damage {
@@ -141,4 +142,5 @@ template <Catalog C>
   return verify(catalog, [] {});
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -8,7 +8,8 @@
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/reduce_op.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 // What an engine may offer beyond `Communicator`: collectives of its own on memory of a space, each a
 // capability that a template can ask for. All are ordered on the stream and collective; counts are
@@ -55,4 +56,5 @@ concept HasBroadcast = Communicator<C> && requires(C const& comm,
   comm.template broadcast<Space>(DType{}, send, receive, count, root, stream);
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

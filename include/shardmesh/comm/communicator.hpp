@@ -14,7 +14,8 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/memory/host.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// One contiguous message to or from a peer of the communicator.
 struct Message {
@@ -120,4 +121,5 @@ void throw_together(Comm const& comm, std::string_view problem) {
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

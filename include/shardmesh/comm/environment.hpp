@@ -12,7 +12,8 @@
 #include <shardmesh/comm/detail/slurm.hpp>
 #include <shardmesh/comm/sockets.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// The place of a process in its job, as a launcher told it.
 struct Environment {
@@ -204,4 +205,5 @@ void launch(environment const& options, Body&& body) {
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

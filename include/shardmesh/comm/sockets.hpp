@@ -17,7 +17,8 @@
 #include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/socket_group.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A group of processes that talk over TCP. The control channel of NCCL processes, and an engine of
 /// its own for tensors in host memory where nothing faster is there: all data pass rank 0.
@@ -130,4 +131,5 @@ class SocketCommunicator {
   std::shared_ptr<detail::SocketGroup> group_;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -20,7 +20,8 @@
 #include <shardmesh/comm/detail/socket.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -142,4 +143,5 @@ template <class Body>
   return children.wait(std::chrono::seconds(grace_seconds));
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

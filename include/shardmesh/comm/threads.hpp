@@ -16,7 +16,8 @@
 #include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/thread_group.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Ranks as threads of one process: the embedded default. Needs no launcher, no MPI and no GPU.
 struct threads {
@@ -142,4 +143,5 @@ void launch(threads const& options, Body&& body) {
                       [&body](int, ThreadsCommunicator& communicator) { body(communicator); });
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,8 @@
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
 #include <shardmesh/memory/cuda/device.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Ranks as threads of one process, each with a device: rank r on device r modulo the number of
 /// devices. Any number of ranks shares a GPU, so that a 2 x 2 mesh runs on one.
@@ -43,4 +44,5 @@ void launch(threads_on_devices const& options, Body&& body) {
                       });
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -8,7 +8,9 @@
 
 #include <shardmesh/core/hash_index.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Values by the address of an object.
 template <class T>
@@ -35,4 +37,6 @@ class AddressMap {
   HashIndex index_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -4,7 +4,9 @@
 
 /// The few algorithms that headers of the umbrella need. <algorithm> brings those on ranges too, which
 /// every translation unit of a user would pay for; see docs/decisions/0006.
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 template <class T>
 [[nodiscard]] constexpr T smaller(T a, T b) noexcept {
@@ -26,4 +28,6 @@ template <class Range, class T>
   return false;
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -7,7 +7,8 @@
 
 #include <shardmesh/core/config.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A complex number as its two parts, laid out as `std::complex<Real>`. For host and device code, and
 /// without what <complex> costs to compile.
@@ -43,4 +44,5 @@ inline constexpr bool is_complex<Complex<Real>> = true;
 
 }  // namespace detail
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

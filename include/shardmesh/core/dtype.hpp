@@ -11,7 +11,8 @@
 #include <shardmesh/core/complex.hpp>
 #include <shardmesh/core/float_types.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Element types, with PyTorch's names.
 enum class DType : std::uint8_t {
@@ -150,4 +151,5 @@ constexpr decltype(auto) visit_dtype(DType dtype, F&& f) {
   return f(std::type_identity<Complex<double>>{});
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -10,7 +10,8 @@
 
 #include <shardmesh/core/config.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Root of every exception that shardmesh throws. `what()` says what is wrong, where, and how to
 /// mend it; `where()` is the place in the source that found it.
@@ -144,4 +145,5 @@ class SHARDMESH_EXPORT DeviceError : public Error {
   int code_;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

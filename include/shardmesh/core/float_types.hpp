@@ -6,7 +6,8 @@
 
 #include <shardmesh/core/config.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Layout of a small binary floating-point format.
 /// `finite_only`: no infinities, NaN is the all-ones magnitude (the "fn" formats).
@@ -157,4 +158,5 @@ struct Float8E8M0fnu {
   [[nodiscard]] friend constexpr bool operator==(Float8E8M0fnu, Float8E8M0fnu) = default;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -6,7 +6,9 @@
 #include <string_view>
 #include <vector>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Finds entries of a vector by the hash of their keys. It holds positions alone, no keys and no
 /// values, so that one class serves for all types of entries: a hash map of each type would be
@@ -93,4 +95,6 @@ class HashIndex {
   std::size_t count_ = 0;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

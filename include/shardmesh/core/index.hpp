@@ -10,7 +10,8 @@
 
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Sizes, offsets and element counts. Signed, so that differences are safe.
 using index_t = std::int64_t;
@@ -54,4 +55,5 @@ template <std::integral To, std::integral From>
   return static_cast<To>(value);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

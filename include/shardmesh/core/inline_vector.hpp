@@ -9,7 +9,8 @@
 
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A sequence of at most `Capacity` values kept in place: regular, constexpr, no allocation.
 /// Shapes, coordinates and placements are kept in it.
@@ -89,4 +90,5 @@ class InlineVector {
   std::size_t size_ = 0;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -10,7 +10,9 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/hash_index.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Keys, each once, in the order in which they were added first.
 class KeyList {
@@ -82,4 +84,6 @@ class KeyMap {
   std::vector<T> values_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// How the terms of a partial tensor become its value. `avg` is the sum divided by the number of
 /// terms.
@@ -28,4 +29,5 @@ enum class ReduceOp : std::uint8_t { sum, avg, min, max, product };
   return "product";
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -8,7 +8,8 @@
 #include <shardmesh/core/index.hpp>
 #include <shardmesh/core/inline_vector.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Most dimensions that a tensor or a mesh may have.
 inline constexpr std::size_t max_rank = 8;
@@ -70,4 +71,5 @@ using Coordinate = InlineVector<index_t, max_rank>;
   return text + ")";
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -6,7 +6,8 @@
 #include <string>
 #include <string_view>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// `text` fit for an error message or a log: control characters, backslashes, double quotes and
 /// bytes beyond ASCII become `\xNN`, and what lies beyond `most` bytes becomes "...".
@@ -77,4 +78,5 @@ struct Utf8Lead {
   return true;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

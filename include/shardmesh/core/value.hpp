@@ -18,7 +18,8 @@
 #include <shardmesh/core/index.hpp>
 #include <shardmesh/core/text.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A plain leaf of a state dict, everything that is not a tensor: Python's None, bool, int (64
 /// bits), float, str, list, tuple and dict (string keys, in order), or bytes that only PyTorch
@@ -228,4 +229,5 @@ struct ValueText {
   return value.visit(detail::ValueText{});
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -16,7 +16,9 @@
 #include <shardmesh/state/visit.hpp>
 #include <shardmesh/tensor/fused_exchange.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// The tensor type of a model's parameters: `Model::parameter_type`, or the first argument of a
 /// model that is a template of its parameters.
@@ -296,4 +298,6 @@ template <template <class, class, class, class, class> class Sharded,
       model, std::move(sharding), std::move(options), {});
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -18,7 +18,8 @@
 #include <shardmesh/optim/parameter_groups.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A model whose parameters are concatenated, unit by unit, into flat parameters of which each rank
 /// keeps an equal part (FSDP1); made by `flat_shard`. Every rank has the same number of elements,
@@ -194,4 +195,5 @@ template <class P = void, class Model, Communicator Comm>
                                             std::move(options));
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

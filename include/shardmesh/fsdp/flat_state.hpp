@@ -9,7 +9,9 @@
 
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// A tensor of a state dict that is to become part of a flat one.
 /// @throws KeyError if it is missing; ShapeError if it has another shape or is sharded otherwise.
@@ -137,4 +139,6 @@ void flatten_state(StateDict const& dict,
   }
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,9 @@
 #include <shardmesh/fsdp/collect.hpp>
 #include <shardmesh/fsdp/unit.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// A parameter that lies in a flat one, from element `offset`.
 template <class T, class Space>
@@ -194,4 +196,6 @@ class FlatUnit {
   FusedExchange gather_members_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -18,7 +18,8 @@
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/state/visit.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A model whose parameters are sharded, each along dimension 0 (FSDP2); made by `fully_shard`.
 ///
@@ -227,4 +228,5 @@ template <class P = void, class Model, std::size_t N, Communicator Comm>
       model, TensorParallelSharding(mesh, std::move(parallel)), std::move(options));
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

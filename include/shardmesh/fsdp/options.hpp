@@ -11,7 +11,8 @@
 #include <shardmesh/layout/placement.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// How `fully_shard` shards a model.
 struct FullyShardOptions {
@@ -44,4 +45,5 @@ struct TensorParallel {
   std::vector<std::pair<std::string, Placement>> plan = {};
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -15,7 +15,8 @@
 #include <shardmesh/tensor/distribute.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Over what a model is sharded, and the kind of tensor that its parameters become. Three kinds are
 /// below; a sharding knows
@@ -184,4 +185,5 @@ class TensorParallelSharding {
   communicator_type replicate_;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

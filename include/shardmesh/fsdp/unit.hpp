@@ -14,7 +14,9 @@
 #include <shardmesh/tensor/fused_exchange.hpp>
 #include <shardmesh/tensor/local_part.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// A parameter of a sharded model: the members that hold it whole, and its sharded form.
 template <class T, class Space, class Parameter>
@@ -210,4 +212,6 @@ class ShardUnit {
   bool prefetched_ = false;  ///< and `home_` has not waited for it
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

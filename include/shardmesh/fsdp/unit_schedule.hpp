@@ -12,7 +12,9 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/memory/space.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Keeps a unit's whole parameters in the model's tensors while it lives.
 template <class Unit>
@@ -131,4 +133,6 @@ class UnitSchedule {
   std::vector<std::unique_ptr<Unit>> units_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

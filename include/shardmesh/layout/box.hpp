@@ -9,7 +9,8 @@
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/shape.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A block of a global tensor: [offset, offset + extent) in every dimension.
 struct Box {
@@ -78,4 +79,5 @@ struct Box {
   return text + "]";
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

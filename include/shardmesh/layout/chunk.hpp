@@ -8,7 +8,8 @@
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/index.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A half-open range of indices along one tensor dimension.
 struct Interval {
@@ -76,4 +77,5 @@ constexpr void append_part(std::vector<Interval> const& ranges,
 
 }  // namespace detail
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

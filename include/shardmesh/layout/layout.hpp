@@ -12,7 +12,8 @@
 #include <shardmesh/layout/placement.hpp>
 #include <shardmesh/layout/shard_order.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A part of a local tensor: the global elements `box` lie at `local` in the local tensor.
 /// A rank has one piece, unless a strided cut left it several.
@@ -237,4 +238,5 @@ class Layout {
          to_string(layout.placements());
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

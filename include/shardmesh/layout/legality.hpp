@@ -7,7 +7,8 @@
 
 #include <shardmesh/layout/placement.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -88,4 +89,5 @@ namespace detail {
   return placements;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

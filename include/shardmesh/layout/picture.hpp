@@ -9,7 +9,8 @@
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/layout/layout.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// How `picture` draws.
 struct PictureStyle {
@@ -233,4 +234,5 @@ class BlockPicture {
   return text + blocks.draw();
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

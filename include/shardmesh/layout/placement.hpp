@@ -12,7 +12,8 @@
 #include <shardmesh/core/reduce_op.hpp>
 #include <shardmesh/core/shape.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Every rank along the mesh dimension holds all of it.
 struct Replicate {
@@ -140,4 +141,5 @@ using PlacementList = InlineVector<Placement, max_rank>;
   return text + ")";
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -9,7 +9,8 @@
 #include <shardmesh/layout/legality.hpp>
 #include <shardmesh/layout/placement.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -78,4 +79,5 @@ template <PlacementTuple P>
   return placement_tuple;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

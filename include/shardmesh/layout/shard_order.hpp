@@ -8,7 +8,8 @@
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/layout/placement.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// One cut of a tensor: mesh dimension `mesh_dim` cuts tensor dimension `tensor_dim`.
 /// A split factor above 1 is a strided cut whose order cannot be told otherwise.
@@ -114,4 +115,5 @@ namespace detail {
   return other;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,8 @@
 #include <utility>
 #include <vector>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Where a pool gets memory from: `obtain(bytes)`, aligned to at least 256 bytes, and
 /// `give_back(pointer, bytes)`.
@@ -115,4 +116,5 @@ class BlockPool {
   std::size_t arena_left_ = 0;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

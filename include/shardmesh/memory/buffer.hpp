@@ -7,7 +7,8 @@
 
 #include <shardmesh/memory/space.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Owns bytes of a memory space. Allocated and given back in the order of its stream.
 template <MemorySpace Space>
@@ -49,4 +50,5 @@ class Buffer {
   Stream stream_{};
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

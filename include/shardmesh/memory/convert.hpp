@@ -19,7 +19,8 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/memory/float_convert.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -160,4 +161,5 @@ void convert_elements(DType from, void const* source, DType to, void* target, Co
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -7,7 +7,8 @@
 
 #include <shardmesh/memory/space.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// The space whose engine copies between two spaces: the device's, if one of them is a device's.
 template <MemorySpace A, MemorySpace B>
@@ -50,4 +51,5 @@ void copy_bytes(void* target,
   copy_box<Target, Source>(copy, stream);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

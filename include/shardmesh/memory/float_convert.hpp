@@ -12,7 +12,8 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/index.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -108,4 +109,5 @@ void host_convert(DType from, void const* source, DType to, void* target, Count 
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

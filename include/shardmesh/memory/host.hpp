@@ -14,7 +14,8 @@
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/memory/strided_copy.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Ordinary host memory, aligned to 64 bytes. Work is done when a call returns.
 struct HostMemory {
@@ -79,4 +80,5 @@ struct HostMemory {
 
 static_assert(MemorySpace<HostMemory>);
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

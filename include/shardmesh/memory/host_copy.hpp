@@ -8,7 +8,8 @@
 #include <shardmesh/core/index.hpp>
 #include <shardmesh/memory/strided_copy.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -59,4 +60,5 @@ inline void host_copy(CollapsedCopy const& copy) {
   });
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

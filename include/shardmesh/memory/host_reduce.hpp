@@ -16,7 +16,8 @@
 #include <shardmesh/core/reduce_op.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Refuses what has no meaning.
 /// @throws InvalidArgument for min and max of complex numbers, which have no order, and for no
@@ -114,4 +115,5 @@ void host_reduce(DType dtype,
   });
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,8 @@
 
 #include <sys/mman.h>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Fresh host memory, ready to be written at full speed: in pages of 2 MiB where the kernel grants
 /// them, and touched once by several threads. (Touching pages of 4 KiB by the thread that fills them
@@ -73,4 +74,5 @@ struct HugePages {
   }
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -13,7 +13,9 @@
 /// The arithmetic of reductions, one source text for host and device. An element is widened to its
 /// accumulator, accumulators are combined term by term, and the result is narrowed once. No product
 /// feeds a sum unrounded and every NaN result is the same NaN, so all engines give the same bits.
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// A bool as its byte: any byte but 0 is true.
 struct TruthByte {
@@ -147,4 +149,6 @@ template <class E>
   return op == ReduceOp::avg ? terms : 1;
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

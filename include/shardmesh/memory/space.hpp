@@ -12,7 +12,8 @@
 #include <shardmesh/core/reduce_op.hpp>
 #include <shardmesh/core/shape.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Where bytes live.
 enum class MemoryKind : std::uint8_t { host, pinned, cuda };
@@ -91,4 +92,5 @@ concept MemorySpace = requires(void* pointer,
   stream.synchronize();
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

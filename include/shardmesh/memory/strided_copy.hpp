@@ -8,7 +8,8 @@
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/memory/space.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A strided copy brought to its simplest form: rows of contiguous bytes, and the dimensions over
 /// which rows repeat, outermost first. No dimension of extent 1, no two that could be one.
@@ -113,4 +114,5 @@ void for_each_outer(CollapsedCopy const& copy, std::size_t outer, F f) {
              : 1;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -13,7 +13,8 @@
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/mesh/mesh_description.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// An N-dimensional array of ranks, and the communicators along its dimensions.
 ///
@@ -308,4 +309,5 @@ template <std::size_t N, Communicator Comm>
   return mesh;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -8,7 +8,8 @@
 
 #include <shardmesh/core/shape.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What a mesh is, without anyone to talk to: its shape, the names of its dimensions (empty, or one
 /// each), and the rank at each position in row-major order, in the numbering of the whole job.
@@ -93,4 +94,5 @@ inline void check(MeshDescription const& mesh, int world) {
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

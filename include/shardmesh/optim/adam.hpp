@@ -12,7 +12,8 @@
 #include <shardmesh/optim/adam_update.hpp>
 #include <shardmesh/optim/optimizer.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Hyper-parameters of `Adam` and `AdamW`, with PyTorch's names, defaults and meanings.
 /// @tparam decoupled is the weight decay a step of its own (AdamW), or part of the gradient?
@@ -93,4 +94,5 @@ using Adam = Optimizer<Parameter, AdamOptions>;
 template <class Parameter>
 using AdamW = Optimizer<Parameter, AdamWOptions>;
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

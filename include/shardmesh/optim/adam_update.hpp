@@ -8,7 +8,8 @@
 #include <shardmesh/core/index.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// One step of Adam or AdamW on one element, for `MemorySpace::for_each_index`. One source text for
 /// host and device. Products that feed a sum are fused with it or rounded by themselves as PyTorch
@@ -54,4 +55,5 @@ struct AdamUpdate {
   }
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

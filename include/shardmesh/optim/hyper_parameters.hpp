@@ -11,7 +11,8 @@
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -105,4 +106,5 @@ template <class Options>
   return std::move(writer.entries);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

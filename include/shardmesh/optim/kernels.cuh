@@ -9,9 +9,13 @@
 #include <shardmesh/optim/adam_update.hpp>
 #include <shardmesh/optim/sgd_update.hpp>
 
-namespace shardmesh::inline v0::cuda {
+namespace shardmesh {
+inline namespace v0 {
+namespace cuda {
 
 template cudaError_t launch_for_each(index_t, AdamUpdate const&, cudaStream_t);
 template cudaError_t launch_for_each(index_t, SgdUpdate const&, cudaStream_t);
 
-}  // namespace shardmesh::inline v0::cuda
+}  // namespace cuda
+}  // namespace v0
+}  // namespace shardmesh

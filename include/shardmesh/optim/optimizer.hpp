@@ -18,7 +18,8 @@
 #include <shardmesh/state/visit.hpp>
 #include <shardmesh/tensor/local_part.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What one step of one parameter reads and writes: first elements of the local parts.
 struct UpdateOperands {
@@ -366,4 +367,5 @@ class Optimizer {
   std::vector<GroupRange> groups_;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -12,7 +12,8 @@
 #include <shardmesh/state/load_state_dict.hpp>
 #include <shardmesh/state/options.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -118,4 +119,5 @@ StateLoadReport load_optimizer_state_dict(Comm const& comm,
   return report;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

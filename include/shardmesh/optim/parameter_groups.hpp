@@ -12,7 +12,8 @@
 #include <shardmesh/core/key_map.hpp>
 #include <shardmesh/state/visit.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A parameter with its name in the model.
 template <class Parameter>
@@ -104,4 +105,5 @@ template <class Parameter, Visitable Model>
   return detail::without_ties(found);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

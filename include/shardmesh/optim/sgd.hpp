@@ -10,7 +10,8 @@
 #include <shardmesh/optim/optimizer.hpp>
 #include <shardmesh/optim/sgd_update.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Hyper-parameters of `Sgd`, with PyTorch's names, defaults and meanings.
 struct SgdOptions {
@@ -69,4 +70,5 @@ struct SgdOptions {
 template <class Parameter>
 using Sgd = Optimizer<Parameter, SgdOptions>;
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

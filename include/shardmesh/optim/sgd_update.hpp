@@ -7,7 +7,8 @@
 #include <shardmesh/core/config.hpp>
 #include <shardmesh/core/index.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// One step of stochastic gradient descent on one element, for `MemorySpace::for_each_index`. One
 /// source text for host and device; every product that feeds a sum is fused with it explicitly, where
@@ -38,4 +39,5 @@ struct SgdUpdate {
   }
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

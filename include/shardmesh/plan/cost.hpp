@@ -9,7 +9,8 @@
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/plan/plan.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What a plan costs, over all ranks; bytes unless said.
 struct PlanCost {
@@ -88,4 +89,5 @@ struct PlanCost {
          std::to_string(cost.most_staging) + " bytes\n";
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

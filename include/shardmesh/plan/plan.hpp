@@ -9,7 +9,8 @@
 #include <shardmesh/layout/layout.hpp>
 #include <shardmesh/plan/rank_step.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -118,4 +119,5 @@ struct Plan {
   return plan;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -8,7 +8,8 @@
 #include <shardmesh/layout/layout.hpp>
 #include <shardmesh/plan/transfer.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -234,4 +235,5 @@ class ExchangePlanner {
   return detail::ExchangePlanner(from, to).step(rank);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

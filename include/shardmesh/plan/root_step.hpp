@@ -9,7 +9,8 @@
 #include <shardmesh/layout/layout.hpp>
 #include <shardmesh/plan/transfer.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -97,4 +98,5 @@ constexpr void require_no_partial(Layout const& layout) {
   return step;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -8,7 +8,8 @@
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/plan/transfer.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Cuts a box along its first dimensions into boxes of at most `most` elements, in row-major order.
 /// Each is as long as it may be; together they hold every element once. Rows stay whole while one
@@ -60,4 +61,5 @@ namespace shardmesh::inline v0 {
   return result;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -8,7 +8,8 @@
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/layout/box.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A box in one rank's local tensor: its offset there, and the shape of that (row-major) tensor.
 struct LocalPlace {
@@ -57,4 +58,5 @@ struct RankStep {
   [[nodiscard]] friend constexpr bool operator==(RankStep const&, RankStep const&) = default;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -22,7 +22,8 @@
 #include <shardmesh/tensor/root_exchange.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What an `AnyTensor` was made of.
 enum class TensorKind : std::uint8_t { plain, distributed, sharded };
@@ -411,4 +412,5 @@ class AnyTensor {
   return {};
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

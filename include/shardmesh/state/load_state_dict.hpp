@@ -16,7 +16,8 @@
 #include <shardmesh/state/model_value.hpp>
 #include <shardmesh/state/options.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -137,4 +138,5 @@ template <Communicator Comm, class Model>
                              : replicated_state_dict(comm, dict);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,9 @@
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/state/visit.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// A plain value as a member of a model of type `T`; nothing if it does not fit: another kind, or an
 /// integer that is out of range. Integers become floating-point numbers, tuples lists.
@@ -54,4 +56,6 @@ template <class T>
   }
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

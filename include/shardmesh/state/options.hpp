@@ -10,7 +10,8 @@
 #include <shardmesh/state/policy.hpp>
 #include <shardmesh/tensor/root_exchange.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// How the state of a model is taken and loaded; names and meanings are those of PyTorch's
 /// `StateDictOptions` unless said otherwise.
@@ -70,4 +71,5 @@ struct StateLoadReport {
   return options.rename != nullptr ? options.rename(result) : result;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

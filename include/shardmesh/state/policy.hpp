@@ -4,7 +4,8 @@
 
 #include <cstdint>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What to do where a stored element type is not that of the tensor to load into.
 enum class DTypePolicy : std::uint8_t {
@@ -28,4 +29,5 @@ enum class KeyPolicy : std::uint8_t {
   ignore,   ///< not a word
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

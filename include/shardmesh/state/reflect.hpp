@@ -7,7 +7,8 @@
 #include <string_view>
 #include <type_traits>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// An aggregate that lists the names of its members instead of having a `visit()`:
 ///
@@ -58,4 +59,5 @@ constexpr void for_each_member(T& value, F&& f) {
   // clang-format on
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

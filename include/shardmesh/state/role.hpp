@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// What a member of a model is to training and to its state.
 enum class Role : std::uint8_t {
@@ -37,4 +38,5 @@ template <class T>
 }
 /// @}
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

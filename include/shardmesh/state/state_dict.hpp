@@ -15,7 +15,8 @@
 #include <shardmesh/state/any_tensor.hpp>
 #include <shardmesh/state/visit.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A leaf of a state dict: a tensor or a plain value.
 class StateValue {
@@ -232,4 +233,5 @@ template <class Model>
   return {};
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

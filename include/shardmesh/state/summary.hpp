@@ -10,7 +10,8 @@
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// How much a state holds: over all ranks without replicas, and on this rank.
 struct StateSize {
@@ -111,4 +112,5 @@ namespace detail {
   return text;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -19,7 +19,8 @@
 #include <shardmesh/state/role.hpp>
 #include <shardmesh/tensor/local_part.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -181,4 +182,5 @@ void for_each_leaf(Model& model, F&& f) {
   visit_members(model, walker);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -6,7 +6,8 @@
 
 #include <shardmesh/tensor/tensor.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// The same values as another element type (float64, float32, float16, bfloat16), rounded to
 /// nearest, ties to even; the tensor itself if it has that type.
@@ -27,4 +28,5 @@ template <Element To, Element From, MemorySpace Space>
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,8 @@
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/tensor/tensor.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A tensor of which each rank of a mesh holds a part.
 ///
@@ -97,4 +98,5 @@ concept AnyDistTensor = detail::IsDistTensor<std::remove_cvref_t<T>>::value;
 template <class T>
 concept AnyPlainTensor = detail::IsTensor<std::remove_cvref_t<T>>::value;
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,8 @@
 #include <shardmesh/tensor/dist_tensor.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Whose data `distribute` takes.
 enum class DataSource : std::uint8_t {
@@ -152,4 +153,5 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
   return {mesh, layout, local};
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

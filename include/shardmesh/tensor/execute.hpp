@@ -16,7 +16,8 @@
 #include <shardmesh/tensor/detail/exchange_shared.hpp>
 #include <shardmesh/tensor/detail/job.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Runs one exchange: this rank's step of each job, all jobs as one fused exchange.
 ///
@@ -52,4 +53,5 @@ void execute(Comm const& comm,
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -12,7 +12,8 @@
 #include <shardmesh/tensor/execute.hpp>
 #include <shardmesh/tensor/tensor.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// One rank's part in moving several tensors together: made once, run as often as needed. Each
 /// stage of all the plans travels as one exchange; the plans may have different numbers of stages.
@@ -68,4 +69,5 @@ class FusedExchange {
   std::size_t stages_ = 0;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

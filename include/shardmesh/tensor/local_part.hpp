@@ -8,7 +8,8 @@
 #include <shardmesh/tensor/sharded_tensor.hpp>
 #include <shardmesh/tensor/tensor.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Any tensor: plain, distributed over a mesh, or sharded over a group.
 template <class T>
@@ -46,4 +47,5 @@ template <AnyTensorType X>
   return with_local_part(tensor, Local::zeros(local_part(tensor).shape(), stream));
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

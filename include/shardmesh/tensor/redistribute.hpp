@@ -12,7 +12,8 @@
 #include <shardmesh/tensor/dist_tensor.hpp>
 #include <shardmesh/tensor/execute.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -117,4 +118,5 @@ template <AnyDistTensor Source>
                      stream);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

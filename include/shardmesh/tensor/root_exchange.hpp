@@ -16,7 +16,8 @@
 #include <shardmesh/plan/tile.hpp>
 #include <shardmesh/tensor/execute.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// How whole tensors travel between the ranks that hold their parts and a root.
 struct GatherOptions {
@@ -333,4 +334,5 @@ GatherReport exchange_with_root(Comm const& comm,
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

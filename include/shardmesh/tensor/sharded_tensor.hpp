@@ -12,7 +12,8 @@
 #include <shardmesh/tensor/redistribute.hpp>
 #include <shardmesh/tensor/tensor.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A tensor cut along dimension 0 over a group of ranks, without a mesh: a list of local shards with
 /// their global offsets, the form of PyTorch's `ShardedTensor`. It is what sharding over a pair of
@@ -114,4 +115,5 @@ struct IsShardedTensor<ShardedTensor<T, Comm, Space>> : std::true_type {};
 template <class T>
 concept AnyShardedTensor = detail::IsShardedTensor<std::remove_cvref_t<T>>::value;
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -14,7 +14,8 @@
 #include <shardmesh/memory/copy.hpp>
 #include <shardmesh/memory/host.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A dense, row-major tensor in one memory space. A handle: copies share the elements, `clone()`
 /// makes new ones. Memory space is part of the type, so a host loop over device memory does not
@@ -110,4 +111,5 @@ template <Element T, MemorySpace Space>
   return copy;
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

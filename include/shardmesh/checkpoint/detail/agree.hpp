@@ -10,7 +10,9 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Throws on every rank if `error` is set on any: there what happened, elsewhere RankFailed with the
 /// first failing rank's words.
@@ -56,4 +58,6 @@ void together(Comm const& comm, char const* operation, Part&& part) {
   agree_on_failure(comm, operation, caught(std::forward<Part>(part)));
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -10,7 +10,9 @@
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 [[nodiscard]] inline std::string without_trailing_slashes(std::string path) {
   while (path.size() > 1 && path.back() == '/') {
@@ -116,4 +118,6 @@ inline void publish(std::string& temporary, std::string const& directory) {
   }
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

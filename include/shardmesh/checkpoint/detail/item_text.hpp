@@ -10,7 +10,9 @@
 #include <shardmesh/checkpoint/detail/packer.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 [[nodiscard]] inline std::string pack_items(std::vector<SaveItem> const& items) {
   Packer out;
@@ -58,4 +60,6 @@ namespace shardmesh::inline v0::detail {
   return items;
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -20,7 +20,9 @@
 #include <shardmesh/checkpoint/load_plan.hpp>
 #include <shardmesh/comm/communicator.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 inline void pack_box(Packer& out, Box const& box) {
   out.shape(box.offset);
@@ -385,4 +387,6 @@ class LoadJob {
   LoadPlan plan_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -15,7 +15,9 @@
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// The file beside a checkpoint's own that holds its metric: "<digits> <CRC-32 of them>", a line.
 inline constexpr std::string_view metric_name = ".metric";
@@ -60,4 +62,6 @@ inline constexpr std::string_view metric_name = ".metric";
   return metric;
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

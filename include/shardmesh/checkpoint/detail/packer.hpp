@@ -10,7 +10,9 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/shape.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Packs numbers and strings for another rank of the same program.
 class Packer {
@@ -81,4 +83,6 @@ class Unpacker {
   std::string_view text_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -14,7 +14,9 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// What this rank has of one item of its offer.
 struct SaveSource {
@@ -89,4 +91,6 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
   return elements;
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -14,7 +14,9 @@
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Throws KeyError for a key that a checkpoint has not, with the nearest one that it has.
 [[noreturn]] inline void throw_missing(std::string const& key,
@@ -291,4 +293,6 @@ template <Catalog C>
   return staged;
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,9 @@
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// A run of bytes somewhere: an item of a data file, or a whole file. `read` is only asked for
 /// ranges inside [0, size()), and what it gives is used before the next `read`.
@@ -66,4 +68,6 @@ template <ByteSource S>
   return source.read(offset, static_cast<std::size_t>(count));
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

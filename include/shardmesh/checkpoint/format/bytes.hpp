@@ -10,7 +10,9 @@
 #include <string_view>
 #include <vector>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 using Bytes = std::vector<std::byte>;
 using ByteSpan = std::span<std::byte const>;
@@ -52,4 +54,6 @@ inline void append_text(Bytes& bytes, std::string_view text) {
   return as_text(a) == as_text(b);
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

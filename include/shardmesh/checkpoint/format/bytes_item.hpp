@@ -15,7 +15,9 @@
 #include <shardmesh/checkpoint/format/zip_reader.hpp>
 #include <shardmesh/core/value.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 namespace detail {
 
@@ -217,4 +219,6 @@ class ValueWriter {
   return std::move(zip).finish();
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,9 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/shape.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 namespace detail {
 
@@ -106,4 +108,6 @@ namespace detail {
   return {};
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -8,7 +8,9 @@
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// CRC-32 (the zip one) of `bytes`, going on from the CRC of what stands before them.
 [[nodiscard]] inline std::uint32_t crc32_of(ByteSpan bytes, std::uint32_t before = 0) noexcept {
@@ -27,4 +29,6 @@ namespace shardmesh::inline v0::format {
       ::crc32_combine(first, second, static_cast<z_off_t>(second_bytes)));
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

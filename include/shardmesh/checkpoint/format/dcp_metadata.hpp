@@ -12,7 +12,9 @@
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/core/value.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// Where an item's bytes are: a range of a data file. Ranges of different tensors coincide where a
 /// file holds one safetensors blob.
@@ -96,4 +98,6 @@ struct DcpMetadata {
   [[nodiscard]] friend bool operator==(DcpMetadata const&, DcpMetadata const&) = default;
 };
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -21,7 +21,9 @@
 #include <shardmesh/checkpoint/format/pickle_reader.hpp>
 #include <shardmesh/checkpoint/format/pickle_schema.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 namespace detail {
 
@@ -329,4 +331,6 @@ inline constexpr std::uint64_t most_metadata_bytes = std::uint64_t{1} << 30;
   return detail::DcpMetadataReader(tree, path).read();
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

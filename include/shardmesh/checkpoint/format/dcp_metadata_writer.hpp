@@ -19,7 +19,9 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/text.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 namespace detail {
 
@@ -244,4 +246,6 @@ inline void check_writable(MetadataEntry const& entry) {
   return detail::DcpMetadataWriter().write(metadata);
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -9,7 +9,9 @@
 
 #include <shardmesh/core/dtype.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// The element type of `torch.<name>`, PyTorch's short aliases included.
 [[nodiscard]] constexpr std::optional<DType> dtype_of_torch_name(std::string_view name) noexcept {
@@ -76,4 +78,6 @@ inline constexpr std::array<std::pair<std::string_view, DType>, 12> storage_clas
   return {};
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -4,7 +4,9 @@
 
 #include <string_view>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// Is `name` the name of a file in the directory of the checkpoint itself: one component, neither
 /// "." nor "..", no separator, drive or NUL, at most 255 bytes? Nothing else is ever opened.
@@ -20,4 +22,6 @@ namespace shardmesh::inline v0::format {
   return true;
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

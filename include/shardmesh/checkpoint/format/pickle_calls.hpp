@@ -9,7 +9,9 @@
 #include <shardmesh/checkpoint/format/pickle_globals.hpp>
 #include <shardmesh/checkpoint/format/pickle_tree.hpp>
 
-namespace shardmesh::inline v0::format::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace format::detail {
 
 /// Is it one of the classes that a checkpoint's metadata is made of?
 [[nodiscard]] constexpr bool is_dataclass(PickleGlobal global) noexcept {
@@ -68,4 +70,6 @@ namespace shardmesh::inline v0::format::detail {
   }
 }
 
-}  // namespace shardmesh::inline v0::format::detail
+}  // namespace format::detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -14,7 +14,9 @@
 #include <shardmesh/core/config.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// Bounds on what one pickle may cost.
 struct PickleLimits {
@@ -148,4 +150,6 @@ class PickleCursor {
 
 }  // namespace detail
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

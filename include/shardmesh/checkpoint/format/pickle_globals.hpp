@@ -10,7 +10,9 @@
 #include <shardmesh/checkpoint/format/dtype_names.hpp>
 #include <shardmesh/core/dtype.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// What a pickle is read as; decides which globals and opcodes are allowed.
 enum class PickleDialect : std::uint8_t {
@@ -154,4 +156,6 @@ template <std::size_t N>
   return module == "torch" ? detail::find_torch_type(dialect, name) : ResolvedGlobal{};
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -8,7 +8,9 @@
 #include <string_view>
 #include <utility>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// The pickle opcodes that are read; every other one refuses the file.
 enum class Opcode : std::uint8_t {
@@ -87,4 +89,6 @@ inline constexpr std::array<std::pair<std::uint8_t, std::string_view>, 68> opcod
   return std::string("0x") + digits[code >> 4] + digits[code & 15U];
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -19,7 +19,9 @@
 #include <shardmesh/checkpoint/format/pickle_tree.hpp>
 #include <shardmesh/core/text.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 namespace detail {
 
@@ -427,4 +429,6 @@ class PickleMachine {
   return detail::PickleMachine(pickle, dialect, path, position, limits).run();
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

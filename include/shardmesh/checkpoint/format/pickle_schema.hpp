@@ -15,7 +15,9 @@
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/core/text.hpp>
 
-namespace shardmesh::inline v0::format::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace format::detail {
 
 /// Reads a pickle's values with the types that a schema expects, each where the schema has it; the
 /// graph itself is never walked, so shared and circular references do no harm.
@@ -151,4 +153,6 @@ class PickleSchema {
   std::uint64_t budget_;
 };
 
-}  // namespace shardmesh::inline v0::format::detail
+}  // namespace format::detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -12,7 +12,9 @@
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/pickle_globals.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 enum class PickleKind : std::uint8_t {
   none,
@@ -144,4 +146,6 @@ class PickleTree {
   PickleRef root_ = no_pickle_ref;
 };
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

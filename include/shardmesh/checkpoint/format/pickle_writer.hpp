@@ -12,7 +12,9 @@
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/pickle_opcodes.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// Writes pickles of protocol 2: no frames, explicit memo, the smallest form of every integer.
 /// The memo numbers what is put into it from 0, and holds each global and each text once.
@@ -136,4 +138,6 @@ class PickleWriter {
   std::uint32_t memo_size_ = 0;
 };
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -15,7 +15,9 @@
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/shape.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// A tensor in its archive: element (i, j, ...) is at storage[first + i strides[0] + ...].
 struct TensorItem {
@@ -151,4 +153,6 @@ class TensorItemFrame {
   std::uint64_t payload_;
 };
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

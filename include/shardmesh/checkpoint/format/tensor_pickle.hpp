@@ -12,7 +12,9 @@
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/shape.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// What `data.pkl` of a tensor's archive says.
 struct TensorPickle {
@@ -168,4 +170,6 @@ class TensorPickleReader {
   return detail::TensorPickleReader(tree, path, position).read();
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -15,7 +15,9 @@
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/core/text.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// A record of an archive.
 struct ZipEntry {
@@ -240,4 +242,6 @@ class ZipReader {
   return bytes;
 }
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

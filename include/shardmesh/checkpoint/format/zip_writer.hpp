@@ -13,7 +13,9 @@
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/format/zip_reader.hpp>
 
-namespace shardmesh::inline v0::format {
+namespace shardmesh {
+inline namespace v0 {
+namespace format {
 
 /// Builds an archive with the bytes that torch.save would write. One record may be left out (the
 /// elements of a tensor, which are written elsewhere): its place and size are known at once, its CRC
@@ -199,4 +201,6 @@ class ZipWriter {
   Bytes bytes_;
 };
 
-}  // namespace shardmesh::inline v0::format
+}  // namespace format
+}  // namespace v0
+}  // namespace shardmesh

@@ -14,7 +14,8 @@
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Files that are read in turns. A checkpoint has a file for each rank that saved it, and each rank
 /// that loads may read from all of them; so only a few stay open, those that were used last.
@@ -59,4 +60,5 @@ class OpenFiles {
   std::unordered_map<std::string, Version> versions_;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

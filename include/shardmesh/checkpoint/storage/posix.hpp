@@ -20,7 +20,8 @@
 
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -333,4 +334,5 @@ struct PosixStorage {
   }
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

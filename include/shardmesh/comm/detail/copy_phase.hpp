@@ -8,7 +8,9 @@
 #include <shardmesh/comm/detail/thread_group.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// While it lives, ranks that share an address space may touch each other's memory.
 ///
@@ -58,4 +60,6 @@ class CopyPhase {
   bool closed_ = false;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -12,7 +12,9 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// How many messages a rank sends and receives: the start of its offer. The messages follow.
 struct OfferHeader {
@@ -161,4 +163,6 @@ class Offers {
   std::vector<int> world_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

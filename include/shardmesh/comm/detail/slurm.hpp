@@ -8,7 +8,9 @@
 #include <string>
 #include <string_view>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// The number at the start of a text, taken off it.
 [[nodiscard]] inline std::optional<int> take_number(std::string_view& text) {
@@ -61,4 +63,6 @@ namespace shardmesh::inline v0::detail {
   return std::nullopt;
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -23,7 +23,9 @@
 
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
@@ -205,4 +207,6 @@ class Socket {
   int descriptor_ = -1;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

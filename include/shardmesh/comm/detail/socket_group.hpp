@@ -14,7 +14,9 @@
 
 #include <shardmesh/comm/detail/socket.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// A star of TCP connections between processes: rank 0 collects what ranks show each other and sends
 /// everything to everybody. The control channel of processes: liveness by end of file, deadlines,
@@ -288,4 +290,6 @@ class SocketGroup {
   std::uint64_t sequence_ = 0;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -18,7 +18,9 @@
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// What all ranks of a `launch(threads{...})` share: who failed, who has left.
 class ThreadsJob {
@@ -261,4 +263,6 @@ class ThreadGroup {
   std::vector<std::size_t> fetched_;                    // so many ranks have their child
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -22,7 +22,8 @@
 #include <shardmesh/comm/mpi/detail/job.hpp>
 #include <shardmesh/comm/mpi/detail/traffic.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A group of processes of an MPI job; tensors in host memory travel directly between pairs of ranks.
 /// The control channel of NCCL processes as well.
@@ -237,4 +238,5 @@ class MpiCommunicator {
   int tag_ = 0;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -13,7 +13,8 @@
 
 #include <shardmesh/comm/mpi/communicator.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// One rank a process, started by mpirun or srun; tensors in host memory, data by MPI.
 struct mpi {
@@ -120,4 +121,5 @@ void launch(mpi const& options, Body&& body) {
   detail::run_mpi_rank(options.timeout, body);
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

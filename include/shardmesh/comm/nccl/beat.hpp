@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
-namespace shardmesh::inline v0::nccl {
+namespace shardmesh {
+inline namespace v0 {
+namespace nccl {
 
 /// What the watchdog of one rank tells those of all others in a round.
 struct Beat {
@@ -58,4 +60,6 @@ struct Beat {
           std::string(text + group, bytes.size() - sizeof(head) - group)};
 }
 
-}  // namespace shardmesh::inline v0::nccl
+}  // namespace nccl
+}  // namespace v0
+}  // namespace shardmesh

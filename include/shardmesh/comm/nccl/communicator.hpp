@@ -24,7 +24,8 @@
 #include <shardmesh/comm/nccl/watchdog.hpp>
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// A group of ranks whose device memory travels by NCCL. What ranks tell each other on the host goes
 /// through `Control` (threads of one process, or sockets between processes), and so do tensors in
@@ -372,4 +373,5 @@ class NcclCommunicator {
   std::chrono::milliseconds timeout_ = std::chrono::seconds(60);
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -11,7 +11,9 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/reduce_op.hpp>
 
-namespace shardmesh::inline v0::nccl {
+namespace shardmesh {
+inline namespace v0 {
+namespace nccl {
 
 /// NCCL's name of an element type, if it has one. (What has none still travels, as bytes.)
 [[nodiscard]] constexpr std::optional<ncclDataType_t> data_type(DType dtype) noexcept {
@@ -72,4 +74,6 @@ namespace shardmesh::inline v0::nccl {
   return ncclProd;
 }
 
-}  // namespace shardmesh::inline v0::nccl
+}  // namespace nccl
+}  // namespace v0
+}  // namespace shardmesh

@@ -12,7 +12,9 @@
 
 #include <shardmesh/comm/nccl/handle.hpp>
 
-namespace shardmesh::inline v0::nccl {
+namespace shardmesh {
+inline namespace v0 {
+namespace nccl {
 
 /// The communicators of one rank, all descended from one root, which no data ever pass.
 ///
@@ -127,4 +129,6 @@ class Handle {
   ncclComm_t comm_;
 };
 
-}  // namespace shardmesh::inline v0::nccl
+}  // namespace nccl
+}  // namespace v0
+}  // namespace shardmesh

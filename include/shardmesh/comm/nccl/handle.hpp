@@ -15,7 +15,9 @@
 #include <shardmesh/memory/cuda/check.hpp>
 #include <shardmesh/memory/cuda/stream.hpp>
 
-namespace shardmesh::inline v0::nccl {
+namespace shardmesh {
+inline namespace v0 {
+namespace nccl {
 
 /// Throws if a call of NCCL failed. "In progress" is no failure.
 /// @param call name of the function; `comm` adds NCCL's own words, if there is one.
@@ -109,4 +111,6 @@ class Group {
   bool open_ = true;
 };
 
-}  // namespace shardmesh::inline v0::nccl
+}  // namespace nccl
+}  // namespace v0
+}  // namespace shardmesh

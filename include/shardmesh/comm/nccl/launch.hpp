@@ -17,7 +17,8 @@
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/memory/cuda/device.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// Ranks as threads of one process, a GPU each, data by NCCL.
 struct nccl_threads {
@@ -120,4 +121,5 @@ void launch(nccl_environment const& options, Body&& body) {
   }
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -7,7 +7,8 @@
 #include <shardmesh/comm/mpi/launch.hpp>
 #include <shardmesh/comm/nccl/launch.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// One rank a process, started by mpirun; device memory by NCCL, all else by MPI.
 struct nccl_mpi {
@@ -29,4 +30,5 @@ void launch(nccl_mpi const& options, Body&& body) {
   });
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

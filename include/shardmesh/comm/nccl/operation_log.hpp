@@ -17,7 +17,9 @@
 #include <shardmesh/memory/cuda/check.hpp>
 #include <shardmesh/memory/cuda/stream.hpp>
 
-namespace shardmesh::inline v0::nccl {
+namespace shardmesh {
+inline namespace v0 {
+namespace nccl {
 
 /// The operations of one communicator that are not known to be done: what the rank's thread has
 /// entered, and what it has given to a stream. Written by the rank, read by its watchdog.
@@ -115,4 +117,6 @@ class OperationLog {
   Clock::time_point progress_;
 };
 
-}  // namespace shardmesh::inline v0::nccl
+}  // namespace nccl
+}  // namespace v0
+}  // namespace shardmesh

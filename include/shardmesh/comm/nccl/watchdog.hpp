@@ -25,7 +25,9 @@
 #include <shardmesh/comm/nccl/family.hpp>
 #include <shardmesh/comm/nccl/operation_log.hpp>
 
-namespace shardmesh::inline v0::nccl {
+namespace shardmesh {
+inline namespace v0 {
+namespace nccl {
 
 /// One thread a rank that looks after the rank's communicators. The watchdogs of a job meet several
 /// times a second on a channel of their own, so that each learns at once that a rank has died or
@@ -280,4 +282,6 @@ class Watchdog {
   std::thread thread_;
 };
 
-}  // namespace shardmesh::inline v0::nccl
+}  // namespace nccl
+}  // namespace v0
+}  // namespace shardmesh

@@ -9,7 +9,9 @@
 
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::cuda {
+namespace shardmesh {
+inline namespace v0 {
+namespace cuda {
 
 /// Says that the machine, not the call, lacks something.
 [[nodiscard]] constexpr bool is_no_device(cudaError_t status) noexcept {
@@ -48,4 +50,6 @@ inline void check(cudaError_t status,
   return count;
 }
 
-}  // namespace shardmesh::inline v0::cuda
+}  // namespace cuda
+}  // namespace v0
+}  // namespace shardmesh

@@ -19,7 +19,8 @@
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/memory/strided_copy.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace cuda {
 
@@ -151,4 +152,5 @@ struct CudaMemory {
 
 static_assert(MemorySpace<CudaMemory>);
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -9,7 +9,9 @@
 
 #include <shardmesh/memory/cuda/check.hpp>
 
-namespace shardmesh::inline v0::cuda {
+namespace shardmesh {
+inline namespace v0 {
+namespace cuda {
 
 /// Makes CUDA load kernels when it starts instead of when they are first called: loading one takes
 /// the lock of the device's context and may wait for a kernel that runs, which may itself wait for
@@ -66,4 +68,6 @@ inline void connect_devices(int devices) {
   }
 }
 
-}  // namespace shardmesh::inline v0::cuda
+}  // namespace cuda
+}  // namespace v0
+}  // namespace shardmesh

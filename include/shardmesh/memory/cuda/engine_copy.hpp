@@ -10,7 +10,8 @@
 #include <shardmesh/memory/cuda/stream.hpp>
 #include <shardmesh/memory/strided_copy.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace detail {
 
@@ -63,4 +64,5 @@ inline void engine_copy(CollapsedCopy const& copy, CudaStream stream = {}) {
   });
 }
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

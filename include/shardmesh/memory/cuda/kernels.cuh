@@ -15,7 +15,9 @@
 #include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
 
-namespace shardmesh::inline v0::cuda {
+namespace shardmesh {
+inline namespace v0 {
+namespace cuda {
 
 inline constexpr int threads = 256;
 inline constexpr index_t most_blocks = 2048;  ///< fills any device; a thread takes several turns
@@ -179,4 +181,6 @@ __attribute__((weak)) cudaError_t convert_contiguous(
   return known ? status : cudaErrorNotSupported;
 }
 
-}  // namespace shardmesh::inline v0::cuda
+}  // namespace cuda
+}  // namespace v0
+}  // namespace shardmesh

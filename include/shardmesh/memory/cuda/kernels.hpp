@@ -8,7 +8,9 @@
 #include <shardmesh/core/index.hpp>
 #include <shardmesh/core/reduce_op.hpp>
 
-namespace shardmesh::inline v0::cuda {
+namespace shardmesh {
+inline namespace v0 {
+namespace cuda {
 
 /// Most terms of one reduction on a device: their addresses travel as parameters of the launch.
 inline constexpr int max_reduce_terms = 256;
@@ -49,4 +51,6 @@ __attribute__((weak)) cudaError_t convert_contiguous(
 template <class F>
 cudaError_t launch_for_each(index_t count, F const& f, cudaStream_t stream);
 
-}  // namespace shardmesh::inline v0::cuda
+}  // namespace cuda
+}  // namespace v0
+}  // namespace shardmesh

@@ -12,7 +12,8 @@
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/memory/huge_pages.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 namespace cuda {
 
@@ -72,4 +73,5 @@ struct PinnedMemory : HostMemory {
 
 static_assert(MemorySpace<PinnedMemory>);
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

@@ -9,7 +9,8 @@
 
 #include <shardmesh/memory/cuda/check.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// The order of work on a device: a non-owning handle of a CUDA stream. The default is the calling
 /// thread's own stream, so that ranks that are threads do not wait for each other.
@@ -61,4 +62,5 @@ class CudaEvent {
   std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, Destroy> handle_;
 };
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

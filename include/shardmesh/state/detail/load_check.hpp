@@ -18,7 +18,9 @@
 #include <shardmesh/state/model_value.hpp>
 #include <shardmesh/state/options.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// What a model adds to the state dict that is made of it.
 struct LoadExtras {
@@ -333,4 +335,6 @@ class LoadCheck {
   KeyMap<LoadWay> ways_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -14,7 +14,9 @@
 #include <shardmesh/state/full_state_dict.hpp>
 #include <shardmesh/state/options.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Moves what a `LoadCheck` has let pass: first everything that must be converted into temporary
 /// memory, then, when all ranks have managed that, everything into its place.
@@ -225,4 +227,6 @@ class LoadMove {
   KeyMap<AnyTensor> converted_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

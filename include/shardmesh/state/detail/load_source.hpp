@@ -13,7 +13,9 @@
 #include <shardmesh/state/detail/wire.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// What there is to load under one key: of this rank's dict, or as rank 0 described it.
 struct LoadSource {
@@ -103,4 +105,6 @@ template <Communicator Comm>
   return sources;
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -16,7 +16,9 @@
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/core/value.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Numbers, texts, shapes and plain values as bytes, for the other ranks of one job.
 class WireWriter {
@@ -164,4 +166,6 @@ class WireReader {
   std::span<std::byte const> rest_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

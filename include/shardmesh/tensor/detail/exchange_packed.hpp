@@ -10,7 +10,9 @@
 #include <shardmesh/memory/buffer.hpp>
 #include <shardmesh/tensor/detail/job.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// A transfer together with the job that it belongs to.
 struct PackedTransfer {
@@ -119,4 +121,6 @@ void exchange_packed(Comm const& comm,
   }
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -13,7 +13,9 @@
 #include <shardmesh/memory/buffer.hpp>
 #include <shardmesh/tensor/detail/job.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// The addresses that a rank opens to its peers for one exchange.
 struct SharedEntry {
@@ -91,4 +93,6 @@ void exchange_shared(Comm const& comm,
   phase.close();
 }
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

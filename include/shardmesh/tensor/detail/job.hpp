@@ -11,7 +11,8 @@
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/plan/transfer.hpp>
 
-namespace shardmesh::inline v0 {
+namespace shardmesh {
+inline namespace v0 {
 
 /// One tensor in an exchange: what this rank does, and its local memory before and after.
 struct ExchangeJob {
@@ -125,4 +126,5 @@ void reduce_terms(ExchangeJob const& job, std::byte* staging, typename Space::St
 
 }  // namespace detail
 
-}  // namespace shardmesh::inline v0
+}  // namespace v0
+}  // namespace shardmesh

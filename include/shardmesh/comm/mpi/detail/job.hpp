@@ -18,7 +18,9 @@
 
 #include <shardmesh/core/error.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Throws if a call of MPI failed.
 /// @throws CommError with MPI's own words.
@@ -260,4 +262,6 @@ class MpiJob {
   std::vector<bool> heard_from_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

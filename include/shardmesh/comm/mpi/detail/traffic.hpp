@@ -13,7 +13,9 @@
 
 #include <shardmesh/comm/mpi/detail/job.hpp>
 
-namespace shardmesh::inline v0::detail {
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
 
 /// Messages of one group that are on their way. Those between two ranks arrive in the order in which
 /// they were sent; long ones travel as several, since MPI counts in `int`.
@@ -156,4 +158,6 @@ class MpiTraffic {
   std::vector<Pending> pending_;
 };
 
-}  // namespace shardmesh::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh
