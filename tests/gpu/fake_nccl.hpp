@@ -74,7 +74,11 @@ struct ncclComm {
   bool share = false;
   int operations = 0;
   int splits = 0;
-  int polls = 0;
+  /// One that does not block: how often it is still to be asked until it is ready.
+  int busy = 0;
+  /// The communicator that it has split off, and where it will be found once this one is ready.
+  ncclComm* unborn = nullptr;
+  ncclComm** birthplace = nullptr;
   std::shared_ptr<bool> aborted = std::make_shared<bool>(false);
 };
 
@@ -103,8 +107,17 @@ inline ncclResult_t wait(std::unique_lock<std::mutex>& lock, Work const& work) {
   return *work.aborted ? ncclInternalError : ncclSuccess;
 }
 
+/// As NCCL: "attempt to use communicator before the previous operation returned ncclSuccess".
+/// @pre the lock is held.
+inline bool refuses(ncclComm const& comm) {
+  return comm.busy > 0;
+}
+
 inline ncclResult_t enqueue(ncclComm* comm, cudaStream_t stream) {
   std::unique_lock lock(world().mutex);
+  if (refuses(*comm)) {
+    return ncclInvalidArgument;
+  }
   Work const work = enter(*comm, "");
   if (world().connecting_blocks) {
     if (ncclResult_t const status = wait(lock, work); status != ncclSuccess) {
@@ -112,6 +125,7 @@ inline ncclResult_t enqueue(ncclComm* comm, cudaStream_t stream) {
     }
   }
   world().streams[{std::this_thread::get_id(), stream}] = work;
+  comm->busy = comm->blocking ? 0 : 2;
   return comm->blocking ? ncclSuccess : ncclInProgress;
 }
 
@@ -166,16 +180,26 @@ ncclResult_t ncclCommInitRankConfig(
 ncclResult_t ncclCommSplit(
     ncclComm_t parent, int color, int key, ncclComm_t* comm, ncclConfig_t* config) {
   std::unique_lock lock(fake::world().mutex);
+  if (fake::refuses(*parent)) {
+    return ncclInvalidArgument;
+  }
   fake::Work const work = fake::enter(*parent, "split");
   ++parent->splits;
   ncclResult_t const status = fake::wait(lock, work);
   if (status == ncclSuccess && color >= 0) {
     // Groups of the tests are whole, or split into equal parts by key.
-    *comm = fake::make(parent->group + "/" + std::to_string(parent->splits) + "." +
-                           std::to_string(color),
-                       key, parent->size, *config);
+    ncclComm* const child = fake::make(parent->group + "/" + std::to_string(parent->splits) + "." +
+                                           std::to_string(color),
+                                       key, parent->size, *config);
     if (parent->share) {
-      (*comm)->aborted = parent->aborted;
+      child->aborted = parent->aborted;
+    }
+    if (parent->blocking) {
+      *comm = child;
+    } else {  // as NCCL 2.28: says success, and is not done
+      parent->unborn = child;
+      parent->birthplace = comm;
+      parent->busy = 2;
     }
   }
   return status;
@@ -183,7 +207,10 @@ ncclResult_t ncclCommSplit(
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* status) {
   std::lock_guard const lock(fake::world().mutex);
-  *status = comm->blocking || ++comm->polls % 3 == 0 ? ncclSuccess : ncclInProgress;
+  if (comm->busy > 0 && --comm->busy == 0 && comm->unborn != nullptr) {
+    *comm->birthplace = std::exchange(comm->unborn, nullptr);
+  }
+  *status = comm->busy > 0 ? ncclInProgress : ncclSuccess;
   if (fake::world().reports_error && comm->blocking) {
     *status = ncclRemoteError;
   }

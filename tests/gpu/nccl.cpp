@@ -55,10 +55,7 @@ void run_bodies(Comm const& world, std::string const& engine, long stride) {
   test::nccl_training(world, all);
   all("native collectives, all types, streams", test::native_collectives(world));
   all("adopted communicator, blocking", test::adopted_communicator(world, 1));
-  if constexpr (std::is_same_v<Comm, sm::NcclCommunicator<sm::ThreadsCommunicator>>) {
-    // Not over sockets, see from_native_handle.
-    all("adopted communicator, not blocking", test::adopted_communicator(world, 0));
-  }
+  all("adopted communicator, not blocking", test::adopted_communicator(world, 0));
   all("no hidden waits, no allocation in steady state", test::no_hidden_waits(world));
   auto const matrix = test::run_matrix<sm::CudaMemory>(world, 31, stride);
   all("redistribute matrix, " + std::to_string(matrix.cases) + " cases", matrix.first_wrong);

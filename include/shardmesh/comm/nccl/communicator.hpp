@@ -65,9 +65,7 @@ class NcclCommunicator {
   /// copies and its splits. After a failure calls throw the reason as always, but what already waits
   /// in the host program's communicator is for the host program to abort.
   ///
-  /// Give a blocking communicator where NCCL talks through sockets (other hosts, ranks that share a
-  /// GPU): NCCL 2.28 there says that one which does not block is ready before it is, and refuses or
-  /// breaks the next call.
+  /// @param comm blocks or not; one that does not must be ready.
   /// @param control connects the same ranks in the same order.
   /// @collective over `control`.
   [[nodiscard]] static NcclCommunicator from_native_handle(ncclComm_t comm,
@@ -284,11 +282,13 @@ class NcclCommunicator {
     }
   }
 
-  /// A communicator of the host program may be one that does not block.
+  /// A communicator of the host program may be one that does not block. It is asked whether it is
+  /// ready whatever the call has returned: NCCL 2.28's ncclCommSplit says success on a parent that
+  /// does not block, while a thread still works on it and the new communicator is not there yet.
   void finish(ncclResult_t status, char const* call) const {
     ncclComm_t const comm = native_handle();
     nccl::check(status, call, comm);
-    if (status == ncclInProgress) {
+    if (!link_->owner) {
       nccl::wait_ready(
           [&] {
             watchdog_->check();
