@@ -84,18 +84,18 @@ class Gated {
   [[nodiscard]] int rank() const { return comm_.rank(); }
   [[nodiscard]] int size() const { return comm_.size(); }
   [[nodiscard]] std::vector<int> world_ranks() const { return comm_.world_ranks(); }
-  void barrier() const { comm_.barrier(); }
-  [[nodiscard]] Gated split(int color, int key) const {
-    Gated part(comm_.split(color, key), closed_);
+  void barrier(sm::Call const& call = "barrier") const { comm_.barrier(call); }
+  [[nodiscard]] Gated split(int color, int key, sm::Call const& call = "split") const {
+    Gated part(comm_.split(color, key, call), closed_);
     part.behind_ = true;
     return part;
   }
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
-      std::span<std::byte const> mine) const {
+      std::span<std::byte const> mine, sm::Call const& call = "all_gather") const {
     if (behind_) {
       closed_->wait(true);
     }
-    return comm_.all_gather(mine);
+    return comm_.all_gather(mine, call);
   }
   template <class Stream>
   [[nodiscard]] auto copy_phase(Stream stream) const {

@@ -20,7 +20,7 @@ struct Elsewhere {
 /// An engine with all capabilities in one space, and nothing but them.
 struct Able : sm::ThreadsCommunicator {
   Able() = default;
-  [[nodiscard]] Able split(int, int) const { return {}; }
+  [[nodiscard]] Able split(int, int, sm::Call const& = "split") const { return {}; }
   template <class Space>
     requires std::same_as<Space, Elsewhere>
   void all_reduce(

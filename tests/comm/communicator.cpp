@@ -98,11 +98,11 @@ TEST_CASE("all_gather_value: ranks with values of other sizes get an error that 
 
 TEST_CASE("check_agreement: equal texts pass; a different one is shown on every rank") {
   sm::launch(sm::threads{4}, [](World& world) {
-    CHECK_NOTHROW(sm::check_agreement(world, "shardmesh::test", "shape (2, 2)"));
+    CHECK_NOTHROW(sm::check_agreement(world, "test", "shape (2, 2)"));
     World const group = world.split(world.rank() % 2, world.rank());
     std::string const mine = world.rank() == 3 ? "shape (3)" : "shape (2)";
-    std::string const error = test::error_of<sm::MismatchError>(
-        [&] { sm::check_agreement(group, "shardmesh::test", mine); });
+    std::string const error =
+        test::error_of<sm::MismatchError>([&] { sm::check_agreement(group, "test", mine); });
     CHECK(error == (world.rank() % 2 == 0
                         ? "no error"
                         : "shardmesh::test: ranks disagree; rank 1 has shape (2), rank 3 has shape "

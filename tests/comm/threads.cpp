@@ -223,7 +223,7 @@ TEST_CASE("threads: ranks that wait for one that has returned are told at once")
   CHECK(elapsed < milliseconds(5000));
   CHECK(errors[1] == "no error");
   for (std::size_t rank : {0U, 2U, 3U}) {
-    CHECK(contains(errors[rank], "shardmesh::all_gather: rank "));
+    CHECK(contains(errors[rank], "shardmesh::all_gather_value: rank "));
     CHECK(contains(errors[rank], "1"));
     CHECK(contains(errors[rank], "left without taking part; every rank must make the same calls"));
   }
@@ -288,7 +288,7 @@ TEST_CASE("threads: ranks that make different calls get an error that names both
   });
   for (std::string const& error : errors) {
     CHECK(error == "shardmesh: ranks made different calls: rank 0 is in barrier, rank 1 is in "
-                   "all_gather; every rank must make the same calls");
+                   "all_gather_value; every rank must make the same calls");
   }
 }
 

@@ -19,6 +19,7 @@
 #include "../support/redistribute_cases.hpp"
 #include "collectives.hpp"
 #include "counted.hpp"
+#include "nccl_disagreements.hpp"
 #include "nccl_rows.hpp"
 
 namespace sm = shardmesh;
@@ -158,6 +159,10 @@ void test_processes(int devices) {
       return std::string();
     });
   }
+  for (std::size_t pair = 0; pair < 20; ++pair) {
+    run_processes("nccl, 2 processes that do not do the same, pair " + std::to_string(pair), 2,
+                  [pair] { return test::nccl_disagreement_of_processes(pair); });
+  }
   run_processes("nccl, 3 processes: one does not come", 3, [] { return absent_rank(3); });
   run_processes("nccl, 3 processes: one throws", 3, [] { return throwing_rank(); });
   run_processes("nccl, more processes than GPUs are refused, naming the option", devices + 1, [] {
@@ -174,6 +179,15 @@ void test_threads(int devices) {
                  [&](auto& world) { run_bodies(world, engine, ranks > 4 ? 11 : 3); });
     } catch (std::exception const& error) {
       report(engine, error.what());
+    }
+  }
+  for (int const ranks : {2, devices}) {
+    if (ranks <= devices && ranks > 1 && (ranks == 2 || devices > 2)) {
+      auto const result = test::nccl_disagreements_of_threads(ranks, ranks == 2 ? 2 : 1);
+      report("nccl, " + std::to_string(ranks) + " threads that do not do the same, " +
+                 std::to_string(result.pairs) + " cases, error after " +
+                 std::to_string(result.longest.count()) + " ms at most",
+             result.first_wrong);
     }
   }
   if (devices > 1) {

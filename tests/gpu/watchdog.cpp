@@ -5,14 +5,18 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 #include <shardmesh/comm/collectives.hpp>
 #include <shardmesh/comm/nccl/beat.hpp>
+#include <shardmesh/comm/nccl/call_history.hpp>
+#include <shardmesh/comm/nccl/call_watch.hpp>
 #include <shardmesh/comm/nccl/communicator.hpp>
 #include <shardmesh/comm/nccl/family.hpp>
 #include <shardmesh/comm/nccl/handle.hpp>
@@ -199,7 +203,7 @@ TEST_CASE("the group of an operation is the group that is named") {
       world.check();
     }
   });
-  CHECK(contains(errors[3], "exchange: operation 2 of the group of ranks 0, 1, 2, 3"));
+  CHECK(contains(errors[3], "exchange: operation 3 of the group of ranks 0, 1, 2, 3"));
   CHECK(contains(errors[3], "rank 0, 2, 3 did not arrive"));
 }
 
@@ -268,14 +272,143 @@ TEST_CASE("reductions that NCCL does not have are refused with a sentence") {
   CHECK(errors == Texts{"no error"});
 }
 
+/// A call of the tests: `unit` is its only argument.
+void exchange_unit(ThreadWorld const& world, std::string const& unit) {
+  auto const words = [&unit] { return "unit " + unit; };
+  sm::Call const call("unshard", sm::Fingerprint().add(unit), words);
+  world.exchange<sm::CudaMemory>({}, {}, {}, call);
+}
+
+/// Works until the watchdog has heard of a failure.
+void wait_for_failure(ThreadWorld const& world) {
+  for (int i = 0; i < 10'000; ++i) {
+    world.check();
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+}
+
+TEST_CASE("ranks that make different calls get an error that names both sides, at once") {
+  using Body = std::function<void(ThreadWorld const&)>;
+  auto const reduce = [](sm::DType dtype, sm::ReduceOp op, std::size_t count) -> Body {
+    return [=](ThreadWorld const& world) { world.all_reduce(dtype, op, nullptr, nullptr, count); };
+  };
+  using sm::DType;
+  using sm::ReduceOp;
+  std::vector<std::pair<Body, std::string>> const calls{
+      {[](ThreadWorld const& world) { exchange_unit(world, "a"); }, "unit a"},
+      {[](ThreadWorld const& world) { exchange_unit(world, "b"); }, "unit b"},
+      {reduce(DType::float32, ReduceOp::sum, 4), "4 elements of float32, sum"},
+      {reduce(DType::int32, ReduceOp::sum, 4), "4 elements of int32, sum"},
+      {reduce(DType::float32, ReduceOp::max, 4), "4 elements of float32, max"},
+      {reduce(DType::float32, ReduceOp::sum, 8), "8 elements of float32, sum"},
+      {[](ThreadWorld const& world) { world.broadcast(DType::float32, nullptr, nullptr, 4, 0); },
+       "4 elements of float32, from rank 0"},
+      {[](ThreadWorld const& world) { world.broadcast(DType::float32, nullptr, nullptr, 4, 1); },
+       "4 elements of float32, from rank 1"},
+      {[](ThreadWorld const& world) { world.barrier(); }, "barrier"},
+      {[](ThreadWorld const& world) { static_cast<void>(world.split(0, world.rank())); }, "split"}};
+  int pairs = 0;
+  for (int ranks : {2, 3}) {
+    for (std::size_t a = 0; a < calls.size(); ++a) {
+      for (std::size_t b = 0; b < calls.size(); ++b) {
+        if (ranks == 2 ? a >= b : a <= b || (a + b) % 3 != 0) {
+          continue;
+        }
+        ++pairs;
+        Texts errors;
+        auto const time = test::time_of([&] {
+          errors = run_ranks(ranks, milliseconds(20'000), [&](ThreadWorld& world) {
+            exchange_unit(world, "first");
+            calls[world.rank() + 1 == ranks ? b : a].first(world);
+            wait_for_failure(world);
+          });
+        });
+        for (std::string const& error : errors) {
+          CHECK_MESSAGE(contains(error, calls[a].second), error);
+          CHECK_MESSAGE(contains(error, calls[b].second), error);
+          CHECK_MESSAGE(contains(error, "rank 0 "), error);
+        }
+        CHECK(time < milliseconds(10'000));  // of rounds, not of the timeout
+      }
+    }
+  }
+  CHECK(pairs >= 60);
+}
+
+TEST_CASE("calls in another order, long after the start, are found") {
+  for (std::string const& error : run_ranks(3, milliseconds(20'000), [](ThreadWorld& world) {
+         for (int i = 0; i < 3000; ++i) {
+           exchange_unit(world, std::to_string(i % 7));
+         }
+         bool const last = world.rank() == 2;
+         exchange_unit(world, last ? "y" : "x");
+         exchange_unit(world, last ? "x" : "y");
+         for (int i = 0; i < 500; ++i) {
+           exchange_unit(world, "z");
+         }
+         wait_for_failure(world);
+       })) {
+    CHECK_MESSAGE(contains(error,
+                           "shardmesh::unshard: ranks disagree; rank 0 has unit x, rank 2 has "
+                           "unit y"),
+                  error);
+  }
+}
+
+TEST_CASE("a difference that is too long ago is found, if not which it was") {
+  for (std::string const& error : run_ranks(2, milliseconds(20'000), [](ThreadWorld& world) {
+         exchange_unit(world, world.rank() == 0 ? "x" : "y");
+         for (int i = 0; i < 5000; ++i) {
+           exchange_unit(world, "z");
+         }
+         wait_for_failure(world);
+       })) {
+    CHECK_MESSAGE(contains(error, "ranks made different calls, too long ago to say which"), error);
+  }
+}
+
+TEST_CASE("ranks that are far apart in time but make the same calls are left in peace") {
+  CHECK(run_ranks(3, milliseconds(20'000), [](ThreadWorld& world) {
+          auto const group = world.split(0, world.rank());
+          for (int i = 0; i < 20'000; ++i) {
+            exchange_unit(i % 3 == 0 ? group : world, std::to_string(i % 11));
+            if (i % 5000 == 1000 * world.rank()) {
+              std::this_thread::sleep_for(milliseconds(300));  // longer than a round
+            }
+            world.check();
+          }
+        }) == Texts(3, "no error"));
+}
+
+TEST_CASE("Checks::full compares before the call") {
+  Texts errors(2, "no error");
+  try {
+    sm::launch(sm::nccl_threads{2, milliseconds(5000), sm::Checks::full}, [&](ThreadWorld& world) {
+      exchange_unit(world, "same");
+      try {
+        exchange_unit(world, world.rank() == 0 ? "x" : "y");
+      } catch (sm::MismatchError const& error) {
+        errors[static_cast<std::size_t>(world.rank())] = error.what();
+        throw;
+      }
+    });
+  } catch (sm::Error const&) {  // it is in the list
+  }
+  for (std::string const& error : errors) {
+    CHECK_MESSAGE(contains(error, "rank 0 has unit x, rank 1 has unit y"), error);
+  }
+}
+
 TEST_CASE("beats travel whole, and what is none is a failure") {
-  for (Beat const& beat : {Beat{}, Beat{Beat::stuck, 7, "world/1.0", "exchange"},
-                           Beat{Beat::failed, 0, "", "words"}, Beat{Beat::answer, 3, "", ""}}) {
+  for (Beat const& beat :
+       {Beat{}, Beat{Beat::stuck, 7, "world/1.0", "exchange", {1, 2, 3}},
+        Beat{Beat::failed, 0, "", "words", {}}, Beat{Beat::answer, 3, "", "", {}},
+        Beat{Beat::calls, 0, "", "", {1, 17, 2, 18}}}) {
     CHECK(sm::nccl::unpack(sm::nccl::pack(beat)) == beat);
   }
   CHECK(sm::nccl::unpack(std::vector<std::byte>(5)).kind == Beat::failed);
-  auto bytes = sm::nccl::pack({Beat::stuck, 7, "group", "text"});
-  bytes.resize(bytes.size() - 6);
+  auto bytes = sm::nccl::pack({Beat::stuck, 7, "group", "text", {1}});
+  bytes.resize(bytes.size() - 10);
   CHECK(sm::nccl::unpack(bytes).kind == Beat::failed);
 }
 

@@ -44,6 +44,7 @@ void on_even_ranks(Body const& body) {
 
 #include "../comm/ranks.hpp"
 #include "../support/behaviour_cases.hpp"
+#include "../support/disagreements.hpp"
 #include "../support/offload_cases.hpp"
 #include "../support/redistribute_cases.hpp"
 
@@ -358,6 +359,30 @@ TEST_CASE("mpi: messages that do not match give every rank an error that names b
                  "rank 0 has a message for rank " + std::to_string(world.size())));
 }
 
+TEST_CASE("mpi: ranks that do not do the same all get an error that names both sides") {
+  MpiCommunicator const world = adopt();
+  if (world.size() == 1) {
+    return;
+  }
+  auto actions = test::moving_actions<sm::HostMemory, MpiCommunicator>();
+  for (auto& one : test::talking_actions<MpiCommunicator>()) {
+    actions.push_back(std::move(one));
+  }
+  bool const last = world.rank() + 1 == world.size();
+  int pairs = 0;
+  for (std::size_t a = 0; a < actions.size(); ++a) {
+    for (std::size_t b = 0; b < actions.size(); ++b) {
+      if (a != b) {
+        ++pairs;
+        std::string const fault = test::fault_of(actions[last ? b : a], world);
+        REQUIRE_MESSAGE(fault.empty(),
+                        actions[a].name << " against " << actions[b].name << ": " << fault);
+      }
+    }
+  }
+  CHECK(pairs > 900);
+}
+
 TEST_CASE("mpi: ranks that make different calls get an error that names both") {
   MpiCommunicator const world = adopt();
   CHECK(error_of<sm::MismatchError>([&] {
@@ -367,7 +392,7 @@ TEST_CASE("mpi: ranks that make different calls get an error that names both") {
             world.barrier();
           }
         }) == "shardmesh: ranks made different calls: rank 0 is in barrier, rank 1 is in "
-              "all_gather; every rank must make the same calls");
+              "all_gather_value; every rank must make the same calls");
   CHECK(contains(error_of<sm::MismatchError>([&] {
                    if (world.rank() == 1) {
                      static_cast<void>(world.split(0, 0));

@@ -57,19 +57,22 @@ class PackedThreads {
   [[nodiscard]] int rank() const noexcept { return inner_.rank(); }
   [[nodiscard]] int size() const noexcept { return inner_.size(); }
   [[nodiscard]] std::vector<int> world_ranks() const { return inner_.world_ranks(); }
-  void barrier() const { inner_.barrier(); }
+  void barrier(shardmesh::Call const& call = "barrier") const { inner_.barrier(call); }
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
-      std::span<std::byte const> mine) const {
-    return inner_.all_gather(mine);
+      std::span<std::byte const> mine, shardmesh::Call const& call = "all_gather") const {
+    return inner_.all_gather(mine, call);
   }
-  [[nodiscard]] PackedThreads split(int color, int key) const {
-    return PackedThreads(inner_.split(color, key));
+  [[nodiscard]] PackedThreads split(int color,
+                                    int key,
+                                    shardmesh::Call const& call = "split") const {
+    return PackedThreads(inner_.split(color, key, call));
   }
   template <class Space>
   void exchange(std::span<shardmesh::Message const> sends,
                 std::span<shardmesh::Message> receives,
-                typename Space::Stream stream = {}) const {
-    inner_.template exchange<Space>(sends, receives, stream);
+                typename Space::Stream stream = {},
+                shardmesh::Call const& call = "exchange") const {
+    inner_.template exchange<Space>(sends, receives, stream, call);
   }
 
  private:

@@ -97,16 +97,17 @@ void run_sockets(int ranks, Body body) {
 struct Counting : sm::SocketCommunicator {
   Counting() = default;
   explicit Counting(sm::SocketCommunicator const& comm) : sm::SocketCommunicator(comm) {}
-  [[nodiscard]] Counting split(int color, int key) const {
-    return Counting(sm::SocketCommunicator::split(color, key));
+  [[nodiscard]] Counting split(int color, int key, sm::Call const& call = "split") const {
+    return Counting(sm::SocketCommunicator::split(color, key, call));
   }
   template <class Space>
   void exchange(std::span<sm::Message const> sends,
                 std::span<sm::Message> receives,
-                typename Space::Stream = {}) const {
+                typename Space::Stream = {},
+                sm::Call const& call = "exchange") const {
     ++exchanges;
     messages += sends.size();
-    sm::SocketCommunicator::exchange<Space>(sends, receives);
+    sm::SocketCommunicator::exchange<Space>(sends, receives, {}, call);
   }
   mutable int exchanges = 0;
   mutable std::size_t messages = 0;
@@ -166,8 +167,11 @@ TEST_CASE("execute: ranks that bring different operations get an error that show
     Case<float> one({{4}, {2}, sm::placements<sm::Shard<0>>},
                     {{4}, {2}, sm::placements<sm::Replicate>}, world.rank());
     std::vector<sm::ExchangeJob> const jobs{one.job()};
+    std::string const mine = world.rank() == 0 ? "weight" : "bias";
+    auto const words = [&mine] { return mine; };
     CHECK_THROWS_WITH_AS(
-        sm::execute<HostMemory>(world, jobs, world.rank() == 0 ? "weight" : "bias"),
+        sm::execute<HostMemory>(world, jobs,
+                                sm::Call("redistribute", sm::Fingerprint().add(mine), words)),
         "shardmesh::redistribute: ranks disagree; rank 0 has weight, rank 1 has bias; all ranks "
         "must pass the same arguments in the same order",
         sm::MismatchError);

@@ -29,7 +29,7 @@ TEST_CASE("tensors of different shapes and numbers of stages travel together, ag
           sm::make_plan({Shape{7, 3}, mesh, terms}, {Shape{7, 3}, mesh, whole}),
           sm::make_plan({Shape{}, mesh, terms}, {Shape{}, mesh, whole}),
           sm::make_plan({Shape{4, 2}, mesh, whole}, {Shape{4, 2}, mesh, cut})};
-      sm::FusedExchange const exchange("test", plans, world.rank());
+      sm::FusedExchange const exchange("test", "tensors", plans, world.rank());
       CHECK(exchange.size() == 3);
       auto const part = sm::chunk(4, ranks, world.rank());
       for (int round = 1; round <= 2; ++round) {

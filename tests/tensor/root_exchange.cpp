@@ -77,7 +77,8 @@ void gather_and_scatter(Comm const& comm, std::size_t ceiling) {
   }
   test::FakeDevice::use().peak = test::FakeDevice::use().live;
   std::size_t const before = test::FakeDevice::use().live;
-  auto const report = sm::exchange_with_root<Space>(comm, RootDirection::gather, jobs, ceiling);
+  auto const report =
+      sm::exchange_with_root<Space>(comm, "gather", RootDirection::gather, jobs, ceiling);
   CHECK(report.peak_staging_bytes <= ceiling);
   if (Space::kind == sm::MemoryKind::cuda) {
     CHECK(test::FakeDevice::use().peak - before == report.peak_staging_bytes);
@@ -99,7 +100,8 @@ void gather_and_scatter(Comm const& comm, std::size_t ceiling) {
     targets.push_back(Tensor<index_t, Space>::zeros(locals[j].shape()));
     jobs[j].target = targets.back().data();
   }
-  auto const back = sm::exchange_with_root<Space>(comm, RootDirection::scatter, jobs, ceiling);
+  auto const back =
+      sm::exchange_with_root<Space>(comm, "gather", RootDirection::scatter, jobs, ceiling);
   CHECK(back.peak_staging_bytes <= ceiling);
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     CHECK(equal(targets[j], locals[j]));
@@ -132,7 +134,8 @@ TEST_CASE("a larger ceiling takes fewer rounds; without messages there is no sta
         {layout, 0, sm::DType::int64, local.data(), world.rank() == 0 ? whole.data() : nullptr}};
     test::PackedThreads const packed(world);
     auto const gather = [&](auto const& comm, std::size_t ceiling) {
-      return sm::exchange_with_root<test::FakeDevice>(comm, RootDirection::gather, jobs, ceiling);
+      return sm::exchange_with_root<test::FakeDevice>(comm, "gather", RootDirection::gather, jobs,
+                                                      ceiling);
     };
     auto const small = gather(packed, 1024);  // 2 KiB travel in tiles of 512 bytes
     CHECK(small.rounds == 4);

@@ -48,14 +48,14 @@ class SocketCommunicator {
   [[nodiscard]] std::vector<int> world_ranks() const { return group_->world_ranks(); }
   [[nodiscard]] std::chrono::milliseconds timeout() const { return group_->timeout(); }
 
-  void barrier() const { static_cast<void>(all_gather({})); }
+  void barrier(Call const& call = "barrier") const { static_cast<void>(all_gather({}, call)); }
 
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
-      std::span<std::byte const> mine) const {
-    return group_->all_gather(mine);
+      std::span<std::byte const> mine, Call const& call = "all_gather") const {
+    return group_->all_gather(mine, call);
   }
 
-  [[nodiscard]] SocketCommunicator split(int color, int key) const {
+  [[nodiscard]] SocketCommunicator split(int color, int key, Call const& call = "split") const {
     struct Wish {
       int color;
       int key;
@@ -64,7 +64,7 @@ class SocketCommunicator {
       char address[64];
       int port;
     };
-    auto const wishes = all_gather_value(*this, Wish{color, key});
+    auto const wishes = all_gather_value(*this, Wish{color, key}, call);
     std::vector<int> members;
     for (int rank = 0; rank < size(); ++rank) {
       if (color >= 0 && wishes[static_cast<std::size_t>(rank)].color == color) {
@@ -83,7 +83,7 @@ class SocketCommunicator {
       std::memcpy(door.address, address.data(), std::min(address.size(), sizeof(door.address) - 1));
       door.port = listener.port();
     }
-    auto const doors = all_gather_value(*this, door);
+    auto const doors = all_gather_value(*this, door, call);
     if (members.empty()) {
       return {};
     }
@@ -106,13 +106,14 @@ class SocketCommunicator {
   template <class Space>
   void exchange(std::span<Message const> sends,
                 std::span<Message> receives,
-                typename Space::Stream = {}) const {
+                typename Space::Stream = {},
+                Call const& call = "exchange") const {
     std::vector<std::byte> packed = detail::pack_offer(sends, receives);
     for (Message const& one : sends) {
       auto const* raw = static_cast<std::byte const*>(one.data);
       packed.insert(packed.end(), raw, raw + one.bytes);
     }
-    detail::Offers const offers(all_gather(packed), world_ranks());
+    detail::Offers const offers(all_gather(packed, call), world_ranks());
     auto const matches = offers.match(rank());
     for (std::size_t i = 0; i < receives.size(); ++i) {
       int const peer = receives[i].peer;

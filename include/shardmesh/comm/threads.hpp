@@ -42,15 +42,15 @@ class ThreadsCommunicator {
   [[nodiscard]] int size() const noexcept { return group_ ? group_->size() : 0; }
   [[nodiscard]] std::vector<int> world_ranks() const { return group_->world_ranks(); }
 
-  void barrier() const { group_->meet(rank_, "barrier"); }
+  void barrier(Call const& call = "barrier") const { group_->meet(rank_, call); }
 
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
-      std::span<std::byte const> mine) const {
-    return group_->all_gather(rank_, mine);
+      std::span<std::byte const> mine, Call const& call = "all_gather") const {
+    return group_->all_gather(rank_, mine, call);
   }
 
-  [[nodiscard]] ThreadsCommunicator split(int color, int key) const {
-    std::vector<int> const members = group_->same_color(rank_, color, key);
+  [[nodiscard]] ThreadsCommunicator split(int color, int key, Call const& call = "split") const {
+    std::vector<int> const members = group_->same_color(rank_, color, key, call);
     if (members.empty()) {
       return {};
     }
@@ -67,10 +67,12 @@ class ThreadsCommunicator {
   template <class Space>
   void exchange(std::span<Message const> sends,
                 std::span<Message> receives,
-                typename Space::Stream stream = {}) const {
+                typename Space::Stream stream = {},
+                Call const& call = "exchange") const {
     stream.synchronize();
     auto phase = copy_phase(stream);
-    detail::Offers const offers(all_gather(detail::pack_offer(sends, receives)), world_ranks());
+    detail::Offers const offers(all_gather(detail::pack_offer(sends, receives), call),
+                                world_ranks());
     auto const matches = offers.match(rank_);
     for (std::size_t i = 0; i < receives.size(); ++i) {
       Message const& wanted = receives[i];
@@ -81,7 +83,7 @@ class ThreadsCommunicator {
     }
     stream.synchronize();
     phase.end();
-    barrier();
+    barrier(call);
     phase.close();
   }
 

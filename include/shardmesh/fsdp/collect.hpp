@@ -106,7 +106,7 @@ void agree_on_parameters(Sharding const& sharding,
             to_string(one.leaves.front()->shape());
   }
   for (auto const* group : sharding.groups()) {
-    check_agreement(*group, "shardmesh::fully_shard", "the parameters " + text);
+    check_agreement(*group, "fully_shard", "the parameters " + text);
   }
 }
 
@@ -128,7 +128,7 @@ void take_from_first(Sharding const& sharding,
       before.push_back(*one.leaves.front());
       after.emplace_back(shape, stream);
     }
-    FusedExchange("shardmesh::fully_shard: values of the first rank", plans, group->rank())
+    FusedExchange("fully_shard", "values of the first rank", plans, group->rank())
         .run(*group, before, after, stream);
     for (std::size_t i = 0; i < found.size(); ++i) {
       for (auto* leaf : found[i].leaves) {

@@ -162,13 +162,13 @@ class FlatUnit {
     auto const replicated = [&group](Shape const& shape) {
       return Layout(shape, Shape{group.size()}, PlacementList{Replicate{}});
     };
-    gather_ = FusedExchange("shardmesh::unflatten(\"" + name() + "\")",
-                            {make_plan(flat, replicated(flat.shape()))}, group.rank());
+    gather_ = FusedExchange("unflatten", name(), {make_plan(flat, replicated(flat.shape()))},
+                            group.rank());
     std::vector<Plan> plans;
     for (auto const& member : members_) {
       plans.push_back(make_plan(row_layout(member.shape), replicated(member.shape)));
     }
-    gather_members_ = FusedExchange("shardmesh::flatten(\"" + name() + "\")", plans, group.rank());
+    gather_members_ = FusedExchange("flatten", name(), plans, group.rank());
   }
 
   void show() {

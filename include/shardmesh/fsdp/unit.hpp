@@ -67,11 +67,9 @@ class ShardUnit {
             make_plan(Layout(local, replicas, terms), Layout(local, replicas, whole)));
       }
     }
-    gather_ = FusedExchange("shardmesh::unshard(\"" + name_ + "\")", gather, shard.rank());
-    scatter_ = FusedExchange("shardmesh::reduce_gradients(\"" + name_ + "\") over shards", scatter,
-                             shard.rank());
-    average_ = FusedExchange("shardmesh::reduce_gradients(\"" + name_ + "\") over replicas",
-                             average, replicate.rank());
+    gather_ = FusedExchange("unshard", name_, gather, shard.rank());
+    scatter_ = FusedExchange("reduce_gradients over shards", name_, scatter, shard.rank());
+    average_ = FusedExchange("reduce_gradients over replicas", name_, average, replicate.rank());
   }
 
   ShardUnit(ShardUnit const&) = delete;

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
+#include <shardmesh/core/fingerprint.hpp>
 #include <shardmesh/layout/box.hpp>
 #include <shardmesh/layout/chunk.hpp>
 #include <shardmesh/layout/legality.hpp>
@@ -232,6 +234,28 @@ class Layout {
   ShardOrder order_;
 };
 
+/// Stands for a layout: equal for equal layouts, on every rank.
+[[nodiscard]] constexpr Fingerprint fingerprint(Layout const& layout) noexcept {
+  Fingerprint result;
+  for (Shape const* const shape : {&layout.shape(), &layout.mesh()}) {
+    result.add(shape->size());
+    for (index_t const extent : *shape) {
+      result.add(static_cast<std::uint64_t>(extent));
+    }
+  }
+  for (Placement const& one : layout.placements()) {
+    result.add(static_cast<std::uint64_t>(one.kind) * 256U + static_cast<std::uint64_t>(one.op));
+    result.add(static_cast<std::uint64_t>(one.dim));
+    result.add(static_cast<std::uint64_t>(one.split_factor));
+  }
+  for (Cut const& one : layout.order()) {
+    result.add(static_cast<std::uint64_t>(one.tensor_dim) * max_rank +
+               static_cast<std::uint64_t>(one.mesh_dim));
+    result.add(static_cast<std::uint64_t>(one.split_factor));
+  }
+  return result;
+}
+
 /// "(7, 5) on mesh (2, 2) as (Shard(0), Replicate)".
 [[nodiscard]] inline std::string to_string(Layout const& layout) {
   return to_string(layout.shape()) + " on mesh " + to_string(layout.mesh()) + " as " +
@@ -240,3 +264,10 @@ class Layout {
 
 }  // namespace v0
 }  // namespace shardmesh
+
+template <>
+struct std::hash<shardmesh::Layout> {
+  [[nodiscard]] std::size_t operator()(shardmesh::Layout const& layout) const noexcept {
+    return static_cast<std::size_t>(shardmesh::fingerprint(layout).value());
+  }
+};

@@ -206,8 +206,17 @@ class DeviceMesh {
       }
     }
     auto const color = static_cast<int>(ravel(others, shape()));
+    auto const words = [this, &dims] {
+      std::string text = "the group along";
+      for (std::size_t dim : dims) {
+        text += " dimension " + std::to_string(dim);
+      }
+      return text + " of " + to_string(description());
+    };
+    Call const call("DeviceMesh::group", Fingerprint().add(mask).add(to_string(description())),
+                    words);
     state_->groups.emplace_back(
-        mask, std::make_unique<Comm>(state_->comm.split(color, static_cast<int>(key))));
+        mask, std::make_unique<Comm>(state_->comm.split(color, static_cast<int>(key), call)));
     return *state_->groups.back().second;
   }
 
@@ -234,7 +243,7 @@ template <std::size_t N, Communicator Comm>
                                               std::vector<int> const& ranks,
                                               std::vector<std::string> names) {
   MeshDescription description{detail::to_shape(shape), std::move(names), ranks};
-  check_agreement(comm, "shardmesh::device_mesh", to_string(description));
+  check_agreement(comm, "device_mesh", to_string(description));
   check(description, comm.size());
   int position = -1;
   bool in_order = static_cast<int>(ranks.size()) == comm.size();
@@ -247,7 +256,8 @@ template <std::size_t N, Communicator Comm>
     rank = world[static_cast<std::size_t>(rank)];
   }
   return {std::move(description),
-          in_order ? comm : comm.split(position < 0 ? -1 : 0, position < 0 ? 0 : position)};
+          in_order ? comm
+                   : comm.split(position < 0 ? -1 : 0, position < 0 ? 0 : position, "device_mesh")};
 }
 
 /// A mesh over all ranks of a communicator, in row-major order.
@@ -277,7 +287,7 @@ template <std::size_t N, Communicator Comm>
     shape.push_back(group.size());
     coordinate.push_back(group.rank());
   }
-  check_agreement(comm, "shardmesh::device_mesh_from_groups", to_string(shape));
+  check_agreement(comm, "device_mesh_from_groups", to_string(shape));
   auto const positions = all_gather_value(comm, ravel(coordinate, shape));
   std::vector<int> ranks(positions.size(), -1);
   for (std::size_t rank = 0; rank < positions.size(); ++rank) {

@@ -38,6 +38,7 @@ struct TensorGroup {
   void const* comm = nullptr;  ///< valid for as long as the tensor
   /// `exchange_with_root` over `comm`, in the memory of the local parts.
   GatherReport (*exchange)(void const* comm,
+                           char const* operation,
                            RootDirection direction,
                            std::vector<RootJob> const& jobs,
                            std::size_t ceiling) = nullptr;
@@ -293,7 +294,7 @@ class AnyTensor {
     } else {
       typename X::Stream const stream{};
       auto local = detail::run(make_plan(tensor.layout(), target), comm_of(tensor),
-                               tensor.to_local(), stream);
+                               tensor.to_local(), "state_dict", stream);
       stream.synchronize();
       return local;
     }
@@ -306,10 +307,12 @@ class AnyTensor {
 
   template <class Space, class Comm>
   static GatherReport exchange_now(void const* comm,
+                                   char const* operation,
                                    RootDirection direction,
                                    std::vector<RootJob> const& jobs,
                                    std::size_t ceiling) {
-    return exchange_with_root<Space>(*static_cast<Comm const*>(comm), direction, jobs, ceiling);
+    return exchange_with_root<Space>(*static_cast<Comm const*>(comm), operation, direction, jobs,
+                                     ceiling);
   }
 
   template <class Space, class Comm>

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/fingerprint.hpp>
 #include <shardmesh/core/key_map.hpp>
 #include <shardmesh/state/detail/wire.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -17,13 +18,6 @@ namespace shardmesh {
 inline namespace v0 {
 
 namespace detail {
-
-/// The finaliser of splitmix64 (Steele, Lea and Flood, https://doi.org/10.1145/2714064.2660195).
-[[nodiscard]] constexpr std::uint64_t mix(std::uint64_t x) noexcept {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
-  return x ^ (x >> 31);
-}
 
 /// Hash of a run of bytes, eight at a time.
 [[nodiscard]] inline std::uint64_t hash_bytes(std::uint64_t seed,

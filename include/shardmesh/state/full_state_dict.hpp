@@ -67,14 +67,23 @@ template <class GroupOf>
 /// @returns the whole tensors, in order, where this rank is a root; nothing elsewhere.
 /// @collective over the ranks that hold the tensors.
 [[nodiscard]] inline std::vector<std::optional<AnyTensor>> gather_to_roots(
-    std::vector<AnyTensor> const& tensors, GatherOptions const& options, GatherReport& report) {
+    std::vector<AnyTensor> const& tensors,
+    std::vector<std::string> const& keys,
+    GatherOptions const& options,
+    GatherReport& report) {
   std::vector<std::optional<AnyTensor>> wholes(tensors.size());
   for (GroupBatch const& batch :
        batches_of(tensors, [](AnyTensor const& x) { return x.group(); })) {
     std::vector<RootJob> jobs;
     for (int const root : roots_in(batch.group, options.roots)) {
       for (std::size_t const i : batch.members) {
-        RootJob job{tensors[i].layout(), root, tensors[i].dtype(), tensors[i].data(), nullptr};
+        RootJob job{tensors[i].layout(),
+                    root,
+                    tensors[i].dtype(),
+                    tensors[i].data(),
+                    nullptr,
+                    false,
+                    keys[i]};
         if (root == batch.group.rank) {
           wholes[i] = tensors[i].on_host(tensors[i].shape());
           job.target = wholes[i]->data();
@@ -83,8 +92,8 @@ template <class GroupOf>
       }
     }
     if (!jobs.empty()) {
-      report.add(batch.group.exchange(batch.group.comm, RootDirection::gather, jobs,
-                                      options.ceiling_bytes));
+      report.add(batch.group.exchange(batch.group.comm, "full_state_dict", RootDirection::gather,
+                                      jobs, options.ceiling_bytes));
     }
   }
   return wholes;
@@ -183,15 +192,17 @@ using WholeTensors = KeyMap<std::optional<AnyTensor>>;
 ///             ranks; plain entries may differ between ranks and never enter a collective.
 [[nodiscard]] inline StateDict full_state_dict(StateDict const& dict) {
   std::vector<AnyTensor> tensors;
+  std::vector<std::string> keys;
   bool first = true;
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor() && entry.tensor().is_distributed()) {
       tensors.push_back(entry.tensor());
+      keys.push_back(entry.key);
       first = first && entry.tensor().is_first();
     }
   }
   GatherReport report;
-  auto const wholes = detail::gather_to_roots(tensors, {}, report);
+  auto const wholes = detail::gather_to_roots(tensors, keys, {}, report);
   auto next = wholes.begin();
   return first ? detail::assemble(dict, true, [&next](std::string const&) { return *next++; })
                : StateDict{};
@@ -226,7 +237,7 @@ template <Communicator Comm>
                             " ranks of the communicator, so it cannot be a root");
     }
   }
-  check_agreement(comm, "shardmesh::full_state_dict", roots);
+  check_agreement(comm, "full_state_dict", roots);
   throw_together<InvalidArgument>(comm, detail::first_partial(dict));
   detail::StateAgreement const agreed = detail::agree_on_tensors(comm, dict);
   std::vector<std::string> keys;
@@ -239,7 +250,7 @@ template <Communicator Comm>
     }
   }
   GatherReport traffic;
-  auto const gathered = detail::gather_to_roots(tensors, options, traffic);
+  auto const gathered = detail::gather_to_roots(tensors, keys, options, traffic);
   if (report != nullptr) {
     *report = traffic;
   }

@@ -78,12 +78,16 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
     problem = "shardmesh::distribute: the tensor has shape " + to_string(full.shape()) +
               ", the shape given is " + to_string(shape) + "; they must be equal";
   }
-  throw_together<ShapeError>(mesh.comm(), problem);
+  Layout const first(shape, Shape{1}, PlacementList{Replicate{}});
+  detail::MoveWords const words{dtype_of<T>, first, layout};
+  throw_together<ShapeError>(
+      mesh.comm(), problem,
+      Call("distribute", words.fingerprint().add(static_cast<std::uint64_t>(from)), words));
   if (from == DataSource::own) {
     return {mesh, layout, detail::cut_local(full, layout, mesh.coordinate(), stream)};
   }
-  Layout const first(shape, Shape{1}, PlacementList{Replicate{}});
-  return {mesh, layout, detail::run(make_plan(first, layout), mesh.comm(), full, stream)};
+  return {mesh, layout,
+          detail::run(make_plan(first, layout), mesh.comm(), full, "distribute", stream)};
 }
 
 /// As above; the shape is that of `full`, which every rank must pass.
@@ -102,7 +106,7 @@ namespace detail {
 /// a tensor dimension, the extents add up.
 template <class Mesh>
 [[nodiscard]] Shape infer_shape(Mesh const& mesh, Shape const& local, PlacementList const& list) {
-  auto const locals = all_gather_value(mesh.comm(), local);
+  auto const locals = all_gather_value(mesh.comm(), local, "from_local");
   Shape shape = locals.front();
   ShardOrder const order = left_to_right(normalised(list, local.size(), mesh.shape().size()));
   for (std::size_t d = 0; d < shape.size(); ++d) {
@@ -149,7 +153,15 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
               ", but the chunk rule gives this rank " + to_string(expected) + " of " +
               to_string(layout) + "; pass the global shape if it is not the sum of the parts";
   }
-  throw_together<ShapeError>(mesh.comm(), problem);
+  auto const words = [&layout] {
+    return std::string(to_string(dtype_of<T>)) + " " + to_string(layout);
+  };
+  throw_together<ShapeError>(mesh.comm(), problem,
+                             Call("from_local",
+                                  Fingerprint()
+                                      .add(static_cast<std::uint64_t>(dtype_of<T>))
+                                      .add(fingerprint(layout).value()),
+                                  words));
   return {mesh, layout, local};
 }
 

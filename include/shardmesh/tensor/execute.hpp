@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
@@ -26,14 +25,14 @@ inline namespace v0 {
 /// ranks exchanges one message. Terms of a reduction are collected and added in ascending rank
 /// order, so results are equal bit for bit on every rank, in every run and on every engine.
 ///
-/// @param what   describes the operation; ranks of a shared address space that bring another
-///               description get a MismatchError instead of a wrong result.
+/// @param call   the operation, and what must be the same on all ranks: ranks that bring another get
+///               a MismatchError instead of a wrong result (see `Call`).
 /// @param stream all device work is ordered on it; the host does not wait for the device.
 /// @collective over `comm`.
 template <MemorySpace Space, Communicator Comm>
 void execute(Comm const& comm,
              std::span<ExchangeJob const> jobs,
-             std::string_view what,
+             Call const& call,
              typename Space::Stream stream = {}) {
   static_assert(Comm::template moves<Space>,
                 "shardmesh::execute: this communicator cannot move tensors of this memory space; "
@@ -44,9 +43,9 @@ void execute(Comm const& comm,
     staging.emplace_back(static_cast<std::size_t>(job.step->staging) * size_of(job.dtype), stream);
   }
   if constexpr (Comm::shared_address_space) {
-    detail::exchange_shared<Space>(comm, jobs, staging, what, stream);
+    detail::exchange_shared<Space>(comm, jobs, staging, call, stream);
   } else {
-    detail::exchange_packed<Space>(comm, jobs, staging, stream);
+    detail::exchange_packed<Space>(comm, jobs, staging, call, stream);
   }
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     detail::reduce_terms<Space>(jobs[j], static_cast<std::byte*>(staging[j].data()), stream);

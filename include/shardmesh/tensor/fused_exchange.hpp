@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,11 +22,16 @@ class FusedExchange {
  public:
   FusedExchange() = default;
 
-  /// @param what describes the operation in errors.
+  /// @param operation  a literal, the name that the user called.
+  /// @param name       of what is moved, e.g. of a unit of a model: must be the same on all ranks.
   /// @tparam Plans a range of `Plan`.
   template <class Plans = std::vector<Plan>>
-  FusedExchange(std::string what, Plans const& plans, int rank) : what_(std::move(what)) {
+  FusedExchange(char const* operation, std::string name, Plans const& plans, int rank)
+      : operation_(operation), name_(std::move(name)) {
+    arguments_.add(name_);
     for (Plan const& plan : plans) {
+      ends_.emplace_back(plan.from(), plan.to());
+      arguments_.add(fingerprint(plan.from()).value()).add(fingerprint(plan.to()).value());
       std::vector<RankStep>& steps = steps_.emplace_back();
       for (std::size_t stage = 0; stage < plan.steps(); ++stage) {
         steps.push_back(plan.rank_step(stage, rank));
@@ -46,6 +52,9 @@ class FusedExchange {
            std::vector<Tensor<T, Space>> sources,
            std::vector<Tensor<T, Space>> const& targets,
            typename Space::Stream stream = {}) const {
+    auto const words = [this] { return describe(dtype_of<T>); };
+    Fingerprint const arguments =
+        Fingerprint(arguments_).add(static_cast<std::uint64_t>(dtype_of<T>));
     for (std::size_t stage = 0; stage < stages_; ++stage) {
       std::vector<Tensor<T, Space>> next = sources;
       std::vector<ExchangeJob> jobs;
@@ -58,14 +67,27 @@ class FusedExchange {
         next[i] = last ? targets[i] : Tensor<T, Space>(step.target_shape, stream);
         jobs.push_back({&step, dtype_of<T>, sources[i].data(), next[i].data()});
       }
-      execute<Space>(comm, jobs, what_, stream);
+      execute<Space>(comm, jobs, Call(operation_, Fingerprint(arguments).add(stage), words),
+                     stream);
       sources = std::move(next);
     }
   }
 
  private:
-  std::string what_;
-  std::vector<std::vector<RankStep>> steps_;  // by tensor, by stage
+  [[nodiscard]] std::string describe(DType dtype) const {
+    std::string text = "\"" + name_ + "\" of " + std::string(to_string(dtype)) + ":";
+    for (auto const& [from, to] : ends_) {
+      text += " " + to_string(from) + " -> " + to_string(to) + ";";
+    }
+    text.pop_back();
+    return text;
+  }
+
+  char const* operation_ = "";
+  std::string name_;
+  Fingerprint arguments_;
+  std::vector<std::pair<Layout, Layout>> ends_;  // of each plan
+  std::vector<std::vector<RankStep>> steps_;     // by tensor, by stage
   std::size_t stages_ = 0;
 };
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <shardmesh/plan/plan.hpp>
+#include <shardmesh/tensor/detail/move_words.hpp>
 #include <shardmesh/tensor/dist_tensor.hpp>
 #include <shardmesh/tensor/execute.hpp>
 
@@ -41,20 +42,37 @@ template <class T, class Space, class Comm>
 [[nodiscard]] Tensor<T, Space> run(Plan const& plan,
                                    Comm const& comm,
                                    Tensor<T, Space> tensor,
+                                   char const* operation,
                                    typename Space::Stream stream) {
+  MoveWords const words{dtype_of<T>, plan.from(), plan.to()};
+  Fingerprint const arguments = words.fingerprint();
   for (std::size_t step = 0; step < plan.steps(); ++step) {
     RankStep const part = plan.rank_step(step, comm.rank());
     Shape const shape = comm.rank() < plan.stages[step + 1].ranks() ? part.target_shape : Shape{0};
     Tensor<T, Space> target(shape, stream);
     std::array<ExchangeJob, 1> const jobs{
         ExchangeJob{&part, dtype_of<T>, tensor.data(), target.data()}};
-    execute<Space>(comm, jobs,
-                   std::string(to_string(dtype_of<T>)) + " " + to_string(plan.stages[step]) +
-                       " -> " + to_string(plan.stages[step + 1]),
-                   stream);
+    execute<Space>(comm, jobs, Call(operation, Fingerprint(arguments).add(step), words), stream);
     tensor = target;
   }
   return tensor;
+}
+
+/// `redistribute` under the name that the user called.
+template <AnyDistTensor Source, PlacementTuple Q>
+[[nodiscard]] auto redistribute_as(char const* operation,
+                                   Source const& source,
+                                   Q const& target,
+                                   typename Source::Stream stream) {
+  using Result = DistTensor<typename Source::value_type, typename Source::mesh_type, Q,
+                            typename Source::memory_space>;
+  Layout const layout(source.shape(), source.mesh().shape(), to_list(target));
+  Plan const plan = make_plan(source.layout(), layout);
+  if (!source.mesh().is_member() || layout == source.layout()) {
+    return Result(source.mesh(), layout, source.to_local());
+  }
+  return Result(source.mesh(), layout,
+                run(plan, source.mesh().comm(), source.to_local(), operation, stream));
 }
 
 }  // namespace detail
@@ -69,14 +87,13 @@ template <class T, class Space, class Comm>
 /// @returns a tensor with the target placements, the same global shape and the same values. It
 ///          shares its elements with `source` only if nothing has to move.
 /// @throws InvalidArgument for a partial target that the source does not have, or placements that
-///         do not fit the shape; nothing is communicated then.
+///         do not fit the shape; nothing is communicated then. MismatchError if ranks bring different
+///         types, shapes or placements (see `Checks` for NCCL).
 /// @collective over source.mesh().
 template <AnyDistTensor Source, PlacementTuple Q>
 [[nodiscard]] auto redistribute(Source const& source,
                                 Q const& target,
                                 typename Source::Stream stream = {}) {
-  using T = typename Source::value_type;
-  using Space = typename Source::memory_space;
   using P = typename Source::placements_type;
   static_assert(detail::static_ranks_fit<P, Q>(),
                 "shardmesh::redistribute: source and target must have one placement for each mesh "
@@ -84,14 +101,7 @@ template <AnyDistTensor Source, PlacementTuple Q>
   static_assert(detail::static_conversion_is_legal<P, Q>(),
                 "shardmesh::redistribute: a Partial target placement is legal only where the "
                 "source has the same one; reduce to Shard or Replicate instead");
-  Layout const layout(source.shape(), source.mesh().shape(), to_list(target));
-  using Result = DistTensor<T, typename Source::mesh_type, Q, Space>;
-  Plan const plan = make_plan(source.layout(), layout);
-  if (!source.mesh().is_member() || layout == source.layout()) {
-    return Result(source.mesh(), layout, source.to_local());
-  }
-  return Result(source.mesh(), layout,
-                detail::run(plan, source.mesh().comm(), source.to_local(), stream));
+  return detail::redistribute_as("redistribute", source, target, stream);
 }
 
 /// The whole tensor on every rank of its mesh.
@@ -100,7 +110,7 @@ template <AnyDistTensor Source>
 [[nodiscard]] Tensor<typename Source::value_type, typename Source::memory_space> full_tensor(
     Source const& source, typename Source::Stream stream = {}) {
   PlacementList const replicated(source.mesh().shape().size(), Placement{});
-  return redistribute(source, replicated, stream).to_local();
+  return detail::redistribute_as("full_tensor", source, replicated, stream).to_local();
 }
 
 /// The whole tensor on the first rank of its mesh only; the others get shape (0) and allocate
@@ -115,7 +125,7 @@ template <AnyDistTensor Source>
   }
   Layout const first(source.shape(), Shape{1}, PlacementList{Replicate{}});
   return detail::run(make_plan(source.layout(), first), source.mesh().comm(), source.to_local(),
-                     stream);
+                     "gather_to_first", stream);
 }
 
 }  // namespace v0

@@ -67,9 +67,40 @@ struct RootJob {
   void const* source = nullptr;  ///< the local part (gather), the whole (scatter; on the root only)
   void* target = nullptr;        ///< the whole (gather; on the root only), the local part (scatter)
   bool whole_in_space = false;   ///< lies the whole in the memory space of the exchange?
+  std::string name = {};         ///< in errors; the same on all ranks
 };
 
 namespace detail {
+
+/// An exchange with roots, for comparing it between ranks.
+struct RootWords {
+  RootDirection direction;
+  std::span<RootJob const> jobs;
+  std::size_t ceiling;
+
+  [[nodiscard]] Fingerprint fingerprint() const {
+    Fingerprint result;
+    result.add(static_cast<std::uint64_t>(direction)).add(jobs.size()).add(ceiling);
+    for (RootJob const& job : jobs) {
+      result.add(shardmesh::fingerprint(job.layout).value())
+          .add(static_cast<std::uint64_t>(job.root))
+          .add(static_cast<std::uint64_t>(job.dtype))
+          .add(job.name);
+    }
+    return result;
+  }
+
+  [[nodiscard]] std::string operator()() const {
+    std::string text =
+        std::string(direction == RootDirection::gather ? "a gather of " : "a scatter of ") +
+        std::to_string(jobs.size()) + " tensors within " + std::to_string(ceiling) + " bytes:";
+    for (RootJob const& job : jobs) {
+      text += " \"" + job.name + "\" " + std::string(to_string(job.dtype)) + " " +
+              to_string(job.layout) + " with root " + std::to_string(job.root) + ";";
+    }
+    return text;
+  }
+};
 
 [[nodiscard]] inline RankStep root_step(RootDirection direction, RootJob const& job, int rank) {
   RankStep step = direction == RootDirection::gather ? gather_step(job.layout, job.root, rank)
@@ -89,13 +120,15 @@ class RootRounds {
  public:
   using Stream = typename Space::Stream;
 
-  RootRounds(Comm const& comm,
-             RootDirection direction,
-             std::span<RootJob const> jobs,
-             std::size_t ceiling,
-             Stream stream)
-      : comm_(comm), jobs_(jobs), gather_(direction == RootDirection::gather), main_(stream) {
-    cut_into_rounds(direction, ceiling / 2);
+  RootRounds(Comm const& comm, char const* operation, RootWords const& words, Stream stream)
+      : comm_(comm),
+        operation_(operation),
+        words_(words),
+        arguments_(words.fingerprint()),
+        jobs_(words.jobs),
+        gather_(words.direction == RootDirection::gather),
+        main_(stream) {
+    cut_into_rounds(words.direction, words.ceiling / 2);
     for (std::size_t round = 0; round + 1 < first_.size(); ++round) {
       slot_bytes_ = detail::larger(slot_bytes_, staged_bytes(round));
     }
@@ -252,7 +285,8 @@ class RootRounds {
         report_.received_bytes += tile.bytes;
       }
     });
-    comm_.template exchange<Space>(outgoing, incoming, main_);
+    comm_.template exchange<Space>(outgoing, incoming, main_,
+                                   Call(operation_, Fingerprint(arguments_).add(round), words_));
   }
 
   /// What `second` is given from here on follows what `first` has been given.
@@ -263,6 +297,9 @@ class RootRounds {
   void order(Stream first, Stream second) { order(first, second, filled_[0]); }
 
   Comm const& comm_;
+  char const* operation_;
+  RootWords words_;
+  Fingerprint arguments_;
   std::span<RootJob const> jobs_;
   bool gather_;
   Stream main_;
@@ -282,16 +319,16 @@ class RootRounds {
 /// place, in whatever memory that is. No staging.
 template <MemorySpace Space, class Comm>
 [[nodiscard]] GatherReport exchange_with_root_shared(Comm const& comm,
-                                                     RootDirection direction,
-                                                     std::span<RootJob const> jobs,
+                                                     char const* operation,
+                                                     RootWords const& words,
                                                      typename Space::Stream stream) {
   GatherReport report;
   report.rounds = 1;
   std::vector<RankStep> steps;
-  steps.reserve(jobs.size());
+  steps.reserve(words.jobs.size());
   std::vector<ExchangeJob> moves;
-  for (RootJob const& job : jobs) {
-    RankStep const& step = steps.emplace_back(root_step(direction, job, comm.rank()));
+  for (RootJob const& job : words.jobs) {
+    RankStep const& step = steps.emplace_back(root_step(words.direction, job, comm.rank()));
     moves.push_back({&step, job.dtype, job.source, job.target});
     for (Transfer const& one : step.sends) {
       report.sent_bytes += static_cast<std::size_t>(one.box.volume()) * size_of(job.dtype);
@@ -300,10 +337,7 @@ template <MemorySpace Space, class Comm>
       report.received_bytes += static_cast<std::size_t>(one.box.volume()) * size_of(job.dtype);
     }
   }
-  execute<Space>(comm, moves,
-                 std::string(direction == RootDirection::gather ? "gather of " : "scatter of ") +
-                     std::to_string(jobs.size()) + " tensors",
-                 stream);
+  execute<Space>(comm, moves, Call(operation, words.fingerprint(), words), stream);
   stream.synchronize();
   return report;
 }
@@ -316,21 +350,25 @@ template <MemorySpace Space, class Comm>
 /// copy straight into place; elsewhere boxes travel in tiles, through at most `ceiling` bytes of
 /// temporary memory on each rank.
 ///
+/// @param operation  a literal, the name that the user called.
 /// @param jobs  alike on all ranks but for the addresses; null where a rank has no such tensor.
 /// @returns when everything is in place.
 /// @throws InvalidArgument, before anything is moved, for a partial tensor or a ceiling below two
-///         elements.
+///         elements. MismatchError, before anything is moved, if ranks bring different jobs (see
+///         `Checks` for NCCL).
 /// @collective over `comm`, whose ranks are those of the layouts.
 template <MemorySpace Space, Communicator Comm>
 GatherReport exchange_with_root(Comm const& comm,
+                                char const* operation,
                                 RootDirection direction,
                                 std::span<RootJob const> jobs,
                                 std::size_t ceiling,
                                 typename Space::Stream stream = {}) {
+  detail::RootWords const words{direction, jobs, ceiling};
   if constexpr (Comm::shared_address_space) {
-    return detail::exchange_with_root_shared<Space>(comm, direction, jobs, stream);
+    return detail::exchange_with_root_shared<Space>(comm, operation, words, stream);
   } else {
-    return detail::RootRounds<Space, Comm>(comm, direction, jobs, ceiling, stream).run();
+    return detail::RootRounds<Space, Comm>(comm, operation, words, stream).run();
   }
 }
 

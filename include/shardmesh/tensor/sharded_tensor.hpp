@@ -99,7 +99,7 @@ template <Element T, Communicator Comm, MemorySpace Space>
   }
   Layout const first(source.shape(), Shape{1}, PlacementList{Replicate{}});
   return detail::run(make_plan(source.layout(), first), source.shard_group(), source.to_local(),
-                     stream);
+                     "gather_to_first", stream);
 }
 
 namespace detail {

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/comm/call.hpp>
 #include <shardmesh/comm/detail/socket.hpp>
 
 namespace shardmesh {
@@ -55,10 +56,13 @@ class SocketGroup {
   }
 
   /// Shows bytes to all ranks and returns everybody's.
-  /// @throws RankFailed, TimeoutError
-  [[nodiscard]] std::vector<Bytes> all_gather(std::span<std::byte const> mine) {
-    Deadline const deadline = std::chrono::steady_clock::now() + timeout_;
-    return rank_ == 0 ? gather_and_send(mine, deadline) : send_and_receive(mine, deadline);
+  /// @throws RankFailed, TimeoutError; MismatchError on every rank if their calls differ
+  [[nodiscard]] std::vector<Bytes> all_gather(std::span<std::byte const> mine, Call const& call) {
+    Gathered gathered = gather(mine, call.fingerprint());
+    if (std::size_t const other = first_other(gathered.calls); other > 0) {
+      explain(call, other);
+    }
+    return std::move(gathered.bytes);
   }
 
   /// Tells rank 0, or from rank 0 everybody, why this rank ends. Best effort.
@@ -75,6 +79,33 @@ class SocketGroup {
   static constexpr std::uint32_t magic = 0x534d6573;
   static constexpr std::uint64_t most_bytes = std::uint64_t{1} << 34;
   enum Kind : std::uint64_t { data, failure };
+
+  /// What all ranks have sent, by rank.
+  struct Gathered {
+    std::vector<std::uint64_t> calls;  ///< fingerprints
+    std::vector<Bytes> bytes;
+  };
+  struct Frame {
+    std::uint64_t call = 0;
+    Bytes bytes;
+  };
+
+  [[nodiscard]] Gathered gather(std::span<std::byte const> mine, std::uint64_t call) {
+    Deadline const deadline = std::chrono::steady_clock::now() + timeout_;
+    return rank_ == 0 ? gather_and_send(mine, call, deadline)
+                      : send_and_receive(mine, call, deadline);
+  }
+
+  /// All ranks have seen that the call of rank `other` is not rank 0's: each says what it is in.
+  [[noreturn]] void explain(Call const& call, std::size_t other) {
+    std::string const mine = CallText(call).packed();
+    Gathered const all = gather(std::as_bytes(std::span(mine)), 0);
+    auto const text = [&all](std::size_t rank) {
+      Bytes const& raw = all.bytes[rank];
+      return CallText::unpack({reinterpret_cast<char const*>(raw.data()), raw.size()});
+    };
+    throw MismatchError(mismatch_text(world_[0], text(0), world_[other], text(other)));
+  }
 
   /// Tells rank 0 who connects.
   void greet(Deadline deadline) const {
@@ -136,16 +167,17 @@ class SocketGroup {
   static void send_frame(Socket const& to,
                          Kind kind,
                          std::uint64_t number,
+                         std::uint64_t call,
                          std::span<std::byte const> bytes,
                          Deadline deadline) {
-    std::uint64_t const header[3] = {kind, number, bytes.size()};
+    std::uint64_t const header[4] = {kind, number, bytes.size(), call};
     to.send_all(std::as_bytes(std::span(header)), deadline);
     to.send_all(bytes, deadline);
   }
 
   /// @throws RankFailed if the frame says so.
-  [[nodiscard]] Bytes receive_frame(Socket const& from, Deadline deadline, int peer) const {
-    std::uint64_t header[3] = {};
+  [[nodiscard]] Frame receive_frame(Socket const& from, Deadline deadline, int peer) const {
+    std::uint64_t header[4] = {};
     from.receive_all(std::as_writable_bytes(std::span(header)), deadline);
     if (header[2] > most_bytes || header[0] > failure) {
       throw CommError("shardmesh: rank " + std::to_string(world_[static_cast<std::size_t>(peer)]) +
@@ -165,7 +197,7 @@ class SocketGroup {
                           std::to_string(world_[static_cast<std::size_t>(rank_)]) + " in call " +
                           std::to_string(sequence_) + "; every rank must make the same calls");
     }
-    return bytes;
+    return {header[3], std::move(bytes)};
   }
 
   void send_failure(int failed, std::string const& what, Deadline deadline) const {
@@ -173,7 +205,7 @@ class SocketGroup {
     for (Socket const& peer : peers_) {
       if (peer.is_open()) {
         try {
-          send_frame(peer, failure, static_cast<std::uint64_t>(failed), std::as_bytes(text),
+          send_frame(peer, failure, static_cast<std::uint64_t>(failed), 0, std::as_bytes(text),
                      deadline);
         } catch (ConnectionClosed const&) {  // gone as well
         } catch (DeadlinePassed const&) {    // does not listen
@@ -189,15 +221,19 @@ class SocketGroup {
     throw error;
   }
 
-  [[nodiscard]] std::vector<Bytes> gather_and_send(std::span<std::byte const> mine,
-                                                   Deadline deadline) {
-    std::vector<Bytes> all(world_.size());
-    all[0].assign(mine.begin(), mine.end());
+  [[nodiscard]] Gathered gather_and_send(std::span<std::byte const> mine,
+                                         std::uint64_t call,
+                                         Deadline deadline) {
+    Gathered all{std::vector<std::uint64_t>(world_.size(), call),
+                 std::vector<Bytes>(world_.size())};
+    all.bytes[0].assign(mine.begin(), mine.end());
     for (std::size_t i = 1; i < world_.size(); ++i) {
       int const peer = static_cast<int>(i);
       std::string const who = "shardmesh: rank " + std::to_string(world_[i]);
       try {
-        all[i] = receive_frame(peers_[i], deadline, peer);
+        Frame frame = receive_frame(peers_[i], deadline, peer);
+        all.calls[i] = frame.call;
+        all.bytes[i] = std::move(frame.bytes);
       } catch (ConnectionClosed const&) {
         fail_all(peer, RankFailed(world_[i], who + " has ended"));
       } catch (RankFailed const& error) {
@@ -210,15 +246,16 @@ class SocketGroup {
       }
     }
     Bytes packed;
-    for (Bytes const& one : all) {
-      std::uint64_t const size = one.size();
-      auto const* raw = reinterpret_cast<std::byte const*>(&size);
-      packed.insert(packed.end(), raw, raw + sizeof(size));
+    for (std::size_t i = 0; i < world_.size(); ++i) {
+      Bytes const& one = all.bytes[i];
+      std::uint64_t const head[2] = {all.calls[i], one.size()};
+      auto const raw = std::as_bytes(std::span(head));
+      packed.insert(packed.end(), raw.begin(), raw.end());
       packed.insert(packed.end(), one.begin(), one.end());
     }
     for (std::size_t i = 1; i < world_.size(); ++i) {
       try {
-        send_frame(peers_[i], data, sequence_, packed, deadline);
+        send_frame(peers_[i], data, sequence_, call, packed, deadline);
       } catch (ConnectionClosed const&) {
         fail_all(
             static_cast<int>(i),
@@ -246,15 +283,16 @@ class SocketGroup {
     }
   }
 
-  [[nodiscard]] std::vector<Bytes> send_and_receive(std::span<std::byte const> mine,
-                                                    Deadline deadline) {
+  [[nodiscard]] Gathered send_and_receive(std::span<std::byte const> mine,
+                                          std::uint64_t call,
+                                          Deadline deadline) {
     Bytes packed;
     bool sent = false;
     try {
-      send_frame(peers_[0], data, sequence_, mine, deadline);
+      send_frame(peers_[0], data, sequence_, call, mine, deadline);
       sent = true;
       // Rank 0 gives up first, so that its message names the rank that is missing.
-      packed = receive_frame(peers_[0], deadline + std::chrono::seconds(2), 0);
+      packed = receive_frame(peers_[0], deadline + std::chrono::seconds(2), 0).bytes;
     } catch (ConnectionClosed const&) {
       hear_why(sent);
       throw RankFailed(world_[0], "shardmesh: rank " + std::to_string(world_[0]) + " has ended");
@@ -264,21 +302,22 @@ class SocketGroup {
                          " did not answer within " + std::to_string(timeout_.count()) + " ms");
     }
     ++sequence_;
-    std::vector<Bytes> all(world_.size());
+    Gathered all;
     std::size_t at = 0;
-    for (Bytes& one : all) {
-      std::uint64_t size = 0;
-      if (packed.size() - at < sizeof(size)) {
+    for (std::size_t i = 0; i < world_.size(); ++i) {
+      std::uint64_t head[2] = {};
+      if (packed.size() - at < sizeof(head)) {
         throw CommError("shardmesh: rank 0 sent a message that is too short");
       }
-      std::memcpy(&size, packed.data() + at, sizeof(size));
-      at += sizeof(size);
-      if (size > packed.size() - at) {
+      std::memcpy(head, packed.data() + at, sizeof(head));
+      at += sizeof(head);
+      if (head[1] > packed.size() - at) {
         throw CommError("shardmesh: rank 0 sent a message that is too short");
       }
       auto const first = packed.begin() + static_cast<std::ptrdiff_t>(at);
-      one.assign(first, first + static_cast<std::ptrdiff_t>(size));
-      at += static_cast<std::size_t>(size);
+      all.calls.push_back(head[0]);
+      all.bytes.emplace_back(first, first + static_cast<std::ptrdiff_t>(head[1]));
+      at += static_cast<std::size_t>(head[1]);
     }
     return all;
   }

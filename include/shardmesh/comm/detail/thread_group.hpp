@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/comm/call.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/error.hpp>
 
@@ -78,7 +79,7 @@ class ThreadGroup {
   ThreadGroup(std::shared_ptr<ThreadsJob> job, std::vector<int> world_ranks)
       : job_(std::move(job)),
         world_(std::move(world_ranks)),
-        operations_(world_.size()),
+        calls_(world_.size(), nullptr),
         arrived_at_(world_.size(), 0),
         slots_{std::vector<Bytes>(world_.size()), std::vector<Bytes>(world_.size())},
         children_(world_.size()),
@@ -90,48 +91,49 @@ class ThreadGroup {
 
   /// Waits for all ranks of the group.
   /// @throws RankFailed if a rank of the job fails, CommError if one has left, MismatchError if the
-  ///         ranks meet for different operations, TimeoutError naming those that do not come. After
-  ///         any of them the group meets no more.
-  void meet(int rank, std::string_view operation) {
+  ///         ranks meet for different calls, TimeoutError naming those that do not come. After
+  ///         any of them but MismatchError, which all ranks get, the group meets no more.
+  void meet(int rank, Call const& call) {
     std::unique_lock lock(job_->mutex);
-    job_->throw_if_failed(operation);
+    job_->throw_if_failed(call.operation());
     if (!given_up_.empty()) {
       throw TimeoutError(given_up_);
     }
     auto const me = static_cast<std::size_t>(rank);
-    operations_[me] = operation;
+    calls_[me] = &call;
     arrived_at_[me] = generation_;
+    std::string& mismatch = mismatch_[generation_ % 2];  // read by all before it is written again
     if (++count_ == world_.size()) {
-      compare_operations();
+      mismatch = compare_calls();
       count_ = 0;
       ++generation_;
       job_->changed.notify_all();
     } else {
-      wait(lock, me, operation);
+      wait(lock, me, call.operation());
     }
-    if (!mismatch_.empty()) {
-      throw MismatchError(mismatch_);
+    if (!mismatch.empty()) {
+      throw MismatchError(mismatch);
     }
   }
 
   /// Shows bytes to all ranks and returns everybody's. Two sets of slots take turns: a set is written
   /// again only after the next meeting, by when all have read it.
-  /// @param operation what the ranks meet for; all must give the same.
+  /// @param call what the ranks meet for; all must give the same.
   [[nodiscard]] std::vector<Bytes> all_gather(int rank,
                                               std::span<std::byte const> mine,
-                                              std::string_view operation = "all_gather") {
+                                              Call const& call) {
     auto& slots = slots_[meetings() % 2];
     slots[static_cast<std::size_t>(rank)].assign(mine.begin(), mine.end());
-    meet(rank, operation);
+    meet(rank, call);
     return slots;
   }
 
   /// The ranks that give the same color in one split, by key, then by rank; none for a negative
   /// color.
-  [[nodiscard]] std::vector<int> same_color(int rank, int color, int key) {
+  [[nodiscard]] std::vector<int> same_color(int rank, int color, int key, Call const& call) {
     int const mine[2] = {color, key};
     auto const* const bytes = reinterpret_cast<std::byte const*>(mine);
-    auto const wishes = all_gather(rank, {bytes, sizeof(mine)}, "split");
+    auto const wishes = all_gather(rank, {bytes, sizeof(mine)}, call);
     std::vector<int> members;
     std::vector<int> keys;
     for (std::size_t i = 0; i < wishes.size(); ++i) {
@@ -237,26 +239,26 @@ class ThreadGroup {
     return text;
   }
 
-  void compare_operations() {
-    for (std::size_t i = 1; i < operations_.size(); ++i) {
-      if (operations_[i] != operations_[0]) {
-        mismatch_ = "shardmesh: ranks made different calls: rank " + std::to_string(world_[0]) +
-                    " is in " + operations_[0] + ", rank " + std::to_string(world_[i]) + " is in " +
-                    operations_[i] + "; every rank must make the same calls";
-        return;
+  /// All ranks wait in their calls meanwhile, so that these and their arguments can be looked at.
+  /// @returns what is wrong; empty if nothing.
+  [[nodiscard]] std::string compare_calls() const {
+    for (std::size_t i = 1; i < calls_.size(); ++i) {
+      if (calls_[i]->fingerprint() != calls_[0]->fingerprint()) {
+        return mismatch_text(world_[0], CallText(*calls_[0]), world_[i], CallText(*calls_[i]));
       }
     }
+    return {};
   }
 
   std::shared_ptr<ThreadsJob> job_;
   std::vector<int> world_;
-  std::vector<std::string> operations_;
+  std::vector<Call const*> calls_;       // of the ranks that wait in a meeting
   std::vector<std::size_t> arrived_at_;  // the last generation at whose meeting each rank arrived
   std::size_t count_ = 0;
   std::size_t copying_ = 0;
-  std::size_t generation_ = 1;  // number of the next meeting
-  std::string mismatch_;
-  std::string given_up_;  // why a rank waits no longer
+  std::size_t generation_ = 1;           // number of the next meeting
+  std::array<std::string, 2> mismatch_;  // of the last two meetings
+  std::string given_up_;                 // why a rank waits no longer
   std::array<std::vector<Bytes>, 2> slots_;
   std::vector<std::shared_ptr<ThreadGroup>> children_;  // by their first ranks
   std::vector<std::size_t> born_at_;                    // the generation of each child

@@ -78,14 +78,14 @@ class MpiCommunicator {
   [[nodiscard]] std::vector<int> world_ranks() const { return members_; }
   [[nodiscard]] std::chrono::milliseconds timeout() const { return job_->timeout(); }
 
-  void barrier() const { static_cast<void>(gather({}, Call::barrier)); }
+  void barrier(Call const& call = "barrier") const { static_cast<void>(gather({}, call)); }
 
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
-      std::span<std::byte const> mine) const {
-    return gather(mine, Call::all_gather);
+      std::span<std::byte const> mine, Call const& call = "all_gather") const {
+    return gather(mine, call);
   }
 
-  [[nodiscard]] MpiCommunicator split(int color, int key) const {
+  [[nodiscard]] MpiCommunicator split(int color, int key, Call const& call = "split") const {
     struct Wish {
       int color;
       int key;
@@ -93,7 +93,7 @@ class MpiCommunicator {
     };
     Wish const wish{color, key, job_->next_tag()};
     std::vector<Wish> wishes;
-    for (auto const& raw : gather(std::as_bytes(std::span(&wish, 1)), Call::split)) {
+    for (auto const& raw : gather(std::as_bytes(std::span(&wish, 1)), call)) {
       std::memcpy(&wishes.emplace_back(), raw.data(), sizeof(Wish));
     }
     MpiCommunicator group;
@@ -128,11 +128,11 @@ class MpiCommunicator {
   template <class Space>
   void exchange(std::span<Message const> sends,
                 std::span<Message> receives,
-                typename Space::Stream stream = {}) const {
+                typename Space::Stream stream = {},
+                Call const& call = "exchange") const {
     stream.synchronize();
-    detail::Offers const offers(gather(detail::pack_offer(sends, receives), Call::exchange),
-                                members_);
-    detail::MpiTraffic traffic(*job_, tag_, name(Call::exchange));
+    detail::Offers const offers(gather(detail::pack_offer(sends, receives), call), members_);
+    detail::MpiTraffic traffic(*job_, tag_, call.operation());
     std::vector<Message> to_itself;
     for (Message const& one : receives) {
       if (one.peer == rank_) {
@@ -162,9 +162,8 @@ class MpiCommunicator {
   }
 
  private:
-  enum class Call : std::uint64_t { barrier, all_gather, split, exchange };
   struct Header {
-    Call call;
+    std::uint64_t call;  ///< its fingerprint
     std::uint64_t bytes;
   };
   /// What a rank sends first: a header and as many bytes as fit. The rest follows.
@@ -174,21 +173,30 @@ class MpiCommunicator {
     std::array<std::byte, room> bytes;
   };
 
-  [[nodiscard]] static char const* name(Call call) {
-    constexpr std::array<char const*, 4> names{"barrier", "all_gather", "split", "exchange"};
-    return names.at(static_cast<std::size_t>(call));
-  }
-
   [[nodiscard]] int in_job(int rank) const { return members_[static_cast<std::size_t>(rank)]; }
 
+  using Bytes = std::vector<std::byte>;
+
+  [[nodiscard]] std::vector<Bytes> gather(std::span<std::byte const> mine, Call const& call) const {
+    std::vector<std::uint64_t> calls;
+    std::vector<Bytes> all = gather(mine, call.fingerprint(), call.operation(), calls);
+    if (std::size_t const other = detail::first_other(calls); other > 0) {
+      explain(call, other);
+    }
+    return all;
+  }
+
   /// Every rank sends to every other: all learn the same, and each knows who is missing.
-  [[nodiscard]] std::vector<std::vector<std::byte>> gather(std::span<std::byte const> mine,
-                                                           Call call) const {
+  /// @param calls  gets the fingerprints of all ranks' calls.
+  [[nodiscard]] std::vector<Bytes> gather(std::span<std::byte const> mine,
+                                          std::uint64_t call,
+                                          char const* operation,
+                                          std::vector<std::uint64_t>& calls) const {
     std::size_t const ranks = members_.size();
     auto const me = static_cast<std::size_t>(rank_);
     std::vector<Frame> frames(ranks);
-    std::vector<std::vector<std::byte>> all(ranks);
-    detail::MpiTraffic traffic(*job_, tag_, name(call));
+    std::vector<Bytes> all(ranks);
+    detail::MpiTraffic traffic(*job_, tag_, operation);
     frames[me].header = {call, mine.size()};
     auto const first = mine.first(std::min(mine.size(), Frame::room));
     auto const rest = mine.subspan(first.size());
@@ -217,19 +225,23 @@ class MpiCommunicator {
       }
     }
     traffic.wait();
-    check_calls(frames);
+    for (Frame const& frame : frames) {
+      calls.push_back(frame.header.call);
+    }
     return all;
   }
 
-  void check_calls(std::vector<Frame> const& frames) const {
-    for (std::size_t rank = 1; rank < frames.size(); ++rank) {
-      if (frames[rank].header.call != frames[0].header.call) {
-        throw MismatchError(
-            "shardmesh: ranks made different calls: rank " + std::to_string(members_[0]) +
-            " is in " + name(frames[0].header.call) + ", rank " + std::to_string(members_[rank]) +
-            " is in " + name(frames[rank].header.call) + "; every rank must make the same calls");
-      }
-    }
+  /// All ranks have seen that the call of rank `other` is not rank 0's: each says what it is in.
+  [[noreturn]] void explain(Call const& call, std::size_t other) const {
+    std::string const mine = detail::CallText(call).packed();
+    std::vector<std::uint64_t> calls;
+    std::vector<Bytes> const all =
+        gather(std::as_bytes(std::span(mine)), 0, call.operation(), calls);
+    auto const text = [&all](std::size_t rank) {
+      return detail::CallText::unpack(
+          {reinterpret_cast<char const*>(all[rank].data()), all[rank].size()});
+    };
+    throw MismatchError(detail::mismatch_text(members_[0], text(0), members_[other], text(other)));
   }
 
   std::shared_ptr<detail::MpiJob> job_;

@@ -21,6 +21,8 @@ struct Beat {
     failed,   ///< `text` says why
     stuck,    ///< operation `number` of `group`, named by `text`, is overdue
     answer,   ///< to "stuck" of the last round: this rank has entered `number` operations there
+    calls,    ///< fingerprints of this rank's calls on the group in dispute (`words`)
+    call,     ///< the call in dispute (`text`)
   };
   static constexpr std::uint64_t no_member = ~std::uint64_t{0};
 
@@ -28,36 +30,49 @@ struct Beat {
   std::uint64_t number = 0;
   std::string group;
   std::string text;
+  std::vector<std::uint64_t> words;  ///< plain numbers: progress, or fingerprints of calls
 
   friend bool operator==(Beat const&, Beat const&) = default;
 };
 
 [[nodiscard]] inline std::vector<std::byte> pack(Beat const& beat) {
-  std::uint64_t const head[3] = {beat.kind, beat.number, beat.group.size()};
-  std::vector<std::byte> bytes(sizeof(head) + beat.group.size() + beat.text.size());
-  std::memcpy(bytes.data(), head, sizeof(head));
+  std::vector<std::uint64_t> numbers{beat.kind, beat.number, beat.group.size(), beat.words.size()};
+  numbers.insert(numbers.end(), beat.words.begin(), beat.words.end());
   std::string const texts = beat.group + beat.text;
+  std::vector<std::byte> bytes(numbers.size() * sizeof(std::uint64_t) + texts.size());
+  std::memcpy(bytes.data(), numbers.data(), bytes.size() - texts.size());
   if (!texts.empty()) {
-    std::memcpy(bytes.data() + sizeof(head), texts.data(), texts.size());
+    std::memcpy(bytes.data() + bytes.size() - texts.size(), texts.data(), texts.size());
   }
   return bytes;
 }
 
 /// What is no beat reads as a failure.
 [[nodiscard]] inline Beat unpack(std::span<std::byte const> bytes) {
-  std::uint64_t head[3] = {};
+  std::uint64_t head[4] = {};
   bool good = bytes.size() >= sizeof(head);
   if (good) {
     std::memcpy(head, bytes.data(), sizeof(head));
-    good = head[0] <= Beat::answer && head[2] <= bytes.size() - sizeof(head);
+    std::size_t const rest = bytes.size() - sizeof(head);
+    good = head[0] <= Beat::call && head[3] <= rest / sizeof(std::uint64_t) &&
+           head[2] <= rest - head[3] * sizeof(std::uint64_t);
   }
   if (!good) {
-    return {Beat::failed, 0, "", "it sent something that is no message of this program"};
+    return {Beat::failed, 0, "", "it sent something that is no message of this program", {}};
   }
-  auto const* const text = reinterpret_cast<char const*>(bytes.data()) + sizeof(head);
+  Beat beat{static_cast<Beat::Kind>(head[0]), head[1], "", "",
+            std::vector<std::uint64_t>(static_cast<std::size_t>(head[3]))};
+  auto rest = bytes.subspan(sizeof(head));
+  std::size_t const numbers = beat.words.size() * sizeof(std::uint64_t);
+  if (numbers > 0) {
+    std::memcpy(beat.words.data(), rest.data(), numbers);
+  }
+  rest = rest.subspan(numbers);
+  auto const* const text = reinterpret_cast<char const*>(rest.data());
   auto const group = static_cast<std::size_t>(head[2]);
-  return {static_cast<Beat::Kind>(head[0]), head[1], std::string(text, group),
-          std::string(text + group, bytes.size() - sizeof(head) - group)};
+  beat.group.assign(text, group);
+  beat.text.assign(text + group, rest.size() - group);
+  return beat;
 }
 
 }  // namespace nccl

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -46,10 +47,13 @@ class NcclCommunicator {
 
   /// Connects the ranks of `control`; each has its own device current.
   /// @param timeout how long an operation may take before the job is given up.
+  /// @param checks  how closely the ranks compare their calls; the same on all of them.
   /// @throws CommError, TimeoutError
   /// @collective over `control`.
-  NcclCommunicator(Control control, std::chrono::milliseconds timeout)
-      : control_(std::move(control)), timeout_(timeout) {
+  NcclCommunicator(Control control,
+                   std::chrono::milliseconds timeout,
+                   Checks checks = Checks::watched)
+      : control_(std::move(control)), timeout_(timeout), checks_(checks) {
     ncclUniqueId id{};
     if (control_.rank() == 0) {
       nccl::check(ncclGetUniqueId(&id), "ncclGetUniqueId");
@@ -70,10 +74,12 @@ class NcclCommunicator {
   /// @collective over `control`.
   [[nodiscard]] static NcclCommunicator from_native_handle(ncclComm_t comm,
                                                            Control control,
-                                                           std::chrono::milliseconds timeout) {
+                                                           std::chrono::milliseconds timeout,
+                                                           Checks checks = Checks::watched) {
     NcclCommunicator result;
     result.control_ = std::move(control);
     result.timeout_ = timeout;
+    result.checks_ = checks;
     result.look_after(std::make_shared<nccl::Family>());
     result.link_ = std::make_shared<Link>(result.watchdog_, result.family_, comm, false, "world");
     return result;
@@ -91,26 +97,34 @@ class NcclCommunicator {
   /// @throws RankFailed, TimeoutError or CommError if the job has failed. Costs next to nothing.
   void check() const { watchdog_->check(); }
 
-  void barrier() const {
-    explained([&] { control_.barrier(); });
+  void barrier(Call const& call = "barrier") const {
+    explained([&] {
+      note(call);
+      control_.barrier(call);
+    });
   }
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
-      std::span<std::byte const> mine) const {
-    return explained([&] { return control_.all_gather(mine); });
+      std::span<std::byte const> mine, Call const& call = "all_gather") const {
+    return explained([&] {
+      note(call);
+      return control_.all_gather(mine, call);
+    });
   }
 
-  [[nodiscard]] NcclCommunicator split(int color, int key) const {
+  [[nodiscard]] NcclCommunicator split(int color, int key, Call const& call = "split") const {
     return explained([&] {
+      note(call);
       NcclCommunicator result;
-      result.control_ = control_.split(color, key);
+      result.control_ = control_.split(color, key, call);
       result.timeout_ = timeout_;
+      result.checks_ = checks_;
       result.family_ = family_;
       result.watchdog_ = watchdog_;
       ncclConfig_t config = nccl::Family::descendant();
       ncclComm_t comm = nullptr;
       int const number = ++link_->splits;
       {
-        nccl::OperationLog::Entry const entry(link_->log, "split");
+        nccl::OperationLog::Entry const entry(link_->log, call);
         finish(ncclCommSplit(native_handle(), color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &comm,
                              &config),
                "ncclCommSplit");
@@ -128,11 +142,15 @@ class NcclCommunicator {
   template <class Space>
   void exchange(std::span<Message const> sends,
                 std::span<Message> receives,
-                typename Space::Stream stream = {}) const {
+                typename Space::Stream stream = {},
+                Call const& call = "exchange") const {
     if constexpr (std::is_same_v<Space, CudaMemory>) {
-      exchange_device(sends, receives, stream);
+      exchange_device(sends, receives, stream, call);
     } else {
-      explained([&] { control_.template exchange<Space>(sends, receives, stream); });
+      explained([&] {
+        note(call);
+        control_.template exchange<Space>(sends, receives, stream, call);
+      });
     }
   }
 
@@ -152,7 +170,8 @@ class NcclCommunicator {
                   std::size_t count,
                   typename Space::Stream stream = {}) const {
     ncclDataType_t const type = nccl::reducible_type(dtype, "all_reduce");
-    issue("all_reduce", stream, [&](cudaStream_t on) {
+    Elements const what{dtype, count, std::string(to_string(op)), static_cast<int>(op)};
+    issue(what.call("all_reduce"), stream, [&](cudaStream_t on) {
       return ncclAllReduce(send, receive, count, type, nccl::reduction(op), native_handle(), on);
     });
   }
@@ -170,7 +189,8 @@ class NcclCommunicator {
                       std::size_t count,
                       typename Space::Stream stream = {}) const {
     ncclDataType_t const type = nccl::reducible_type(dtype, "reduce_scatter");
-    issue("reduce_scatter", stream, [&](cudaStream_t on) {
+    Elements const what{dtype, count, std::string(to_string(op)), static_cast<int>(op)};
+    issue(what.call("reduce_scatter"), stream, [&](cudaStream_t on) {
       return ncclReduceScatter(send, receive, count, type, nccl::reduction(op), native_handle(),
                                on);
     });
@@ -186,7 +206,8 @@ class NcclCommunicator {
                   void* receive,
                   std::size_t count,
                   typename Space::Stream stream = {}) const {
-    issue("all_gather", stream, [&](cudaStream_t on) {
+    Elements const what{dtype, count};
+    issue(what.call("all_gather"), stream, [&](cudaStream_t on) {
       return ncclAllGather(send, receive, count * size_of(dtype), ncclUint8, native_handle(), on);
     });
   }
@@ -207,7 +228,8 @@ class NcclCommunicator {
                             " is no rank of a group of " + std::to_string(size()) +
                             "; give one from 0 to " + std::to_string(size() - 1));
     }
-    issue("broadcast", stream, [&](cudaStream_t on) {
+    Elements const what{dtype, count, "from rank " + std::to_string(root), root};
+    issue(what.call("broadcast"), stream, [&](cudaStream_t on) {
       return ncclBroadcast(send, receive, count * size_of(dtype), ncclUint8, root, native_handle(),
                            on);
     });
@@ -218,6 +240,28 @@ class NcclCommunicator {
 
  private:
   using Watchdog = nccl::Watchdog<Control>;
+
+  /// What a collective of NCCL is called with, for comparing it between ranks.
+  struct Elements {
+    DType dtype;
+    std::size_t count;
+    std::string more = {};
+    int number = 0;
+
+    [[nodiscard]] std::string operator()() const {
+      std::string text = std::to_string(count) + " elements of ";
+      text += to_string(dtype);
+      return more.empty() ? text : text + ", " + more;
+    }
+    [[nodiscard]] Call call(char const* operation) const {
+      return {operation,
+              Fingerprint()
+                  .add(static_cast<std::uint64_t>(dtype))
+                  .add(count)
+                  .add(static_cast<std::uint64_t>(number)),
+              *this};
+    }
+  };
 
   /// What all copies of one communicator share.
   struct Link {
@@ -270,12 +314,17 @@ class NcclCommunicator {
     link_ = std::make_shared<Link>(watchdog_, family, comm, true, std::move(group));
   }
 
+  /// Lets the watchdog compare a call that does not go through NCCL.
+  void note(Call const& call) const {
+    link_->log.with_history([&call](nccl::CallHistory& history) { history.add(call); });
+  }
+
   /// Runs what may fail because another rank has, and prefers the watchdog's reason.
-  template <class Call>
-  auto explained(Call&& call) const -> decltype(call()) {
+  template <class F>
+  auto explained(F&& f) const -> decltype(f()) {
     watchdog_->check();
     try {
-      return call();
+      return f();
     } catch (CommError const&) {
       watchdog_->explain();
       throw;
@@ -300,10 +349,13 @@ class NcclCommunicator {
     }
   }
 
-  /// One operation: `call(stream)` gives it to NCCL and returns NCCL's status.
-  template <class Call>
-  void issue(char const* operation, CudaStream caller, Call&& call) const {
+  /// One operation: `give(stream)` gives it to NCCL and returns NCCL's status.
+  template <class Give>
+  void issue(Call const& call, CudaStream caller, Give&& give) const {
     explained([&] {
+      if (checks_ == Checks::full) {
+        control_.barrier(call);
+      }
       Link& link = *link_;
       bool const special = caller.handle == nullptr || caller.handle == cudaStreamLegacy ||
                            caller.handle == cudaStreamPerThread;
@@ -313,8 +365,8 @@ class NcclCommunicator {
         side->follow(caller);
       }
       {
-        nccl::OperationLog::Entry entry(link.log, operation);
-        finish(call(stream), operation);
+        nccl::OperationLog::Entry entry(link.log, call);
+        finish(give(stream), call.operation());
         entry.enqueued(stream);
       }
       if (side != nullptr) {
@@ -325,8 +377,9 @@ class NcclCommunicator {
 
   void exchange_device(std::span<Message const> sends,
                        std::span<Message const> receives,
-                       CudaStream caller) const {
-    issue("exchange", caller, [&](cudaStream_t stream) {
+                       CudaStream caller,
+                       Call const& call) const {
+    issue(call, caller, [&](cudaStream_t stream) {
       ncclComm_t const comm = native_handle();
       nccl::Group group(comm);
       for (Message const& one : sends) {
@@ -371,6 +424,7 @@ class NcclCommunicator {
   std::shared_ptr<Watchdog> watchdog_;
   std::shared_ptr<Link> link_;
   std::chrono::milliseconds timeout_ = std::chrono::seconds(60);
+  Checks checks_ = Checks::watched;
 };
 
 }  // namespace v0

@@ -24,6 +24,7 @@ inline namespace v0 {
 struct nccl_threads {
   int ranks = 1;
   std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  Checks checks = Checks::watched;  ///< how closely ranks compare their calls
 };
 
 /// One rank a process, started by a launcher, data by NCCL. The device is the local rank's.
@@ -33,6 +34,7 @@ struct nccl_environment {
   /// SHARDMESH_SHARE_DEVICES=1 does the same.
   bool share_devices = false;
   std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  Checks checks = Checks::watched;  ///< how closely ranks compare their calls
 };
 
 namespace detail {
@@ -75,9 +77,9 @@ inline void take_device(int rank, int local_rank, int local_size, bool share) {
 }
 
 /// The body of one rank; the other ranks hear of its failure.
-template <class Control, class Body>
-void run_nccl_rank(Control const& control, std::chrono::milliseconds timeout, Body& body) {
-  NcclCommunicator<Control> world(control, timeout);
+template <class Control, class Options, class Body>
+void run_nccl_rank(Control const& control, Options const& options, Body& body) {
+  NcclCommunicator<Control> world(control, options.timeout, options.checks);
   try {
     body(world);
     CudaStream{}.synchronize();
@@ -101,7 +103,7 @@ void launch(nccl_threads const& options, Body&& body) {
                       [&](int rank, ThreadsCommunicator& control) {
                         cuda::check(cudaSetDevice(rank), "cudaSetDevice");
                         cuda::keep_freed_memory(rank);
-                        detail::run_nccl_rank(control, options.timeout, body);
+                        detail::run_nccl_rank(control, options, body);
                       });
 }
 
@@ -114,7 +116,7 @@ void launch(nccl_environment const& options, Body&& body) {
                       detail::share_devices_wanted(options.share_devices));
   SocketCommunicator control(place.address, place.port, place.rank, place.size, options.timeout);
   try {
-    detail::run_nccl_rank(control, options.timeout, body);
+    detail::run_nccl_rank(control, options, body);
   } catch (std::exception const& error) {
     control.report_failure(error.what());
     throw;

@@ -14,6 +14,7 @@ inline namespace v0 {
 struct nccl_mpi {
   bool share_devices = false;  ///< as in nccl_environment
   std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  Checks checks = Checks::watched;  ///< how closely ranks compare their calls
 };
 
 /// Runs `body(communicator)` as the rank that mpirun made this process. The device is the one of its
@@ -26,7 +27,7 @@ void launch(nccl_mpi const& options, Body&& body) {
     detail::MpiLocalPlace const local = detail::local_place(control);
     detail::take_device(control.rank(), local.rank, local.size,
                         detail::share_devices_wanted(options.share_devices));
-    detail::run_nccl_rank(control, options.timeout, body);
+    detail::run_nccl_rank(control, options, body);
   });
 }
 

@@ -14,6 +14,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <shardmesh/comm/nccl/call_history.hpp>
 #include <shardmesh/memory/cuda/check.hpp>
 #include <shardmesh/memory/cuda/stream.hpp>
 
@@ -42,7 +43,7 @@ class OperationLog {
   /// The time that the rank's thread spends in the calls of one operation.
   class Entry {
    public:
-    Entry(OperationLog& log, char const* operation) : log_(log) { log_.enter(operation); }
+    Entry(OperationLog& log, Call const& call) : log_(log) { log_.enter(call); }
     Entry(Entry const&) = delete;
     Entry& operator=(Entry const&) = delete;
     ~Entry() { log_.leave(); }
@@ -58,7 +59,14 @@ class OperationLog {
   /// How many operations the rank has entered.
   [[nodiscard]] std::uint64_t entered() const {
     std::lock_guard const lock(mutex_);
-    return entered_;
+    return history_.count();
+  }
+
+  /// Looks at what the rank has called: `f(history)`.
+  template <class F>
+  auto with_history(F&& f) -> decltype(f(std::declval<CallHistory&>())) {
+    std::lock_guard const lock(mutex_);
+    return f(history_);
   }
 
   /// The operation that has been under way for longest, if there is one. Does not wait.
@@ -84,10 +92,11 @@ class OperationLog {
     std::optional<CudaEvent> event;  // made when first needed, then reused
   };
 
-  void enter(char const* operation) {
+  void enter(Call const& call) {
     auto const now = Clock::now();
     std::lock_guard const lock(mutex_);
-    inside_ = {operation, ++entered_, now};
+    history_.add(call);
+    inside_ = {call.operation(), history_.count(), now};
   }
 
   void leave() {
@@ -110,7 +119,7 @@ class OperationLog {
   std::string group_;
   mutable std::mutex mutex_;
   Pending inside_;
-  std::uint64_t entered_ = 0;
+  CallHistory history_;
   std::array<Record, capacity> records_;
   std::size_t begin_ = 0;  // of the records in use, counted without end
   std::size_t end_ = 0;

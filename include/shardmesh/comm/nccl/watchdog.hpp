@@ -22,6 +22,7 @@
 
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/nccl/beat.hpp>
+#include <shardmesh/comm/nccl/call_watch.hpp>
 #include <shardmesh/comm/nccl/family.hpp>
 #include <shardmesh/comm/nccl/operation_log.hpp>
 
@@ -31,8 +32,8 @@ namespace nccl {
 
 /// One thread a rank that looks after the rank's communicators. The watchdogs of a job meet several
 /// times a second on a channel of their own, so that each learns at once that a rank has died or
-/// failed, and which ranks did not arrive where an operation is overdue. Then every one aborts its
-/// rank's communicators; the rank's thread wakes up, wherever it waits, and gets the reason at its
+/// failed, which ranks did not arrive where an operation is overdue, and whether ranks have made
+/// different calls (`CallWatch`). Then every one aborts its rank's communicators; the rank's thread wakes up, wherever it waits, and gets the reason at its
 /// next call. The first reason stands.
 ///
 /// A process that is stopped for longer than the timeout, by a debugger too, counts as failed.
@@ -169,8 +170,19 @@ class Watchdog {
       throw RankFailed(who,
                        "shardmesh: rank " + std::to_string(who) + " failed: " + beats[rank].text);
     }
+    if (calls_.disputed()) {
+      calls_.judge(beats, channel_.world_ranks());
+      return true;
+    }
     if (question_) {
       throw TimeoutError(explain_stuck(*question_, beats));
+    }
+    {
+      std::lock_guard const lock(mutex_);
+      calls_.compare(beats, logs());
+    }
+    if (calls_.disputed()) {
+      return true;
     }
     if (std::size_t const rank = find(Beat::stuck); rank < beats.size()) {
       question_ = beats[rank];
@@ -186,39 +198,56 @@ class Watchdog {
         std::chrono::milliseconds(200 + channel_.size()), timeout_ / 8);
     std::unique_lock lock(mutex_);
     wake_.wait_for(lock, interval,
-                   [this] { return question_ || leaving_ || !own_failure_.empty(); });
-    if (leaving_ && !question_ && own_failure_.empty()) {
+                   [this] { return in_hurry() || leaving_ || !own_failure_.empty(); });
+    if (leaving_ && !in_hurry() && own_failure_.empty()) {
       // Others may take their time to leave: do not meet them in a busy loop.
       wake_.wait_for(lock, std::chrono::milliseconds(1), [this] { return !own_failure_.empty(); });
     }
+  }
+
+  /// Do the others wait for an answer?
+  [[nodiscard]] bool in_hurry() const { return question_ || calls_.disputed(); }
+
+  /// @pre the lock is held.
+  [[nodiscard]] std::vector<OperationLog*> logs() const {
+    std::vector<OperationLog*> found;
+    for (Watched const& one : watched_) {
+      found.push_back(one.log);
+    }
+    return found;
   }
 
   /// What this rank has to say.
   [[nodiscard]] Beat look() {
     std::lock_guard const lock(mutex_);
     if (!own_failure_.empty()) {
-      return {Beat::failed, 0, "", own_failure_};
+      return {Beat::failed, 0, "", own_failure_, {}};
+    }
+    if (calls_.disputed()) {
+      return calls_.argue(logs());
     }
     if (question_) {
       auto const one =
           std::find_if(watched_.begin(), watched_.end(), [this](Watched const& watched) {
             return watched.log->group() == question_->group;
           });
-      return {Beat::answer, one == watched_.end() ? Beat::no_member : one->log->entered(), "", ""};
+      return {
+          Beat::answer, one == watched_.end() ? Beat::no_member : one->log->entered(), "", "", {}};
     }
     bool idle = true;
     for (Watched const& one : watched_) {
       if (std::string const error = nccl_error(one.comm); !error.empty()) {
-        return {Beat::failed, 0, "", error};
+        return {Beat::failed, 0, "", error, {}};
       }
       if (auto const pending = one.log->oldest()) {
         idle = false;
         if (Clock::now() - pending->since > timeout_) {
-          return {Beat::stuck, pending->number, one.log->group(), pending->operation};
+          return {Beat::stuck, pending->number, one.log->group(), pending->operation,
+                  calls_.report(logs())};
         }
       }
     }
-    return {leaving_ && idle ? Beat::leaving : Beat::fine, 0, "", ""};
+    return {leaving_ && idle ? Beat::leaving : Beat::fine, 0, "", "", calls_.report(logs())};
   }
 
   /// What NCCL reports of a communicator, once nobody has explained it for a while.
@@ -277,6 +306,7 @@ class Watchdog {
 
   // Of the watchdog's thread alone.
   std::optional<Beat> question_;
+  CallWatch calls_;
   std::optional<Clock::time_point> error_since_;
 
   std::thread thread_;

@@ -187,10 +187,11 @@ class LoadMove {
           kept.push_back(whole_to_send(distributed_[i], targets[i]));
           whole = kept.back().data();
         }
-        jobs.push_back({targets[i].layout(), root, targets[i].dtype(), whole, targets[i].data()});
+        jobs.push_back({targets[i].layout(), root, targets[i].dtype(), whole, targets[i].data(),
+                        false, distributed_[i]});
       }
-      report.add(
-          group.exchange(group.comm, RootDirection::scatter, jobs, options_.gather.ceiling_bytes));
+      report.add(group.exchange(group.comm, "load_state_dict", RootDirection::scatter, jobs,
+                                options_.gather.ceiling_bytes));
     }
     for (GroupBatch const& batch :
          batches_of(targets, [](AnyTensor const& tensor) { return tensor.replicas(); })) {
@@ -200,11 +201,11 @@ class LoadMove {
                             Shape{static_cast<index_t>(batch.group.ranks.size())},
                             PlacementList{Replicate{}});
         void* const data = targets[i].data();
-        jobs.push_back(
-            {copies, 0, targets[i].dtype(), batch.group.rank == 0 ? data : nullptr, data, true});
+        jobs.push_back({copies, 0, targets[i].dtype(), batch.group.rank == 0 ? data : nullptr, data,
+                        true, distributed_[i]});
       }
-      report.add(batch.group.exchange(batch.group.comm, RootDirection::scatter, jobs,
-                                      options_.gather.ceiling_bytes));
+      report.add(batch.group.exchange(batch.group.comm, "load_state_dict", RootDirection::scatter,
+                                      jobs, options_.gather.ceiling_bytes));
     }
   }
 

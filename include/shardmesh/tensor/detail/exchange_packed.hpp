@@ -48,6 +48,7 @@ template <MemorySpace Space, class Comm>
 void exchange_packed(Comm const& comm,
                      std::span<ExchangeJob const> jobs,
                      std::vector<Buffer<Space>>& staging,
+                     Call const& call,
                      typename Space::Stream stream) {
   auto const sends = by_peer<&RankStep::sends>(jobs, comm.size());
   auto const receives = by_peer<&RankStep::receives>(jobs, comm.size());
@@ -105,7 +106,7 @@ void exchange_packed(Comm const& comm,
     }
   }
 
-  comm.template exchange<Space>(outgoing, incoming, stream);
+  comm.template exchange<Space>(outgoing, incoming, stream, call);
 
   for (std::size_t position : unpack) {
     Message const& message = incoming[position];

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
@@ -29,14 +28,13 @@ template <MemorySpace Space, class Comm>
 void exchange_shared(Comm const& comm,
                      std::span<ExchangeJob const> jobs,
                      std::vector<Buffer<Space>>& staging,
-                     std::string_view what,
+                     Call const& call,
                      typename Space::Stream stream) {
   using Event = typename Space::Event;
   Event ready = Space::make_event();
   Event done = Space::make_event();
   Space::record(ready, stream);
 
-  check_agreement(comm, "shardmesh::redistribute", what);
   struct Events {
     Event* of_kind[2];
   };
@@ -48,7 +46,7 @@ void exchange_shared(Comm const& comm,
     std::memcpy(mine.data() + sizeof(events) + j * sizeof(entry), &entry, sizeof(entry));
   }
   auto phase = comm.copy_phase(stream);
-  auto const all = comm.all_gather(mine);
+  auto const all = comm.all_gather(mine, call);
   auto const event_of = [&all](int peer, std::size_t which) {
     Events theirs{};
     std::memcpy(&theirs, all[static_cast<std::size_t>(peer)].data(), sizeof(theirs));
@@ -76,7 +74,7 @@ void exchange_shared(Comm const& comm,
   if (!pending) {
     phase.end();
   }
-  comm.barrier();
+  comm.barrier(call);
   std::vector<bool> received(all.size(), false);
   for (ExchangeJob const& job : jobs) {
     for (Transfer const& one : job.step->receives) {
@@ -88,7 +86,7 @@ void exchange_shared(Comm const& comm,
   }
   if (pending) {
     phase.end();
-    comm.barrier();  // nobody may drop its events before the others have waited on them
+    comm.barrier(call);  // nobody may drop its events before the others have waited on them
   }
   phase.close();
 }

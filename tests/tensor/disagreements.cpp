@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#include "../support/disagreements.hpp"
+
+#include <cstddef>
+#include <cstdlib>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <shardmesh/comm/sockets.hpp>
+#include <shardmesh/comm/threads.hpp>
+
+#include "../comm/ranks.hpp"
+
+namespace sm = shardmesh;
+
+using test::milliseconds;
+
+namespace {
+
+template <class Comm>
+std::vector<test::DisagreementAction<Comm>> all_actions() {
+  auto actions = test::moving_actions<sm::HostMemory, Comm>();
+  for (auto& one : test::talking_actions<Comm>()) {
+    actions.push_back(std::move(one));
+  }
+  return actions;
+}
+
+/// Every two actions, on `run(body)`, which calls body(comm) on all ranks of one launch. A rank whose
+/// error was not as it should be ends its launch, and is reported.
+/// @returns how many pairs there were.
+template <class Comm, class Run>
+std::size_t try_all_pairs(Run run) {
+  auto const actions = all_actions<Comm>();
+  std::size_t pairs = 0;
+  std::mutex mutex;
+  std::vector<std::string> faults;
+  for (std::size_t a = 0; a < actions.size(); ++a) {
+    run([&](Comm const& comm) {
+      bool const last = comm.rank() + 1 == comm.size();
+      for (std::size_t b = 0; b < actions.size(); ++b) {
+        if (a == b) {
+          continue;
+        }
+        std::string const fault = test::fault_of(actions[last ? b : a], comm);
+        std::lock_guard const lock(mutex);
+        pairs += last ? 1 : 0;
+        if (!fault.empty()) {
+          faults.push_back(actions[a].name + " against " + actions[b].name + ", rank " +
+                           std::to_string(comm.rank()) + ": " + fault);
+          throw sm::CommError(faults.back());
+        }
+      }
+    });
+  }
+  for (std::string const& fault : faults) {
+    FAIL_CHECK(fault);
+  }
+  return pairs;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("tensor.disagreements");
+
+TEST_CASE("threads: ranks that do not do the same all get an error that names both sides") {
+  for (int ranks : {2, 3}) {
+    std::size_t const pairs = try_all_pairs<sm::ThreadsCommunicator>([ranks](auto&& body) {
+      try {
+        sm::launch(sm::threads{ranks, milliseconds(5000)}, body);
+      } catch (sm::CommError const&) {  // it is in the list
+      }
+    });
+    CHECK(pairs > 900);
+  }
+}
+
+TEST_CASE("sockets: ranks that do not do the same all get an error that names both sides") {
+  for (int ranks : {2, 3}) {
+    std::size_t const pairs = try_all_pairs<sm::SocketCommunicator>([ranks](auto&& body) {
+      static_cast<void>(test::run_sockets(ranks, milliseconds(5000), body));
+    });
+    CHECK(pairs > 900);
+  }
+}
+
+TEST_CASE("ranks that do the same are not taken for different ones") {
+  // SHARDMESH_CALLS: how many calls in all; 1,000,000 were made once.
+  char const* const text = std::getenv("SHARDMESH_CALLS");
+  int const calls = text == nullptr ? 20'000 : std::atoi(text);
+  auto const actions = all_actions<sm::ThreadsCommunicator>();
+  sm::launch(sm::threads{2}, [&](sm::ThreadsCommunicator const& comm) {
+    test::DisagreementWorld<sm::ThreadsCommunicator> const world(comm);
+    for (int i = 0; i < calls; ++i) {
+      CHECK_NOTHROW(actions[static_cast<std::size_t>(i) % actions.size()].run(world));
+    }
+  });
+}
+
+TEST_CASE("a call that one rank leaves out ends in an error on the others, not in a wrong value") {
+  auto const actions = all_actions<sm::ThreadsCommunicator>();
+  for (auto const& action : actions) {
+    std::string what = "no error";
+    CHECK_THROWS_AS(sm::launch(sm::threads{2, milliseconds(5000)},
+                               [&](sm::ThreadsCommunicator const& comm) {
+                                 test::DisagreementWorld<sm::ThreadsCommunicator> const world(comm);
+                                 if (comm.rank() == 0) {
+                                   return;
+                                 }
+                                 try {
+                                   action.run(world);
+                                 } catch (sm::Error const& error) {
+                                   what = error.what();
+                                   throw;
+                                 }
+                               }),
+                    sm::CommError);
+    CHECK(what.find("rank 0 has left without taking part") != std::string::npos);
+  }
+}
+
+TEST_CASE("long lists of arguments show where they differ") {
+  auto const list = [](std::string const& odd) {
+    std::string text;
+    for (int i = 0; i < 100; ++i) {
+      text += " \"layer" + std::to_string(i) + "\" float32 (8, " + (i == 70 ? odd : "4") + ");";
+    }
+    return text;
+  };
+  std::string const what = sm::detail::mismatch_text(0, {"full_state_dict", list("4")}, 3,
+                                                     {"full_state_dict", list("5")});
+  CHECK(what.find("rank 0 has ... \"layer70\" float32 (8, 4);") != std::string::npos);
+  CHECK(what.find("rank 3 has ... \"layer70\" float32 (8, 5);") != std::string::npos);
+  CHECK(what.size() < 1200);
+}
+
+TEST_SUITE_END();
