@@ -95,7 +95,9 @@ if [[ ${rows[0]} == *FAILED* || ${2:-} == build ]]; then
   exit $status
 fi
 row gpu timeout 300 "$build/tests/test-gpu"
-row multigpu timeout 400 "$build/tests/test-multigpu"
+row multigpu-processes timeout 300 "$build/tests/test-multigpu" processes
+row multigpu-disagreements timeout 300 "$build/tests/test-multigpu" disagreements
+row multigpu-threads timeout 400 "$build/tests/test-multigpu" threads
 mpi_kind=openmpi
 mpirun --version 2>/dev/null | grep -q 'Open MPI' || mpi_kind=mpich
 if [[ $mpi == enabled ]]; then
@@ -160,7 +162,7 @@ if python3 -c 'import torch' 2>/dev/null; then
   row bench-torch-collectives timeout 120 python3 bench/torch_collectives.py "$work/torch_collectives.json"
 fi
 
-grep -shE ' ok$|cases|kill -9' "$work/multigpu.log" "$work/kill-nccl.log" | cut -c1-150
+grep -shE ' ok$|cases|kill -9' "$work"/multigpu-*.log "$work/kill-nccl.log" | cut -c1-150
 grep -shE 'ranks: .* cases' "$work/gpu.log" | sort -u
 cat "$work/bench-collectives.log" "$work/bench-torch-collectives.log" 2>/dev/null
 python3 tests/gpu/results.py "$work" "$logs/gpu_results.json"

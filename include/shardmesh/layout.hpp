@@ -10,4 +10,5 @@
 #include <shardmesh/layout/picture.hpp>
 #include <shardmesh/layout/placement.hpp>
 #include <shardmesh/layout/placements.hpp>
+#include <shardmesh/layout/same_parts.hpp>
 #include <shardmesh/layout/shard_order.hpp>

@@ -159,10 +159,6 @@ void test_processes(int devices) {
       return std::string();
     });
   }
-  for (std::size_t pair = 0; pair < 20; ++pair) {
-    run_processes("nccl, 2 processes that do not do the same, pair " + std::to_string(pair), 2,
-                  [pair] { return test::nccl_disagreement_of_processes(pair); });
-  }
   run_processes("nccl, 3 processes: one does not come", 3, [] { return absent_rank(3); });
   run_processes("nccl, 3 processes: one throws", 3, [] { return throwing_rank(); });
   run_processes("nccl, more processes than GPUs are refused, naming the option", devices + 1, [] {
@@ -179,15 +175,6 @@ void test_threads(int devices) {
                  [&](auto& world) { run_bodies(world, engine, ranks > 4 ? 11 : 3); });
     } catch (std::exception const& error) {
       report(engine, error.what());
-    }
-  }
-  for (int const ranks : {2, devices}) {
-    if (ranks <= devices && ranks > 1 && (ranks == 2 || devices > 2)) {
-      auto const result = test::nccl_disagreements_of_threads(ranks, ranks == 2 ? 2 : 1);
-      report("nccl, " + std::to_string(ranks) + " threads that do not do the same, " +
-                 std::to_string(result.pairs) + " cases, error after " +
-                 std::to_string(result.longest.count()) + " ms at most",
-             result.first_wrong);
     }
   }
   if (devices > 1) {
@@ -210,17 +197,50 @@ void test_threads(int devices) {
          }));
 }
 
+/// Ranks that do not do the same, as processes.
+void test_disagreeing_processes() {
+  for (std::size_t pair = 0; pair < 20; ++pair) {
+    run_processes("nccl, 2 processes that do not do the same, pair " + std::to_string(pair), 2,
+                  [pair] { return test::nccl_disagreement_of_processes(pair); });
+  }
+}
+
+/// The same as threads.
+void test_disagreeing_threads(int devices) {
+  for (int const ranks : {2, devices}) {
+    if (ranks <= devices && ranks > 1 && (ranks == 2 || devices > 2)) {
+      auto const result = test::nccl_disagreements_of_threads(ranks, ranks == 2 ? 2 : 1);
+      report("nccl, " + std::to_string(ranks) + " threads that do not do the same, " +
+                 std::to_string(result.pairs) + " cases, error after " +
+                 std::to_string(result.longest.count()) + " ms at most",
+             result.first_wrong);
+    }
+  }
+}
+
 }  // namespace
 
-int main() {
+/// Arguments: parts to run, of "processes", "disagreements" and "threads"; none: all of them.
+int main(int argc, char** argv) {
+  auto const wanted = [&](std::string const& part) {
+    return argc == 1 || std::find(argv + 1, argv + argc, part) != argv + argc;
+  };
   int const devices = count_devices();
   if (devices == 0) {
     std::puts("SKIP: no usable GPU on this machine");
     return 77;
   }
   std::printf("%d device(s)\n", devices);
-  test_processes(devices);
-  test_threads(devices);  // from here on this process uses CUDA itself
+  if (wanted("processes")) {
+    test_processes(devices);
+  }
+  if (wanted("disagreements")) {
+    test_disagreeing_processes();
+    test_disagreeing_threads(devices);  // from here on this process uses CUDA itself
+  }
+  if (wanted("threads")) {
+    test_threads(devices);
+  }
   std::printf("%s\n", failures == 0 ? "all ok" : "FAILED");
   return failures == 0 ? 0 : 1;
 }

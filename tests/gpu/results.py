@@ -37,7 +37,8 @@ def main():
     for row in rows:
         row["exit"], row["seconds"] = int(row["exit"]), int(row["seconds"])
     checks = [dict(zip(("check", "result"), re.split(r"\s{2,}|\s(?=ok$)", line.strip(), maxsplit=1)))
-              for line in lines_of(work / "multigpu.log") if line.startswith("nccl")]
+              for part in ("processes", "disagreements", "threads")
+              for line in lines_of(work / f"multigpu-{part}.log") if line.startswith("nccl")]
     found = {match.groups() for match in (re.search(r"(\d+) ranks: (\d+) cases", line)
                                           for line in lines_of(work / "gpu.log")) if match}
     threads = [{"ranks": int(ranks), "cases": int(cases)}

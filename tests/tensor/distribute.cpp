@@ -124,6 +124,25 @@ TEST_CASE("gather_to_first: only the first rank gets the tensor") {
   });
 }
 
+TEST_CASE("redistribute: the same under another name moves nothing") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    auto const mesh = sm::device_mesh(world, {1, 2});
+    auto const unmoved = [](auto const& before, auto const& after) {
+      return before.to_local().data() == after.to_local().data();
+    };
+    auto const cut =
+        sm::distribute(counting({8, 4}), mesh, sm::placements<sm::Replicate, sm::Shard<0>>);
+    CHECK(unmoved(cut, sm::redistribute(cut, sm::placements<sm::Shard<0>, sm::Shard<0>>)));
+    CHECK(unmoved(cut, sm::redistribute(cut, sm::placements<sm::Shard<1>, sm::Shard<0>>)));
+    CHECK_FALSE(unmoved(cut, sm::redistribute(cut, sm::placements<sm::Replicate, sm::Shard<1>>)));
+    auto const terms =
+        sm::from_local(counting({4, 4}), mesh, sm::placements<sm::Partial<>, sm::Shard<0>>);
+    auto const sum = sm::redistribute(terms, sm::placements<sm::Replicate, sm::Shard<0>>);
+    CHECK(unmoved(terms, sum));
+    CHECK(sum.layout().placements() == sm::to_list(sm::placements<sm::Replicate, sm::Shard<0>>));
+  });
+}
+
 TEST_CASE("redistribute: ranks that ask for different things get an error, not a hang") {
   CHECK_THROWS_AS(sm::launch(sm::threads{2},
                              [](World& world) {

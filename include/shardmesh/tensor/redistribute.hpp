@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include <shardmesh/layout/same_parts.hpp>
 #include <shardmesh/plan/plan.hpp>
 #include <shardmesh/tensor/detail/move_words.hpp>
 #include <shardmesh/tensor/dist_tensor.hpp>
@@ -68,7 +69,7 @@ template <AnyDistTensor Source, PlacementTuple Q>
                             typename Source::memory_space>;
   Layout const layout(source.shape(), source.mesh().shape(), to_list(target));
   Plan const plan = make_plan(source.layout(), layout);
-  if (!source.mesh().is_member() || layout == source.layout()) {
+  if (!source.mesh().is_member() || same_parts(source.layout(), layout)) {
     return Result(source.mesh(), layout, source.to_local());
   }
   return Result(source.mesh(), layout,
@@ -85,7 +86,8 @@ template <AnyDistTensor Source, PlacementTuple Q>
 /// @param target one placement per mesh dimension, static or not.
 /// @param stream all device work is ordered on it; the call does not wait for the device.
 /// @returns a tensor with the target placements, the same global shape and the same values. It
-///          shares its elements with `source` only if nothing has to move.
+///          shares its elements with `source` only if nothing has to move, as between placements that
+///          differ along mesh dimensions of one rank alone (`same_parts`).
 /// @throws InvalidArgument for a partial target that the source does not have, or placements that
 ///         do not fit the shape; nothing is communicated then. MismatchError if ranks bring different
 ///         types, shapes or placements (see `Checks` for NCCL).
