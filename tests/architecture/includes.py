@@ -17,7 +17,7 @@ ALLOWED = {
     "plan": {"layout"},
     "memory": set(),
     "comm": {"memory"},
-    "mesh": {"comm", "memory"},
+    "mesh": {"layout", "plan", "comm", "memory"},
     "tensor": {"layout", "plan", "memory", "comm", "mesh"},
     "state": {"layout", "memory", "comm", "mesh", "tensor"},
     "optim": {"layout", "memory", "mesh", "tensor", "state"},

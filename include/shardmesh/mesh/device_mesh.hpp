@@ -12,6 +12,7 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/mesh/mesh_description.hpp>
+#include <shardmesh/plan/plan_cache.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -34,7 +35,7 @@ class DeviceMesh {
   /// @param comm communicator over exactly the ranks of the mesh, in row-major order; empty on
   ///             ranks outside.
   DeviceMesh(MeshDescription description, Comm comm)
-      : state_(std::make_shared<State>(State{std::move(description), std::move(comm), {}, {}})) {
+      : state_(std::make_shared<State>(std::move(description), std::move(comm))) {
     if (is_member()) {
       state_->coordinate = unravel(state_->comm.rank(), shape());
     }
@@ -129,6 +130,9 @@ class DeviceMesh {
     return {std::move(flat), state_->comm};
   }
 
+  /// The plans of this rank between layouts on the mesh; copies of the handle share them.
+  [[nodiscard]] PlanCache& plans() const noexcept { return state_->plans; }
+
   /// Equal shape, names and ranks; whose groups they use does not matter.
   [[nodiscard]] friend bool operator==(DeviceMesh const& a, DeviceMesh const& b) {
     return a.description() == b.description();
@@ -141,9 +145,13 @@ class DeviceMesh {
 
  private:
   struct State {
+    State(MeshDescription shape_and_ranks, Comm whole)
+        : description(std::move(shape_and_ranks)), comm(std::move(whole)) {}
+
     MeshDescription description;
     Comm comm;
     Coordinate coordinate;
+    PlanCache plans;
     /// By set of dimensions; in places of their own, as references to them are handed out.
     std::vector<std::pair<unsigned, std::unique_ptr<Comm>>> groups;
   };

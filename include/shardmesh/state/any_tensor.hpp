@@ -293,7 +293,8 @@ class AnyTensor {
                             to_string(tensor.shape()) + " is on this rank alone; distribute it");
     } else {
       typename X::Stream const stream{};
-      auto local = detail::run(make_plan(tensor.layout(), target), comm_of(tensor),
+      auto const& comm = comm_of(tensor);
+      auto local = detail::run(make_rank_plan(tensor.layout(), target, comm.rank()), comm,
                                tensor.to_local(), "state_dict", stream);
       stream.synchronize();
       return local;

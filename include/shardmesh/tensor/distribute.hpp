@@ -86,8 +86,8 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
   if (from == DataSource::own) {
     return {mesh, layout, detail::cut_local(full, layout, mesh.coordinate(), stream)};
   }
-  return {mesh, layout,
-          detail::run(make_plan(first, layout), mesh.comm(), full, "distribute", stream)};
+  auto const plan = mesh.plans().get(first, layout, mesh.comm().rank());
+  return {mesh, layout, detail::run(*plan, mesh.comm(), full, "distribute", stream)};
 }
 
 /// As above; the shape is that of `full`, which every rank must pass.

@@ -40,15 +40,16 @@ consteval bool static_ranks_fit() {
 
 /// Runs all exchanges of a plan for one tensor; returns the last target.
 template <class T, class Space, class Comm>
-[[nodiscard]] Tensor<T, Space> run(Plan const& plan,
+[[nodiscard]] Tensor<T, Space> run(RankPlan const& made,
                                    Comm const& comm,
                                    Tensor<T, Space> tensor,
                                    char const* operation,
                                    typename Space::Stream stream) {
+  Plan const& plan = made.plan;
   MoveWords const words{dtype_of<T>, plan.from(), plan.to()};
   Fingerprint const arguments = words.fingerprint();
   for (std::size_t step = 0; step < plan.steps(); ++step) {
-    RankStep const part = plan.rank_step(step, comm.rank());
+    RankStep const& part = made.steps[step];
     Shape const shape = comm.rank() < plan.stages[step + 1].ranks() ? part.target_shape : Shape{0};
     Tensor<T, Space> target(shape, stream);
     std::array<ExchangeJob, 1> const jobs{
@@ -65,15 +66,17 @@ template <AnyDistTensor Source, PlacementTuple Q>
                                    Source const& source,
                                    Q const& target,
                                    typename Source::Stream stream) {
+  using Comm = typename Source::mesh_type::communicator_type;
   using Result = DistTensor<typename Source::value_type, typename Source::mesh_type, Q,
                             typename Source::memory_space>;
   Layout const layout(source.shape(), source.mesh().shape(), to_list(target));
-  Plan const plan = make_plan(source.layout(), layout);
   if (!source.mesh().is_member() || same_parts(source.layout(), layout)) {
+    static_cast<void>(make_plan(source.layout(), layout));  // throws for what is not legal
     return Result(source.mesh(), layout, source.to_local());
   }
-  return Result(source.mesh(), layout,
-                run(plan, source.mesh().comm(), source.to_local(), operation, stream));
+  Comm const& comm = source.mesh().comm();
+  auto const plan = source.mesh().plans().get(source.layout(), layout, comm.rank());
+  return Result(source.mesh(), layout, run(*plan, comm, source.to_local(), operation, stream));
 }
 
 }  // namespace detail
@@ -126,8 +129,9 @@ template <AnyDistTensor Source>
     return {};
   }
   Layout const first(source.shape(), Shape{1}, PlacementList{Replicate{}});
-  return detail::run(make_plan(source.layout(), first), source.mesh().comm(), source.to_local(),
-                     "gather_to_first", stream);
+  auto const& comm = source.mesh().comm();
+  auto const plan = source.mesh().plans().get(source.layout(), first, comm.rank());
+  return detail::run(*plan, comm, source.to_local(), "gather_to_first", stream);
 }
 
 }  // namespace v0

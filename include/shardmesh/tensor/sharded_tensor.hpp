@@ -98,7 +98,8 @@ template <Element T, Communicator Comm, MemorySpace Space>
     return {};
   }
   Layout const first(source.shape(), Shape{1}, PlacementList{Replicate{}});
-  return detail::run(make_plan(source.layout(), first), source.shard_group(), source.to_local(),
+  auto const& comm = source.shard_group();
+  return detail::run(make_rank_plan(source.layout(), first, comm.rank()), comm, source.to_local(),
                      "gather_to_first", stream);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>  // brings clocks and durations, without the calendars of <chrono>
 #include <cstddef>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -84,7 +86,8 @@ class ThreadGroup {
         slots_{std::vector<Bytes>(world_.size()), std::vector<Bytes>(world_.size())},
         children_(world_.size()),
         born_at_(world_.size(), 0),
-        fetched_(world_.size(), 0) {}
+        fetched_(world_.size(), 0),
+        spins_(world_.size() <= std::thread::hardware_concurrency()) {}
 
   [[nodiscard]] int size() const noexcept { return static_cast<int>(world_.size()); }
   [[nodiscard]] std::vector<int> const& world_ranks() const noexcept { return world_; }
@@ -163,6 +166,7 @@ class ThreadGroup {
         world.push_back(world_[static_cast<std::size_t>(member)]);
       }
       children_[place] = std::make_shared<ThreadGroup>(job_, std::move(world));
+      children_[place]->spins_ = spins_;  // the number of all ranks decides
       born_at_[place] = generation_;
       fetched_[place] = 0;
     }
@@ -193,13 +197,28 @@ class ThreadGroup {
 
  private:
   /// The same for all ranks between two meetings.
-  [[nodiscard]] std::size_t meetings() const {
-    std::lock_guard const lock(job_->mutex);
-    return generation_;
+  [[nodiscard]] std::size_t meetings() const { return generation_.load(std::memory_order_acquire); }
+
+  /// Ranks that have processors of their own arrive within microseconds of each other; to sleep and be
+  /// woken takes tens.
+  void spin(std::unique_lock<std::mutex>& lock, std::size_t mine) const {
+    lock.unlock();
+    auto const end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+    while (generation_.load(std::memory_order_acquire) == mine &&
+           std::chrono::steady_clock::now() < end) {
+      std::this_thread::yield();
+    }
+    lock.lock();
   }
 
   void wait(std::unique_lock<std::mutex>& lock, std::size_t me, std::string_view operation) {
     std::size_t const mine = generation_;
+    if (spins_) {
+      spin(lock, mine);
+      if (generation_ != mine) {
+        return;
+      }
+    }
     auto const deadline = std::chrono::steady_clock::now() + job_->timeout();
     auto const woken = [&] {
       return generation_ != mine || job_->failed() || !given_up_.empty() || !absent(true).empty();
@@ -256,13 +275,14 @@ class ThreadGroup {
   std::vector<std::size_t> arrived_at_;  // the last generation at whose meeting each rank arrived
   std::size_t count_ = 0;
   std::size_t copying_ = 0;
-  std::size_t generation_ = 1;           // number of the next meeting
-  std::array<std::string, 2> mismatch_;  // of the last two meetings
-  std::string given_up_;                 // why a rank waits no longer
+  std::atomic<std::size_t> generation_ = 1;  // number of the next meeting; changed under the lock
+  std::array<std::string, 2> mismatch_;      // of the last two meetings
+  std::string given_up_;                     // why a rank waits no longer
   std::array<std::vector<Bytes>, 2> slots_;
   std::vector<std::shared_ptr<ThreadGroup>> children_;  // by their first ranks
   std::vector<std::size_t> born_at_;                    // the generation of each child
   std::vector<std::size_t> fetched_;                    // so many ranks have their child
+  bool spins_;
 };
 
 }  // namespace detail
