@@ -182,6 +182,35 @@ TEST_CASE("reductions that a device cannot serve are refused before it is asked"
   CudaMemory::reduce(DType::float32, ReduceOp::sum, nullptr, one, 0);
 }
 
+TEST_CASE("any number of terms at equal distances gives the bits of the host" *
+          doctest::skip(no_device())) {
+  sm::index_t const count = 1001;
+  for (DType const dtype : {DType::float32, DType::bfloat16, DType::int8, DType::float64}) {
+    for (int const many : {256, 257, 1000, 3001}) {
+      Bytes all;
+      for (int j = 0; j < many; ++j) {
+        Bytes const term = terms::random_elements(dtype, count, static_cast<unsigned>(7 * j + 3));
+        all.insert(all.end(), term.begin(), term.end());
+      }
+      std::size_t const bytes = all.size() / static_cast<std::size_t>(many);
+      Buffer<CudaMemory> const there = to_device(all);
+      std::vector<void const*> host;
+      std::vector<void const*> device;
+      for (std::size_t j = 0; j < static_cast<std::size_t>(many); ++j) {
+        host.push_back(all.data() + j * bytes);
+        device.push_back(static_cast<std::byte const*>(there.data()) + j * bytes);
+      }
+      Bytes expected(bytes);
+      Buffer<CudaMemory> const result(bytes);
+      for (ReduceOp const op : {ReduceOp::sum, ReduceOp::avg, ReduceOp::max}) {
+        sm::host_reduce(dtype, op, expected.data(), host, count);
+        CudaMemory::reduce(dtype, op, result.data(), device, count);
+        CHECK(to_host(result.data(), bytes) == expected);
+      }
+    }
+  }
+}
+
 TEST_CASE("device buffers hold bytes, are cleared and move" * doctest::skip(no_device())) {
   boxes::Generator random(3);
   Bytes const bytes = random.bytes(1000);

@@ -74,8 +74,8 @@ struct CudaMemory {
 
   /// Gives the bits of `host_reduce`.
   /// @throws InvalidArgument, UnsupportedError as `host_reduce`; UnsupportedError if the program
-  /// has
-  ///   no kernels, or there are more than cuda::max_reduce_terms terms; DeviceError.
+  ///   has no kernels, or there are more than cuda::max_reduce_terms terms at different distances;
+  ///   DeviceError.
   static void reduce(DType dtype,
                      ReduceOp op,
                      void* destination,
@@ -86,11 +86,12 @@ struct CudaMemory {
     if (&cuda::reduce_contiguous == nullptr) {
       throw UnsupportedError(cuda::missing_kernels("shardmesh::CudaMemory::reduce"));
     }
-    if (sources.size() > std::size_t{cuda::max_reduce_terms}) {
+    if (sources.size() > std::size_t{cuda::max_reduce_terms} &&
+        cuda::spacing_of(sources.data(), static_cast<int>(sources.size())) == 0) {
       throw UnsupportedError("shardmesh::CudaMemory::reduce: " + std::to_string(sources.size()) +
-                             " terms, a device takes at most " +
+                             " terms at different distances in memory, a device takes at most " +
                              std::to_string(cuda::max_reduce_terms) +
-                             "; reduce one mesh dimension at a time");
+                             "; lay them down one after the other");
     }
     if (count > 0) {
       cuda::check(cuda::reduce_contiguous(dtype, op, destination, sources.data(),

@@ -34,29 +34,30 @@ struct ChunkedReduce {
   int divisor;
   ReduceOp op;
   bool aligned;
+  std::ptrdiff_t spacing;  ///< bytes from a term to the next; 0: see `sources`
   E const* sources[max_reduce_terms];
 
   __device__ void operator()(index_t chunk) const {
     index_t const first = chunk * width;
     if (!aligned || first + width > count) {
       for (index_t i = first; i < first + width && i < count; ++i) {
-        auto total = detail::widen(sources[0][i]);
+        auto total = detail::widen(term(0)[i]);
         for (int j = 1; j < terms; ++j) {
-          total = detail::combine<E>(op, total, detail::widen(sources[j][i]));
+          total = detail::combine<E>(op, total, detail::widen(term(j)[i]));
         }
         destination[i] = detail::narrow<E>(total, divisor);
       }
       return;
     }
-    Chunk const start = load(sources[0], chunk);
+    Chunk const start = load(term(0), chunk);
     detail::Accumulator<E> totals[width];
     for (int i = 0; i < width; ++i) {
       totals[i] = detail::widen(start.elements[i]);
     }
     for (int j = 1; j < terms; ++j) {
-      Chunk const term = load(sources[j], chunk);
+      Chunk const next = load(term(j), chunk);
       for (int i = 0; i < width; ++i) {
-        totals[i] = detail::combine<E>(op, totals[i], detail::widen(term.elements[i]));
+        totals[i] = detail::combine<E>(op, totals[i], detail::widen(next.elements[i]));
       }
     }
     Chunk result;
@@ -70,6 +71,12 @@ struct ChunkedReduce {
   struct alignas(16) Chunk {
     E elements[width];
   };
+
+  __device__ E const* term(int j) const {
+    return spacing == 0 ? sources[j]
+                        : reinterpret_cast<E const*>(reinterpret_cast<char const*>(sources[0]) +
+                                                     j * spacing);
+  }
 
   static __device__ Chunk load(E const* elements, index_t chunk) {
     return __builtin_bit_cast(Chunk, reinterpret_cast<uint4 const*>(elements)[chunk]);
@@ -107,8 +114,11 @@ cudaError_t reduce_elements(ReduceOp op,
   reduce.divisor = detail::divisor_of(op, terms);
   reduce.op = op;
   reduce.aligned = is_chunk_aligned(destination);
+  reduce.spacing = terms > max_reduce_terms ? spacing_of(sources, terms) : 0;
   for (int j = 0; j < terms; ++j) {
-    reduce.sources[j] = static_cast<E const*>(sources[j]);
+    if (j < max_reduce_terms) {
+      reduce.sources[j] = static_cast<E const*>(sources[j]);
+    }
     reduce.aligned = reduce.aligned && is_chunk_aligned(sources[j]);
   }
   index_t const blocks = std::min(ceil_div(count, index_t{threads} * reduce.width), most_blocks);
@@ -123,7 +133,7 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
                                                     int terms,
                                                     index_t count,
                                                     cudaStream_t stream) {
-  if (terms < 1 || terms > max_reduce_terms) {
+  if (terms < 1 || (terms > max_reduce_terms && spacing_of(sources, terms) == 0)) {
     return cudaErrorInvalidValue;
   }
   if (count <= 0) {

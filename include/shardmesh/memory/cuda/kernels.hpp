@@ -2,6 +2,9 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
 #include <cuda_runtime_api.h>
 
 #include <shardmesh/core/dtype.hpp>
@@ -12,8 +15,21 @@ namespace shardmesh {
 inline namespace v0 {
 namespace cuda {
 
-/// Most terms of one reduction on a device: their addresses travel as parameters of the launch.
+/// Most terms of one reduction on a device whose addresses follow no rule: they travel as parameters of
+/// the launch. Terms at equal distances, as an exchange lays them down, may be any number.
 inline constexpr int max_reduce_terms = 256;
+
+/// The distance from each source to the next in bytes; 0 if it is not always the same.
+[[nodiscard]] inline std::ptrdiff_t spacing_of(void const* const* sources, int terms) {
+  auto const address = [sources](int j) { return reinterpret_cast<std::intptr_t>(sources[j]); };
+  std::intptr_t const spacing = terms > 1 ? address(1) - address(0) : 0;
+  for (int j = 2; j < terms; ++j) {
+    if (address(j) - address(j - 1) != spacing) {
+      return 0;
+    }
+  }
+  return spacing;
+}
 
 /// destination[i] = op over sources[j][i], j ascending, with the bits that `host_reduce` gives.
 /// Defined by including <shardmesh/memory/cuda/kernels.cuh> in a .cu file of the program; a program
@@ -21,7 +37,8 @@ inline constexpr int max_reduce_terms = 256;
 /// there, and several definitions are one. Link the object file itself: a weak symbol pulls nothing
 /// out of a static library.
 /// @param destination `count` elements; may be the first source, must not overlap another.
-/// @param sources host array of `terms` device pointers, 1 <= terms <= max_reduce_terms.
+/// @param sources host array of `terms` device pointers, 1 <= terms; more than max_reduce_terms only at
+///                equal distances.
 /// @param count elements, >= 0.
 /// @returns the status of the launch; cudaErrorNotSupported for float8_e8m0fnu.
 __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
