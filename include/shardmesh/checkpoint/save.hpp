@@ -161,7 +161,7 @@ inline void commit_save(std::string& temporary,
                         std::vector<FileDigest> digests,
                         std::optional<Note> const& note) {
   DigestedFile metadata(temporary, ".metadata");
-  metadata.append(format::write_dcp_metadata(metadata_of(plan)));
+  metadata.append(format::write_dcp_metadata(metadata_of(plan), manifest_mark(digests)));
   digests.push_back(metadata.finish());
   if (note) {
     write_file(temporary + "/" + note->name, note->text);
