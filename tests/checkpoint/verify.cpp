@@ -233,7 +233,8 @@ void save_by_pytorch(std::string const& fixture, std::string const& directory) {
 
 }  // namespace
 
-TEST_CASE("a manifest that PyTorch has left behind is noted, not taken for damage; both save in turns") {
+TEST_CASE(
+    "a manifest that PyTorch has left behind is noted, not taken for damage; both save in turns") {
   sm::StateDict const state = read_all(test::fixture("hsdp_fsdp2"));
   for (char const* const name : {"hsdp_fsdp2", "torch_2_03_hsdp", "torch_2_15_mixed", "dtypes"}) {
     sm::StateDict const original = read_all(test::fixture(name));
@@ -271,12 +272,8 @@ TEST_CASE("damage is told beside a manifest of another save too, and a save that
   };
   save();
   save_by_pytorch("hsdp_fsdp2", run);
-  auto const info = *sm::DcpCatalog<>(run)
-                         .metadata()
-                         .find("model.net1.0.weight")
-                         ->tensor()
-                         ->chunks[0]
-                         .storage;
+  auto const info =
+      *sm::DcpCatalog<>(run).metadata().find("model.net1.0.weight")->tensor()->chunks[0].storage;
   std::string const file = run + "/" + info.relative_path;
   std::string bytes = test::slurp(file);
   std::size_t const place = bytes.find("_rebuild_tensor", info.offset);  // in a record

@@ -14,6 +14,7 @@
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
+#include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
 #include <shardmesh/checkpoint/safetensors_plan.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
@@ -132,6 +133,7 @@ void run_save_model(Comm const& comm,
     offers.push_back(unpack_items(text));
   }
   std::vector<PlacedItem> const placed = plan_save(offers);
+  refuse_unlike(comm, operation, offer, placed);
   ModelPlan const model =
       form == ModelForm::shards ? plan_model_shards(placed) : plan_model(placed, most_bytes);
   std::string temporary;
@@ -189,8 +191,9 @@ void run_save_model(Comm const& comm,
 ///
 /// @param path  on a file system that all ranks see.
 /// @throws InvalidArgument (a partial tensor, names that the format has not), UnsupportedError
-///         (dtype), ShapeError (ranks hold different things under one name), IoError; RankFailed on
-///         ranks that had no problem.
+///         (dtype), ShapeError (ranks hold different things under one name), MismatchError (plain
+///         tensors of one name with different elements, see `save`), IoError; RankFailed on ranks
+///         that had no problem.
 /// @collective over `comm`.
 template <Communicator Comm>
 void save_safetensors(Comm const& comm, std::string const& path, StateDict const& dict) {

@@ -16,6 +16,7 @@
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
+#include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
@@ -197,6 +198,7 @@ void run_save(Comm const& comm,
     offers.push_back(unpack_items(text));
   }
   std::vector<PlacedItem> const plan = plan_save(offers);
+  refuse_unlike(comm, "shardmesh::save", offer, plan);
   all_do([&] { temporary = comm.rank() == 0 ? begin_save(directory) : ""; });
   temporary = all_gather_text(comm, temporary)[0];
   try {
@@ -226,8 +228,14 @@ void run_save(Comm const& comm,
 /// Saves a state dict as a directory that `torch.distributed.checkpoint.load` and `load` read.
 ///
 /// Every rank writes what it holds into a file of its own; what several ranks hold is written once,
-/// by the one with the least to write. Plain values come from the lowest rank that has them. The
-/// checkpoint appears under `directory` when it is complete and on the disk: until then an older
+/// by the one with the least to write.
+///
+/// A key has one value. Replicas of one mesh are taken to be equal; where ranks hold plain tensors or
+/// plain values of one name (or tensors of different meshes), all of them are compared, bit by bit, and
+/// must be the same: what is each rank's own (a state of a random generator, a position in the data)
+/// needs a name for each rank.
+///
+/// The checkpoint appears under `directory` when it is complete and on the disk: until then an older
 /// one stays readable there, and a failure on any rank leaves it untouched.
 ///
 /// What an interrupted save has left behind is removed by the next one to the same directory; so two
@@ -235,7 +243,7 @@ void run_save(Comm const& comm,
 ///
 /// @param directory  on a file system that all ranks see; parents are made.
 /// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint), ShapeError (ranks
-///         hold different things under one name), IoError; RankFailed on ranks that had no problem.
+///         hold different things under one name), MismatchError (different values), IoError; RankFailed on ranks that had no problem.
 /// @collective over `comm`.
 template <Communicator Comm>
 void save(Comm const& comm, std::string directory, StateDict const& dict) {

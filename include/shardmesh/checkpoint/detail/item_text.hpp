@@ -32,6 +32,7 @@ namespace detail {
     out.shape(item.box.offset);
     out.shape(item.box.extent);
     out.number(item.length);
+    out.number(item.holders);
   }
   return std::move(out).finish();
 }
@@ -55,6 +56,7 @@ namespace detail {
     item.box.offset = in.shape();
     item.box.extent = in.shape();
     item.length = in.number();
+    item.holders = in.number();
     items.push_back(std::move(item));
   }
   return items;
