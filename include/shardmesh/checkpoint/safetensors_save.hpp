@@ -119,7 +119,6 @@ void run_save_model(Comm const& comm,
                     ModelForm form,
                     std::uint64_t most_bytes) {
   constexpr char operation[] = "shardmesh::save_safetensors";
-  target = without_trailing_slashes(std::move(target));
   StateDict tensors;
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor()) {
@@ -149,9 +148,12 @@ void run_save_model(Comm const& comm,
       if (comm.rank() != 0) {
         return;
       }
-      if (form != ModelForm::one_file && PosixStorage::exists(target)) {
+      target = save_target(target, operation);
+      if (form == ModelForm::one_file ? PosixStorage::is_directory(target)
+                                      : PosixStorage::exists(target)) {
         throw InvalidArgument("shardmesh::save_safetensors: " + target +
-                              " exists; give a new directory");
+                              (form == ModelForm::one_file ? " is a directory; give a file"
+                                                           : " exists; give a new directory"));
       }
       temporary = make_temporary(target, form != ModelForm::one_file);
       make_model_files(model, paths());
@@ -176,7 +178,7 @@ void run_save_model(Comm const& comm,
     });
   } catch (...) {
     if (comm.rank() == 0) {
-      remove_quietly(temporary);
+      dissolve_quietly(temporary, target, OnConflict::keep_both);
     }
     throw;
   }
@@ -189,7 +191,8 @@ void run_save_model(Comm const& comm,
 /// tensor, nothing is merged afterwards. Plain values are left out. The file appears, or replaces an
 /// older one, when it is complete and on the disk.
 ///
-/// @param path  on a file system that all ranks see.
+/// @param path  on a file system that all ranks see. A link stays one: the file that it leads to is
+///              replaced, or made.
 /// @throws InvalidArgument (a partial tensor, names that the format has not), UnsupportedError
 ///         (dtype), ShapeError (ranks hold different things under one name), MismatchError (plain
 ///         tensors of one name with different elements, see `save`), IoError; RankFailed on ranks

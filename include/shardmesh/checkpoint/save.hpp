@@ -142,10 +142,12 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
   return metadata;
 }
 
-/// Rank 0's part before data is written: a new directory beside the target.
+/// Rank 0's part before data is written: a new directory beside the target. A manifest is enough for a
+/// checkpoint to replace: retention has left it with what was not its own.
 /// @returns its path.
 [[nodiscard]] inline std::string begin_save(std::string const& directory) {
   if (PosixStorage::exists(directory) && !PosixStorage::exists(directory + "/.metadata") &&
+      !PosixStorage::exists(directory + "/" + std::string(manifest_name)) &&
       !PosixStorage::list(directory).empty()) {
     throw InvalidArgument("shardmesh::save: " + directory +
                           " exists and is no checkpoint; give a new directory, or one that holds "
@@ -187,7 +189,6 @@ void run_save(Comm const& comm,
               SaveCounters& counters,
               std::exception_ptr const& problem = nullptr,
               std::optional<Note> const& note = std::nullopt) {
-  directory = without_trailing_slashes(std::move(directory));
   auto const all_do = [&comm](auto&& part) { together(comm, "shardmesh::save", part); };
   SaveOffer offer;
   std::string temporary;
@@ -199,7 +200,12 @@ void run_save(Comm const& comm,
   }
   std::vector<PlacedItem> const plan = plan_save(offers);
   refuse_unlike(comm, "shardmesh::save", offer, plan);
-  all_do([&] { temporary = comm.rank() == 0 ? begin_save(directory) : ""; });
+  all_do([&] {
+    if (comm.rank() == 0) {
+      directory = save_target(directory, "shardmesh::save");
+      temporary = begin_save(directory);
+    }
+  });
   temporary = all_gather_text(comm, temporary)[0];
   try {
     std::optional<FileDigest> own;
@@ -217,7 +223,7 @@ void run_save(Comm const& comm,
     });
   } catch (...) {
     if (comm.rank() == 0) {
-      remove_quietly(temporary);
+      dissolve_quietly(temporary, directory, OnConflict::keep_both);
     }
     throw;
   }
@@ -238,11 +244,19 @@ void run_save(Comm const& comm,
 /// The checkpoint appears under `directory` when it is complete and on the disk: until then an older
 /// one stays readable there, and a failure on any rank leaves it untouched.
 ///
+/// Only files of a checkpoint are replaced: `.metadata`, the manifest, the metric, `__*_*.distcp` and
+/// other files that the older `.metadata` names. Everything else that lies in the directory
+/// (`lr_scheduler.json`, `hf_assets/`) is there at every moment, before and after. If it cannot be kept (a
+/// file system that is mounted there), the save is refused and names it.
+///
+/// A link (`latest -> step-20`) stays one: what it leads to is replaced, or made.
+///
 /// What an interrupted save has left behind is removed by the next one to the same directory; so two
 /// jobs must not save to one directory at the same time.
 ///
-/// @param directory  on a file system that all ranks see; parents are made.
-/// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint), ShapeError (ranks
+/// @param directory  on a file system that all ranks see; parents are made, but not those of what a link
+///                   leads to.
+/// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint, "." or ".."), ShapeError (ranks
 ///         hold different things under one name), MismatchError (different values), IoError; RankFailed on ranks that had no problem.
 /// @collective over `comm`.
 template <Communicator Comm>
