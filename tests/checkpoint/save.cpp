@@ -38,6 +38,7 @@ TEST_CASE("what a rank offers travels as text and comes back as it was") {
   plain.key = "step";
   plain.path = {"step"};
   plain.length = 99;
+  plain.names = {"a", ""};
   auto const back = sm::detail::unpack_items(sm::detail::pack_items({tensor, plain}));
   REQUIRE(back.size() == 2);
   CHECK(back[0].key == tensor.key);
@@ -50,6 +51,8 @@ TEST_CASE("what a rank offers travels as text and comes back as it was") {
   CHECK(back[1].path == plain.path);
   CHECK_FALSE(back[1].dtype.has_value());
   CHECK(back[1].length == 99);
+  CHECK(back[1].names == plain.names);
+  CHECK_FALSE(back[0].names.has_value());
 }
 
 namespace {
@@ -263,6 +266,42 @@ TEST_CASE("what ranks hold under one key is the same, or the save is refused wit
     }
   });
   CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+}
+
+TEST_CASE("an optimizer's group is saved with the names that any rank has in it") {
+  test::Scratch const scratch;
+  using Strings = std::vector<std::string>;
+  auto const names = [](Strings const& all) {
+    return sm::Value(sm::Value::List(all.begin(), all.end()));
+  };
+  auto const where = [](sm::index_t group, char const* what) {
+    return std::vector<sm::PathElement>{"optim", "param_groups", group, what};
+  };
+  sm::launch(sm::threads{3}, [&](auto& world) {
+    std::string const own = "stage" + std::to_string(world.rank());
+    sm::StateDict dict;
+    dict.insert(where(0, "params"), names({"shared", own + ".weight", own + ".bias"}));
+    dict.insert(where(0, "lr"), sm::Value(0.1));
+    dict.insert(where(1, "params"), names(world.rank() == 1 ? Strings{"head"} : Strings{}));
+    dict.insert(where(2, "params"), names({"same"}));
+    dict.insert({"optim", "state", own + ".weight", "exp_avg"}, filled({2}, 1));
+    sm::save(world, scratch / "run", dict);
+    sm::StateDict back = dict;
+    sm::load(world, scratch / "run", back);
+    CHECK(back.at("optim.param_groups.0.params").plain() ==
+          names({"shared", "stage0.weight", "stage0.bias", "stage1.weight", "stage1.bias",
+                 "stage2.weight", "stage2.bias"}));
+    CHECK(back.at("optim.param_groups.1.params").plain() == names({"head"}));
+    CHECK(back.at("optim.param_groups.2.params").plain() == names({"same"}));
+    sm::save(world, scratch / "run", back);  // as it is now the same everywhere
+    for (char const* const what : {"lr", "params"}) {
+      sm::StateDict bad;
+      bad.insert(where(0, what), sm::Value(sm::Value::List{sm::Value(world.rank())}));
+      CHECK(refusal(world, [&] {
+              sm::save(world, scratch / "run", bad);
+            }).find(std::string("\"optim.param_groups.0.") + what + "\"") != std::string::npos);
+    }
+  });
 }
 
 TEST_CASE(

@@ -15,6 +15,7 @@
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
+#include <shardmesh/checkpoint/detail/group_names.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
 #include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
@@ -198,6 +199,7 @@ void run_save(Comm const& comm,
   for (std::string const& text : all_gather_text(comm, pack_items(offer.items))) {
     offers.push_back(unpack_items(text));
   }
+  unite_group_names(offers, offer);
   std::vector<PlacedItem> const plan = plan_save(offers);
   refuse_unlike(comm, "shardmesh::save", offer, plan);
   all_do([&] {
@@ -239,7 +241,8 @@ void run_save(Comm const& comm,
 /// A key has one value. Replicas of one mesh are taken to be equal; where ranks hold plain tensors or
 /// plain values of one name (or tensors of different meshes), all of them are compared, bit by bit, and
 /// must be the same: what is each rank's own (a state of a random generator, a position in the data)
-/// needs a name for each rank.
+/// needs a name for each rank. Groups of an optimizer (`param_groups`) whose parameters differ between ranks
+/// are saved with the names of all of them.
 ///
 /// The checkpoint appears under `directory` when it is complete and on the disk: until then an older
 /// one stays readable there, and a failure on any rank leaves it untouched.

@@ -29,6 +29,8 @@ struct SaveItem {
   /// Stands for the ranks that are known to hold the same: those of the tensor's mesh. 0: this rank
   /// alone answers for it (plain tensors, plain values).
   std::uint64_t holders = 0;
+  /// Of a group of an optimizer: the names of this rank's parameters in it.
+  std::optional<std::vector<std::string>> names = std::nullopt;
 
   [[nodiscard]] friend bool operator==(SaveItem const&, SaveItem const&) = default;
 };

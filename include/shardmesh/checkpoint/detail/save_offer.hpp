@@ -75,6 +75,26 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
   }
 }
 
+/// The parameters of a group of an optimizer, if that is what an entry says: a list of names under
+/// ..., "param_groups", number, "params".
+[[nodiscard]] inline std::optional<std::vector<std::string>> group_names(StateEntry const& entry) {
+  std::size_t const depth = entry.path.size();
+  Value::List const* const list = depth < 3 ? nullptr : entry.plain().get<Value::List>();
+  if (list == nullptr || !(entry.path[depth - 1] == PathElement("params")) ||
+      !(entry.path[depth - 3] == PathElement("param_groups"))) {
+    return std::nullopt;
+  }
+  std::vector<std::string> names;
+  for (Value const& one : *list) {
+    std::string const* const name = one.get<std::string>();
+    if (name == nullptr) {
+      return std::nullopt;
+    }
+    names.push_back(*name);
+  }
+  return names;
+}
+
 [[nodiscard]] inline SaveOffer make_offer(StateDict const& dict) {
   SaveOffer offer;
   for (StateEntry const& entry : dict) {
@@ -82,7 +102,8 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
       offer_tensor(entry, offer);
     } else {
       format::Bytes archive = format::write_bytes_item(entry.plain());
-      offer.items.push_back({entry.key, entry.path, std::nullopt, {}, {}, archive.size()});
+      offer.items.push_back(
+          {entry.key, entry.path, std::nullopt, {}, {}, archive.size(), 0, group_names(entry)});
       offer.sources.push_back({nullptr, {}, std::move(archive)});
     }
   }
