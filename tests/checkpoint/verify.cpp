@@ -208,8 +208,11 @@ TEST_CASE("load refuses .metadata with any bit flipped, or cut off, and says how
     }
     return std::string("no error");
   };
+  std::size_t const mark = bytes.find(sm::manifest_mark(*sm::find_manifest(scratch / "run")));
+  REQUIRE(mark != bytes.npos);
   for (std::size_t at = 0; at < bytes.size(); ++at) {
-    for (int bit = 0; bit < 8; ++bit) {
+    bool const near_mark = at + 20 > mark && at < mark + 52;  // where all bits are tried
+    for (int bit = near_mark ? 0 : static_cast<int>(at % 8); bit < 8; bit += near_mark ? 1 : 8) {
       std::string damaged = bytes;
       damaged[at] = static_cast<char>(damaged[at] ^ (1 << bit));
       std::string const what = said(damaged);
