@@ -42,7 +42,8 @@ int main(int argc, char** argv) {
       app.add_subcommand("convert", "Write a checkpoint in another format, every tensor in full");
   convert_command->add_option("source", convert.source, "checkpoint directory or safetensors file")
       ->required();
-  convert_command->add_option("target", convert.target, "what to write")->required();
+  convert_command->add_option("target", convert.target, "what to write; nothing that is read")
+      ->required();
   convert_command
       ->add_option(
           "--to", convert.to,
@@ -57,6 +58,10 @@ int main(int argc, char** argv) {
   convert_command->add_option("--dtype", convert.dtype,
                               "fp64, fp32, fp16 or bf16: what floating-point tensors become "
                               "(rounded to nearest even)");
+  convert_command->add_flag(
+      "--force", convert.force,
+      "replace the target if it exists: a file, or in a directory what belongs "
+      "to a checkpoint");
   convert_command->add_flag("--json", convert.json, "print JSON");
   convert.progress = ::isatty(STDERR_FILENO) != 0;
   convert_command->callback([&] { status = tool::run_convert(convert); });

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -25,6 +27,7 @@ struct ConvertOptions {
   std::string to;     ///< "dcp", "safetensors" or "hf"; empty: by the name of the target
   std::string dtype;  ///< of all floating-point tensors; empty: as they are
   std::uint64_t max_shard_bytes = 5'000'000'000;
+  bool force = false;  ///< replace what is there
   bool json = false;
   bool progress = false;
 };
@@ -86,9 +89,71 @@ sm::StateDict read_everything(C& catalog, ConvertOptions const& options) {
   return dict;
 }
 
+namespace detail {
+
+namespace fs = std::filesystem;
+
+/// Is `inner` the same file or directory as `outer`, or does it lie in it, under whatever names? It need
+/// not exist.
+inline bool is_in(fs::path const& inner, fs::path const& outer) {
+  std::error_code unseen;  // what does not exist is in nothing
+  for (fs::path at = fs::weakly_canonical(inner); !at.empty(); at = at.parent_path()) {
+    if (fs::equivalent(at, outer, unseen)) {
+      return true;
+    }
+    if (at == at.parent_path()) {
+      break;
+    }
+  }
+  return false;
+}
+
+/// The files that a conversion of `source` may read: those in its directory, or itself. An index
+/// stands for the directory that it lies in.
+inline std::vector<fs::path> read_paths(fs::path const& source) {
+  bool const is_index = source.string().ends_with(".json");
+  fs::path const place = is_index ? fs::weakly_canonical(source).parent_path() : source;
+  std::vector<fs::path> paths{source};
+  if (fs::is_directory(place)) {
+    for (auto const& entry : fs::directory_iterator(place)) {
+      paths.push_back(entry.path());
+    }
+  }
+  return paths;
+}
+
+}  // namespace detail
+
+/// Throws unless `target` can be written without harm: to `source`, and to what is there already.
+inline void check_target(ConvertOptions const& options) {
+  detail::fs::path const target = sm::detail::save_target(options.target, "convert");
+  if (!sm::PosixStorage::exists(options.source)) {
+    return;  // reading it says so
+  }
+  bool is_same = detail::is_in(target, options.source);
+  for (detail::fs::path const& read : detail::read_paths(options.source)) {
+    is_same = is_same || detail::is_in(read, target);
+  }
+  if (is_same) {
+    throw sm::InvalidArgument("convert: " + options.target +
+                              " is, holds or lies in what is read, " + options.source +
+                              "; a conversion does not replace its source: give another target");
+  }
+  bool const is_there = detail::fs::exists(target) &&
+                        !(detail::fs::is_directory(target) && detail::fs::is_empty(target));
+  if (is_there && !options.force) {
+    throw sm::InvalidArgument("convert: " + options.target +
+                              " exists; --force replaces it, once the new one is complete");
+  }
+}
+
 /// Reads all of `source` and writes it to `target`, which appears when it is complete. safetensors has
 /// no place for plain values; their number is told.
 inline int run_convert(ConvertOptions const& options) {
+  if (!options.dtype.empty()) {
+    static_cast<void>(dtype_named(options.dtype));
+  }
+  check_target(options);
   bool const to_one_file =
       options.to.empty() ? options.target.ends_with(".safetensors") : options.to == "safetensors";
   bool const to_hub = options.to == "hf";
@@ -96,7 +161,8 @@ inline int run_convert(ConvertOptions const& options) {
       options.source, [&](auto& catalog) { return read_everything(catalog, options); });
   sm::launch(sm::threads{1}, [&](auto& world) {
     if (to_hub) {
-      sm::save_safetensors_sharded(world, options.target, dict, options.max_shard_bytes);
+      sm::save_safetensors_sharded(world, options.target, dict, options.max_shard_bytes,
+                                   sm::Existing::replace);
     } else if (to_one_file) {
       sm::save_safetensors(world, options.target, dict);
     } else {

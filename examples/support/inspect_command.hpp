@@ -156,11 +156,15 @@ inline int run_verify(InspectOptions const& options) {
       nlohmann::ordered_json const all{{"path", options.path},
                                        {"values", report.values},
                                        {"bytes", report.bytes},
-                                       {"damage", damage}};
+                                       {"damage", damage},
+                                       {"notes", report.notes}};
       std::printf("%s\n", all.dump().c_str());
     } else {
       for (sm::Damage const& one : report.damage) {
         std::printf("DAMAGE %s: %s\n", one.key.c_str(), one.what.c_str());
+      }
+      for (std::string const& note : report.notes) {
+        std::printf("NOTE %s\n", note.c_str());
       }
       std::printf("%s: %zu values, %s read, %zu damaged\n", options.path.c_str(), report.values,
                   readable(report.bytes).c_str(), report.damage.size());

@@ -4,12 +4,16 @@
 #include <shardmesh/checkpoint/detail/commit.hpp>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <climits>
+#include <csignal>
 #include <cstdio>
 #include <mutex>
 #include <string>
@@ -25,6 +29,7 @@
 
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
+#include "../support/sanitizers.hpp"
 
 namespace sm = shardmesh;
 
@@ -32,12 +37,23 @@ namespace {
 
 /// What the system calls below refuse; changed while no rank runs.
 struct Refusals {
-  std::string sync = {};     ///< of paths that end so, with EIO
-  std::string removal = {};  ///< of directories whose paths have this in them, with EBUSY
-  int exchanges = INT_MAX;   ///< of names, after so many, with EIO
+  std::string sync = {};      ///< of paths that end so, with EIO
+  std::string removal = {};   ///< of directories whose paths have this in them, with EBUSY
+  int exchanges = INT_MAX;    ///< of names, after so many, with EIO
+  bool second_names = false;  ///< links, as systems do for files of other users
 };
 
 Refusals refusals;
+
+/// How many more calls that make, change or remove a name this process makes before it is killed, as by
+/// a power cut.
+std::atomic<int> names_left = INT_MAX;
+
+void name_changes() {
+  if (names_left < INT_MAX && names_left-- <= 0) {
+    ::kill(::getpid(), SIGKILL);
+  }
+}
 
 /// The paths that were brought to the disk, while they are asked for.
 struct Synced {
@@ -80,6 +96,7 @@ extern "C" int fsync(int descriptor) {
 }
 
 extern "C" int rmdir(char const* path) noexcept {
+  name_changes();
   if (!refusals.removal.empty() && std::string(path).find(refusals.removal) != std::string::npos) {
     return refuse(EBUSY);
   }
@@ -88,10 +105,34 @@ extern "C" int rmdir(char const* path) noexcept {
 
 extern "C" int renameat2(
     int from_at, char const* from, int to_at, char const* to, unsigned flags) noexcept {
+  name_changes();
   if (refusals.exchanges < INT_MAX && refusals.exchanges-- <= 0) {
     return refuse(EIO);
   }
   return static_cast<int>(::syscall(SYS_renameat2, from_at, from, to_at, to, flags));
+}
+
+extern "C" int rename(char const* from, char const* to) noexcept {
+  name_changes();
+  return static_cast<int>(::syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0));
+}
+
+extern "C" int linkat(
+    int from_at, char const* from, int to_at, char const* to, int flags) noexcept {
+  name_changes();
+  return refusals.second_names
+             ? refuse(EPERM)
+             : static_cast<int>(::syscall(SYS_linkat, from_at, from, to_at, to, flags));
+}
+
+extern "C" int unlink(char const* path) noexcept {
+  name_changes();
+  return static_cast<int>(::syscall(SYS_unlinkat, AT_FDCWD, path, 0));
+}
+
+extern "C" int mkdir(char const* path, mode_t mode) noexcept {
+  name_changes();
+  return static_cast<int>(::syscall(SYS_mkdirat, AT_FDCWD, path, mode));
 }
 
 TEST_SUITE_BEGIN("checkpoint.failing_disk");
@@ -237,5 +278,153 @@ TEST_CASE("new directories are brought to the disk with those above them") {
   CHECK_THROWS_WITH_AS(sm::PosixStorage::make_directories(top + "/a/b/d"),
                        doctest::Contains("cannot bring to the disk"), sm::IoError);
 }
+
+namespace {
+
+/// What a user has put beside a checkpoint.
+void put_foreign(std::string const& directory) {
+  sm::PosixStorage::make_directories(directory + "/hf_assets/deep");
+  test::spit(directory + "/lr_scheduler.json", "epoch 3");
+  test::spit(directory + "/hf_assets/config.json", "config");
+  test::spit(directory + "/hf_assets/deep/tokens", "tokens");
+  test::fs::create_symlink("lr_scheduler.json", directory + "/link");
+}
+
+/// What is missing of it, or changed; empty if nothing.
+std::string missing_in(std::string const& directory) {
+  for (auto const& [name, text] : {std::pair{"lr_scheduler.json", "epoch 3"},
+                                   {"link", "epoch 3"},
+                                   {"hf_assets/config.json", "config"},
+                                   {"hf_assets/deep/tokens", "tokens"}}) {
+    if (test::slurp(directory + "/" + name) != text) {
+      return name;
+    }
+  }
+  return test::fs::is_symlink(directory + "/link") ? "" : "the link";
+}
+
+}  // namespace
+
+TEST_CASE("files that allow no second name move when the new checkpoint stands there") {
+  test::Scratch const scratch;
+  std::string const run = scratch / "run";
+  CHECK(save(run, 1) == "no error");
+  put_foreign(run);
+  {
+    Refusing const disk({.second_names = true});
+    CHECK(save(run, 2) == "no error");
+  }
+  CHECK(missing_in(run) == "");
+  CHECK(holds(run, 2));
+  CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+}
+
+TEST_CASE("a name that cannot be brought to the disk: what lies beside the checkpoint stays too") {
+  test::Scratch const scratch;
+  std::string const parent = test::fs::canonical(scratch / "");
+  std::string const run = parent + "/run";
+  CHECK(save(run, 1) == "no error");
+  put_foreign(run);
+  for (int const exchanges : {INT_MAX, 1}) {  // taken back, and not even that
+    {
+      Refusing const disk({.sync = parent, .exchanges = exchanges});
+      CHECK(says(save(run, 2), {"cannot bring to the disk", parent.c_str()}));
+    }
+    CHECK(missing_in(run) == "");
+    CHECK(holds(run, exchanges == 1 ? 2 : 1));
+  }
+  CHECK(save(run, 3) == "no error");
+  CHECK(missing_in(run) == "");
+  CHECK(sm::PosixStorage::list(parent).size() == 1);
+}
+
+#if SHARDMESH_TEST_MAY_FORK
+
+namespace {
+
+/// Runs `part` in a process that is killed before it changes a name for the (`calls` + 1)th time.
+/// @returns whether it came to its end before that.
+template <class Part>
+bool ends_before(int calls, Part part) {
+  pid_t const child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    names_left = calls;
+    part();
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE((WIFEXITED(status) || WTERMSIG(status) == SIGKILL));
+  return WIFEXITED(status);
+}
+
+}  // namespace
+
+TEST_CASE("killed between any two changes of names: old or new, and nothing of others is missing") {
+  for (bool const second_names : {true, false}) {
+    bool ended = false;
+    int calls = 0;
+    for (; !ended; ++calls) {
+      INFO(calls);
+      test::Scratch const scratch;
+      std::string const run = scratch / "run";
+      CHECK(save(run, 1) == "no error");
+      put_foreign(run);
+      ended = ends_before(calls, [&] {
+        refusals.second_names = !second_names;
+        static_cast<void>(save(run, 2));
+      });
+      CHECK((holds(run, 1) || holds(run, 2)));
+      CHECK((!ended || holds(run, 2)));
+      if (second_names) {
+        CHECK(missing_in(run) == "");  // at every moment
+      }
+      CHECK(save(run, 3) == "no error");
+      CHECK(holds(run, 3));
+      CHECK(missing_in(run) == "");
+      CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+      CHECK(sm::PosixStorage::list(run).size() == 6);
+    }
+    CHECK(calls > 15);
+  }
+}
+
+TEST_CASE("retention killed between any two changes of names loses nothing of others") {
+  bool ended = false;
+  int calls = 0;
+  for (; !ended; ++calls) {
+    INFO(calls);
+    test::Scratch const scratch;
+    std::string const root = scratch / "run";
+    auto const save_step = [&](int step) {
+      sm::launch(sm::threads{1}, [&](auto& world) {
+        sm::CheckpointManager manager(world, root, {.last = 1});
+        manager.save(step, state_of(step));
+      });
+    };
+    save_step(1);
+    put_foreign(root + "/step-1");
+    ended = ends_before(calls, [&] { save_step(2); });
+    sm::launch(sm::threads{1}, [&](auto& world) {
+      sm::CheckpointManager manager(world, root, {.last = 1});
+      CHECK(missing_in(root + "/step-1") == "");
+      auto const newest = manager.latest();
+      REQUIRE(newest.has_value());
+      CHECK(holds(newest->path, static_cast<int>(newest->step)));
+      CHECK((!ended || newest->step == 2));
+      manager.save(3, state_of(3));
+      CHECK(missing_in(root + "/step-1") == "");
+      manager.forget_after(0);
+      manager.save(1, state_of(4));
+    });
+    CHECK(holds(root + "/step-1", 4));
+    CHECK(missing_in(root + "/step-1") == "");
+    CHECK(sm::PosixStorage::list(root) == std::vector<std::string>{"step-1"});
+  }
+  CHECK(calls > 5);
+}
+
+#endif
 
 TEST_SUITE_END();

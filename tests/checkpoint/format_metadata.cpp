@@ -192,6 +192,14 @@ TEST_CASE("what is written is read with all its fields, for every element type")
   CHECK(read(format::write_dcp_metadata(unknown)) == one_tensor());  // {fqn} if unknown
 }
 
+TEST_CASE("a mark is a member that readers pass over, and stands near the beginning") {
+  std::string const mark(32, 'f');
+  Bytes const bytes = format::write_dcp_metadata(sample(), mark);
+  CHECK(read(bytes) == sample());
+  CHECK(format::as_text(bytes).find(mark) < 100);
+  CHECK(format::write_dcp_metadata(sample(), "") == format::write_dcp_metadata(sample()));
+}
+
 TEST_CASE("a .metadata cut anywhere is refused with file and byte") {
   auto const reads = [](ByteSpan bytes) { static_cast<void>(read(bytes)); };
   CHECK(test::unseen_truncation(metadata_of("dcp_safetensors"), 1, reads) == "");

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 // What is saved is what is loaded, on any other mesh; what cannot be saved leaves nothing behind.
+#include <shardmesh/checkpoint/async_saver.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
+#include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/comm/threads.hpp>
@@ -16,6 +19,7 @@
 #include <doctest/doctest.h>
 
 #include "../support/checkpoints.hpp"
+#include "../support/errors.hpp"
 
 namespace sm = shardmesh;
 
@@ -29,10 +33,12 @@ TEST_CASE("what a rank offers travels as text and comes back as it was") {
   tensor.shape = {7, 5};
   tensor.box = {{4, 0}, {3, 5}};
   tensor.length = 1234;
+  tensor.holders = 99;
   sm::SaveItem plain;
   plain.key = "step";
   plain.path = {"step"};
   plain.length = 99;
+  plain.names = {"a", ""};
   auto const back = sm::detail::unpack_items(sm::detail::pack_items({tensor, plain}));
   REQUIRE(back.size() == 2);
   CHECK(back[0].key == tensor.key);
@@ -41,9 +47,12 @@ TEST_CASE("what a rank offers travels as text and comes back as it was") {
   CHECK(back[0].shape == tensor.shape);
   CHECK(back[0].box == tensor.box);
   CHECK(back[0].length == 1234);
+  CHECK(back[0].holders == 99);
   CHECK(back[1].path == plain.path);
   CHECK_FALSE(back[1].dtype.has_value());
   CHECK(back[1].length == 99);
+  CHECK(back[1].names == plain.names);
+  CHECK_FALSE(back[0].names.has_value());
 }
 
 namespace {
@@ -182,6 +191,203 @@ TEST_CASE("save refuses a directory that is no checkpoint and a place that it ca
     CHECK_THROWS_AS(sm::save(world, scratch / "file/below", dict), sm::Error);
   });
   CHECK(test::slurp(scratch / "notes/thesis.txt") == "work of years");
+}
+
+namespace {
+
+sm::Tensor<float> filled(sm::Shape const& shape, float value) {
+  sm::Tensor<float> tensor(shape);
+  std::fill(tensor.span().begin(), tensor.span().end(), value);
+  return tensor;
+}
+
+/// What a save says; on every rank the same.
+template <class World, class Save>
+std::string refusal(World const& world, Save save) {
+  std::string const said = test::error_of<sm::MismatchError>(save);
+  for (std::string const& other : sm::all_gather_text(world, said)) {
+    CHECK(other == said);
+  }
+  return said;
+}
+
+}  // namespace
+
+TEST_CASE("what ranks hold under one key is the same, or the save is refused with both named") {
+  test::Scratch const scratch;
+  std::string const run = scratch / "run";
+  sm::launch(sm::threads{4}, [&](auto& world) {
+    int const rank = world.rank();
+    sm::StateDict good;
+    good.insert("same", filled({3, 5}, 7));
+    good.insert("scalar", filled({}, 1));
+    good.insert("none", filled({0, 2}, 1));
+    good.insert("step", sm::Value(12));
+    good.insert("sparse" + std::to_string(rank), filled({4}, static_cast<float>(rank)));
+    sm::save(world, run, good);
+    auto const refused = [&](std::string const& key, sm::StateValue const& value, auto has) {
+      sm::StateDict dict;
+      dict.insert("same", filled({3, 5}, 8));
+      if (has(rank)) {
+        dict.insert(key, value);
+      }
+      std::string const said = refusal(world, [&] { sm::save(world, run, dict); });
+      CHECK(said == refusal(world, [&] {
+              sm::AsyncSaver saver(world);
+              saver.save(run, dict).wait();
+            }));
+      return said;
+    };
+    auto const everywhere = [](int) { return true; };
+    std::string const tensors = refused("w", filled({9, 9}, rank == 2 ? 1.0F : 0.0F), everywhere);
+    CHECK(tensors.find("ranks 0 and 2 hold tensors of shape (9, 9)") != std::string::npos);
+    CHECK(tensors.find("under the key \"w\"") != std::string::npos);
+    CHECK(tensors.find("\"w.rank2\"") != std::string::npos);
+    sm::Tensor<float> last = filled({1001}, 3);
+    last.span()[1000] += rank == 3 ? 1.0F : 0.0F;
+    CHECK(refused("w", last, [](int who) { return who > 0; }).find("ranks 1 and 3 ") !=
+          std::string::npos);
+    std::string const values = refused("rng", sm::Value(rank / 2), everywhere);
+    CHECK(values.find("ranks 0 and 2 hold different plain values under the key \"rng\"") !=
+          std::string::npos);
+    CHECK(refused("kind", rank == 1 ? sm::Value(1) : sm::Value(1.0), everywhere)
+              .find("ranks 0 and 1 ") != std::string::npos);
+    sm::StateDict back;
+    back.insert("same", filled({3, 5}, 0));
+    back.insert("step", sm::Value());
+    for (int other = 0; other < 4; ++other) {
+      back.insert("sparse" + std::to_string(other), filled({4}, -1));
+    }
+    sm::load(world, run, back);
+    CHECK(sm::difference(back.at("same").tensor(), filled({3, 5}, 7)) == "");
+    for (int other = 0; other < 4; ++other) {
+      CHECK(sm::difference(back.at("sparse" + std::to_string(other)).tensor(),
+                           filled({4}, static_cast<float>(other))) == "");
+    }
+  });
+  CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+}
+
+TEST_CASE("an optimizer's group is saved with the names that any rank has in it") {
+  test::Scratch const scratch;
+  using Strings = std::vector<std::string>;
+  auto const names = [](Strings const& all) {
+    return sm::Value(sm::Value::List(all.begin(), all.end()));
+  };
+  auto const where = [](sm::index_t group, char const* what) {
+    return std::vector<sm::PathElement>{"optim", "param_groups", group, what};
+  };
+  sm::launch(sm::threads{3}, [&](auto& world) {
+    std::string const own = "stage" + std::to_string(world.rank());
+    sm::StateDict dict;
+    dict.insert(where(0, "params"), names({"shared", own + ".weight", own + ".bias"}));
+    dict.insert(where(0, "lr"), sm::Value(0.1));
+    dict.insert(where(1, "params"), names(world.rank() == 1 ? Strings{"head"} : Strings{}));
+    dict.insert(where(2, "params"), names({"same"}));
+    dict.insert({"optim", "state", own + ".weight", "exp_avg"}, filled({2}, 1));
+    sm::save(world, scratch / "run", dict);
+    sm::StateDict back = dict;
+    sm::load(world, scratch / "run", back);
+    CHECK(back.at("optim.param_groups.0.params").plain() ==
+          names({"shared", "stage0.weight", "stage0.bias", "stage1.weight", "stage1.bias",
+                 "stage2.weight", "stage2.bias"}));
+    CHECK(back.at("optim.param_groups.1.params").plain() == names({"head"}));
+    CHECK(back.at("optim.param_groups.2.params").plain() == names({"same"}));
+    sm::save(world, scratch / "run", back);  // as it is now the same everywhere
+    for (char const* const what : {"lr", "params"}) {
+      sm::StateDict bad;
+      bad.insert(where(0, what), sm::Value(sm::Value::List{sm::Value(world.rank())}));
+      CHECK(refusal(world, [&] {
+              sm::save(world, scratch / "run", bad);
+            }).find(std::string("\"optim.param_groups.0.") + what + "\"") != std::string::npos);
+    }
+  });
+}
+
+TEST_CASE(
+    "tensors of two meshes under one key are compared, those of one mesh are its own business") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{4}, [&](auto& world) {
+    bool const high = world.rank() > 1;
+    auto const half = world.split(high ? 1 : 0, world.rank());
+    auto const mesh = sm::device_mesh<1>(half, {2});
+    auto const state = [&](float value, sm::PlacementList const& list) {
+      sm::StateDict dict;
+      dict.insert("layer", sm::distribute(filled({6, 2}, value), mesh, list));
+      return dict;
+    };
+    for (sm::PlacementList const& list : {sm::PlacementList{s0}, sm::PlacementList{r}}) {
+      sm::save(world, scratch / "run", state(5, list));
+      std::string const said = refusal(
+          world, [&] { sm::save(world, scratch / "run", state(high ? 1.0F : 0.0F, list)); });
+      CHECK(said.find("ranks 0 and 2 hold tensors") != std::string::npos);
+      std::string const model = refusal(world, [&] {
+        sm::save_safetensors(world, scratch / "x.safetensors", state(high ? 1.0F : 0.0F, list));
+      });
+      CHECK(model.find("shardmesh::save_safetensors: ranks 0 and 2 hold tensors") !=
+            std::string::npos);
+      sm::StateDict back = state(0, list);
+      sm::load(world, scratch / "run", back);
+      CHECK(sm::difference(back, state(5, list)) == "");
+    }
+    // A replica that has drifted: the mesh answers for it, nobody reads it.
+    auto const one = sm::device_mesh<1>(world, {4});
+    sm::DistTensor drifted = sm::distribute(filled({6}, 1), one, sm::PlacementList{r});
+    drifted.to_local().span()[0] = static_cast<float>(world.rank());
+    sm::StateDict dict;
+    dict.insert("w", drifted);
+    sm::save(world, scratch / "run", dict);
+  });
+  CHECK_FALSE(sm::PosixStorage::exists(scratch / "x.safetensors"));
+}
+
+TEST_CASE("one key is not a tensor here and a value there, nor of two dtypes or shapes") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    bool const second = world.rank() == 1;
+    auto const said = [&](sm::StateValue const& mine) {
+      sm::StateDict dict;
+      dict.insert("x", mine);
+      return test::error_of<sm::ShapeError>([&] { sm::save(world, scratch / "run", dict); });
+    };
+    std::string const kinds =
+        said(second ? sm::StateValue(filled({2}, 1)) : sm::StateValue(sm::Value(1)));
+    CHECK(kinds.find("ranks 0 and 1 offer different things as \"x\": a plain value against") !=
+          std::string::npos);
+    std::string const other =
+        said(second ? sm::StateValue(sm::Value(1)) : sm::StateValue(filled({2}, 1)));
+    CHECK(other.find("float32 tensor of shape (2) against a plain value") != std::string::npos);
+    auto const dtypes =
+        said(second ? sm::StateValue(sm::Tensor<int>::zeros({2})) : sm::StateValue(filled({2}, 1)));
+    CHECK(dtypes.find("float32 tensor of shape (2) against") != std::string::npos);
+  });
+  auto const part = [](sm::DType dtype, sm::index_t from) {
+    return sm::SaveItem{"a", {"a"}, dtype, sm::Shape{8}, sm::Box{sm::Shape{from}, sm::Shape{4}}, 1};
+  };
+  CHECK_THROWS_WITH_AS(static_cast<void>(sm::plan_save(
+                           {{part(sm::DType::float32, 0)}, {part(sm::DType::int32, 4)}})),
+                       doctest::Contains("ranks 0 and 1 offer different things as \"a\""),
+                       sm::ShapeError);
+}
+
+TEST_CASE("a fingerprint sees every flipped bit and every length") {
+  std::vector<std::byte> bytes(101);
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<std::byte>(i * 7);
+  }
+  std::vector<std::uint64_t> seen;
+  for (std::size_t size = 0; size <= bytes.size(); ++size) {
+    seen.push_back(sm::detail::fingerprint(sm::format::ByteSpan(bytes).first(size)));
+  }
+  for (std::byte& one : bytes) {
+    for (int bit = 0; bit < 8; ++bit) {
+      one ^= static_cast<std::byte>(1 << bit);
+      seen.push_back(sm::detail::fingerprint(bytes));
+      one ^= static_cast<std::byte>(1 << bit);
+    }
+  }
+  std::sort(seen.begin(), seen.end());
+  CHECK(std::adjacent_find(seen.begin(), seen.end()) == seen.end());
 }
 
 TEST_CASE("plan_save: replicas are written once, spread by bytes; values by the lowest rank") {

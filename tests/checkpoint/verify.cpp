@@ -190,33 +190,123 @@ TEST_CASE("with a manifest every flipped bit is seen, in whatever byte") {
   CHECK(verify_path(scratch / "run").damage.empty());
 }
 
-TEST_CASE("load refuses .metadata that is not the manifest's, and says what may have happened") {
+TEST_CASE("load refuses .metadata with any bit flipped, or cut off, and says how to go on") {
   test::Scratch const scratch;
   sm::launch(sm::threads{2}, [&](auto& world) {
     sm::StateDict dict;
     dict.insert("step", sm::Value(7));
-    sm::save(world, scratch / "a", dict);
-    sm::StateDict more = dict;
-    more.insert("x", sm::Value(1));
-    sm::save(world, scratch / "b", more);
-    if (world.rank() == 0) {  // as a program would that knows nothing of manifests
-      test::spit(scratch / "a/.metadata", test::slurp(scratch / "b/.metadata"));
-    }
-    world.barrier();
-    std::string said;
-    try {
-      sm::load(world, scratch / "a", dict);
-    } catch (sm::Error const& error) {
-      said = error.what();
-    }
-    CHECK(said.find("remove .shardmesh") != std::string::npos);
-    world.barrier();
-    if (world.rank() == 0) {
-      test::fs::remove(scratch / "a/.shardmesh");
-    }
-    world.barrier();
-    sm::load(world, scratch / "a", dict);
+    sm::save(world, scratch / "run", dict);
   });
+  std::string const file = scratch / "run/.metadata";
+  std::string const bytes = test::slurp(file);
+  auto const said = [&](std::string const& damaged) {
+    test::spit(file, damaged);
+    try {
+      sm::DcpCatalog<> const catalog(scratch / "run");
+    } catch (sm::Error const& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  std::size_t const mark = bytes.find(sm::manifest_mark(*sm::find_manifest(scratch / "run")));
+  REQUIRE(mark != bytes.npos);
+  for (std::size_t at = 0; at < bytes.size(); ++at) {
+    bool const near_mark = at + 20 > mark && at < mark + 52;  // where all bits are tried
+    for (int bit = near_mark ? 0 : static_cast<int>(at % 8); bit < 8; bit += near_mark ? 1 : 8) {
+      std::string damaged = bytes;
+      damaged[at] = static_cast<char>(damaged[at] ^ (1 << bit));
+      std::string const what = said(damaged);
+      if (what.find("is damaged: its CRC is") == what.npos ||
+          what.find("remove .shardmesh") == what.npos) {
+        FAIL("bit " << bit << " of byte " << at << ": " << what);
+      }
+    }
+    CHECK(said(bytes.substr(0, at)) != "no error");
+  }
+  CHECK(said(bytes) == "no error");
+}
+
+namespace {
+
+/// What a save by PyTorch leaves in a directory: its files, over those of the same names.
+void save_by_pytorch(std::string const& fixture, std::string const& directory) {
+  test::fs::copy(test::fixture(fixture), directory,
+                 test::fs::copy_options::recursive | test::fs::copy_options::overwrite_existing);
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a manifest that PyTorch has left behind is noted, not taken for damage; both save in turns") {
+  sm::StateDict const state = read_all(test::fixture("hsdp_fsdp2"));
+  for (char const* const name : {"hsdp_fsdp2", "torch_2_03_hsdp", "torch_2_15_mixed", "dtypes"}) {
+    sm::StateDict const original = read_all(test::fixture(name));
+    for (int const ranks : {1, 4, 6}) {  // fewer than PyTorch's 4, as many, more
+      INFO(name << ", " << ranks << " ranks");
+      test::Scratch const scratch;
+      std::string const run = scratch / "run";
+      for (int turn = 0; turn < 2; ++turn) {
+        sm::launch(sm::threads{ranks}, [&](auto& world) {
+          sm::StateDict own = state;
+          own.insert("only" + std::to_string(world.rank()), sm::Value(turn));
+          sm::save(world, run, own);
+        });
+        sm::VerifyReport const ours = verify_path(run);
+        CHECK(ours.damage.empty());
+        CHECK(ours.notes.empty());
+        CHECK(read_all(run).size() == state.size() + static_cast<std::size_t>(ranks));
+        save_by_pytorch(name, run);
+        sm::VerifyReport const theirs = verify_path(run);
+        CHECK(theirs.damage.empty());
+        REQUIRE(theirs.notes.size() == 1);
+        CHECK(theirs.notes[0].find("/.shardmesh is of another save") != std::string::npos);
+        CHECK(sm::difference(read_all(run), original) == "");
+      }
+    }
+  }
+}
+
+TEST_CASE("damage is told beside a manifest of another save too, and a save that was broken off") {
+  test::Scratch const scratch;
+  std::string const run = scratch / "run";
+  sm::StateDict const state = read_all(test::fixture("hsdp_fsdp2"));
+  auto const save = [&] {
+    sm::launch(sm::threads{4}, [&](auto& world) { sm::save(world, run, state); });
+  };
+  save();
+  save_by_pytorch("hsdp_fsdp2", run);
+  auto const info =
+      *sm::DcpCatalog<>(run).metadata().find("model.net1.0.weight")->tensor()->chunks[0].storage;
+  std::string const file = run + "/" + info.relative_path;
+  std::string bytes = test::slurp(file);
+  std::size_t const place = bytes.find("_rebuild_tensor", info.offset);  // in a record
+  bytes[place] = static_cast<char>(bytes[place] ^ 1);
+  test::spit(file, bytes);
+  CHECK(verify_path(run).damage.size() == 1);
+  CHECK(verify_path(run).notes.size() == 1);
+  save();
+  test::fs::copy_file(test::fixture("hsdp_fsdp2") + "/__1_0.distcp", run + "/__1_0.distcp",
+                      test::fs::copy_options::overwrite_existing);
+  CHECK_FALSE(verify_path(run).damage.empty());  // PyTorch came as far as its first data file
+}
+
+TEST_CASE("files of another save of ours, copied without its manifest, are no damage") {
+  test::Scratch const scratch;
+  auto const save = [&](char const* name, int value) {
+    sm::launch(sm::threads{2}, [&](auto& world) {
+      sm::StateDict dict;
+      dict.insert("step", sm::Value(value));
+      sm::save(world, scratch / name, dict);
+    });
+  };
+  save("a", 1);
+  save("b", 2);
+  for (char const* const name : {"/.metadata", "/__0_0.distcp"}) {
+    test::spit(scratch / "a" + name, test::slurp(scratch / "b" + name));
+  }
+  CHECK(verify_path(scratch / "a").damage.empty());
+  CHECK(verify_path(scratch / "a").notes.size() == 1);
+  CHECK(sm::difference(read_all(scratch / "a"), read_all(scratch / "b")) == "");
 }
 
 TEST_CASE("a manifest is read as it was written, and nothing else is") {

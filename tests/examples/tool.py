@@ -4,9 +4,11 @@
 """tool.py TOOL: what a user of the shardmesh tool sees.
 
 `layout --batch` must give the 3,000 layouts that PyTorch computed (tests/data/layouts.jsonl); the picture, the
-JSON and each error are compared as text; `convert` must not leave a half-written file."""
+JSON and each error are compared as text; `convert` must not leave a half-written file, nor write over what it
+reads, nor over anything else unasked."""
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,12 +79,89 @@ def check_convert() -> None:
         done = call("convert", str(source), str(target / "y.safetensors"))
         expect("exit status for a target that cannot be", (done.returncode, "Not a directory" in done.stderr), (1, True))
         done = call("convert", str(source), str(target), "--dtype", "bf16", "--json")
+        expect("exit status for a target that exists", (done.returncode, "--force replaces it" in done.stderr), (1, True))
+        expect("the target after that", len(target.read_bytes()) > size, True)
+        done = call("convert", str(source), str(target), "--dtype", "bf16", "--json", "--force")
         expect("JSON of convert", json.loads(done.stdout), {"path": str(target), "tensors": 32, "values": 0, "left_out": 12})
         rows = json.loads(call("inspect", str(target), "--json").stdout)
         expect("dtypes after --dtype bf16", {row["dtype"] for row in rows}, {"bfloat16"})
         done = call("convert", str(source), str(target), "--dtype", "bf17")
         expect("exit status for an unknown dtype", (done.returncode, "bf17 is not known" in done.stderr), (1, True))
         expect("files left", sorted(p.name for p in pathlib.Path(folder).iterdir()), ["x.safetensors"])
+
+
+def contents(folder: pathlib.Path) -> dict:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def check_convert_targets() -> None:
+    """What is read is never written to, under whatever name; what is there only with --force."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        source = folder / "source"
+        shutil.copytree(DATA / "checkpoints" / "hsdp_fsdp2" / "checkpoint", source)
+        hub, single = folder / "hub", folder / "x.safetensors"
+        expect("convert to hf", call("convert", str(source), str(hub), "--to", "hf", "--max-shard-size", "9KB").returncode, 0)
+        expect("convert to a file", call("convert", str(source), str(single)).returncode, 0)
+        (folder / "link").symlink_to("source")
+        (folder / "chain").symlink_to(folder / "link")
+        (folder / "below").symlink_to("source/new")
+        (folder / "hard.safetensors").hardlink_to(single)
+        (folder / "snapshot").mkdir()  # as a hub's cache has them
+        (folder / "snapshot" / "model.safetensors").symlink_to("../blobs/1")
+        (folder / "blobs").mkdir()
+        shutil.copy(single, folder / "blobs" / "1")
+        index = hub / "model.safetensors.index.json"
+        shard = next(hub.glob("model-00001-*"))
+        before = contents(folder)
+        for of, to, form in [
+            (source, source, "dcp"), (source, f"{source}/", "dcp"), (f"{source}/.", source, "dcp"),
+            (source, folder / "hub" / ".." / "source", "dcp"), (source, folder / "link", "dcp"),
+            (folder / "chain", source, "dcp"), (folder / "link", folder / "chain", "dcp"),
+            (source, source / "new", "dcp"), (source, source / "a" / "b" / "x.safetensors", "safetensors"),
+            (source, folder / "below", "hf"), (source, folder, "dcp"), (hub / "..", hub, "hf"),
+            (source, source / "__0_0.distcp", "safetensors"), (single, single, "safetensors"),
+            (single, folder / "hard.safetensors", "safetensors"), (single, folder, "dcp"), (hub, hub, "hf"),
+            (hub, shard, "safetensors"), (index, shard, "safetensors"), (index, hub, "hf"),
+            (folder / "snapshot", folder / "blobs" / "1", "safetensors"), (folder / "snapshot", folder / "blobs", "hf"),
+        ]:
+            for force in ([], ["--force"]):
+                done = call("convert", str(of), str(to), "--to", form, *force)
+                expect(f"convert {of} {to} {force}: {done.stderr}", (done.returncode, "does not replace its source" in done.stderr), (1, True))
+        expect("the files after that", contents(folder) == before, True)
+
+        copy = folder / "copy"
+        other = str(DATA / "checkpoints" / "dtypes" / "checkpoint")
+        copy.mkdir()  # an empty one is no loss
+        expect("convert to an empty directory", call("convert", other, str(copy)).returncode, 0)
+        for target, form in [(copy, "dcp"), (hub, "hf"), (single, "safetensors")]:
+            kept = contents(folder)
+            done = call("convert", str(source), str(target), "--to", form)
+            expect(f"convert to {target}", (done.returncode, "--force replaces it" in done.stderr), (1, True))
+            expect("the files after that", contents(folder) == kept, True)
+            if target.is_dir():
+                target.joinpath("config.json").write_text("mine")
+            done = call("convert", other, str(target), "--to", form, "--force")
+            expect(f"convert --force to {target}: {done.stderr}", done.returncode, 0)
+            left_out = [] if form == "dcp" else ["betas", "eps", "flag", "lr", "name", "step"]
+            different = {one[0] for one in json.loads(call("diff", "--json", other, str(target)).stdout)}
+            expect(f"what {target} lacks", len(different), len(left_out))
+            if target.is_dir():
+                expect("a file of somebody else", target.joinpath("config.json").read_text(), "mine")
+        expect("a stale part of the model", shard.exists(), False)
+        latest = folder / "latest.safetensors"
+        latest.symlink_to("x.safetensors")
+        expect("convert through a link", call("convert", str(source), str(latest), "--force").returncode, 0)
+        expect("the link", (latest.is_symlink(), call("diff", str(single), str(latest)).returncode), (True, 0))
+        (hub / "diffusion.safetensors").write_text("another model")
+        for target, words in [(hub, "holds diffusion.safetensors"), (single, "exists; give a new directory")]:
+            done = call("convert", other, str(target), "--to", "hf", "--force")
+            expect(f"convert to {target}: {done.stderr}", (done.returncode, words in done.stderr), (1, True))
+        done = call("convert", other, str(hub), "--to", "dcp", "--force")
+        expect("convert over what is no checkpoint", (done.returncode, "is no checkpoint" in done.stderr), (1, True))
+        done = call("convert", other, str(copy), "--to", "safetensors", "--force")
+        expect("a file over a directory", (done.returncode, "is a directory" in done.stderr), (1, True))
+        expect("nothing is left over", [p.name for p in folder.iterdir() if ".tmp-" in p.name], [])
 
 
 def check_looking() -> None:
@@ -117,12 +196,18 @@ def check_looking() -> None:
         expect("verify of a damaged copy", (done.returncode, len(damage)), (1, 2))  # the item, and its file in the manifest
         if "__0_0.distcp" not in damage[0]["what"] or "byte" not in damage[0]["what"]:
             sys.exit(f"damage is not located: {damage}")
+        shutil.copytree(source, copy, dirs_exist_ok=True)  # as PyTorch saves over a directory
+        done = call("verify", copy)
+        expect("verify after another program's save", (done.returncode, done.stdout.startswith(f"NOTE {copy}/.shardmesh is of another save")), (0, True))
+        done = json.loads(call("verify", copy, "--json").stdout)
+        expect("verify --json", (done["damage"], len(done["notes"])), ([], 1))
 
 
 check_batch()
 check_looking()
 check_layout()
 check_convert()
+check_convert_targets()
 expect("layout --json", call("layout", "--shape", "7,5", "--mesh", "2", "--placements", "S0", "--json").stdout,
        call("layout", "--shape", "7,5", "--mesh", "2", "--placements", "S0", "--format", "json").stdout)
 expect("exit status of --help", call("--help").returncode, 0)

@@ -32,6 +32,9 @@ struct Retention {
   std::int64_t every = 0;       ///< steps that are multiples of it; 0: none
   std::size_t best = 0;         ///< the best so many by metric; also those whose metric is lost
   bool lower_is_better = true;  ///< a loss, not an accuracy
+  /// With a checkpoint remove all else that is in its directory too. Otherwise what somebody has put
+  /// there (`lr_scheduler.json`, `hf_assets/`) stays, in a directory that is no checkpoint any more.
+  bool whole_directories = false;
 };
 
 /// A complete checkpoint of a manager.
@@ -124,13 +127,36 @@ inline constexpr std::string_view trash_mark = ".trash-";
   return found;
 }
 
+/// Removes a checkpoint that has lost its name. What else is in its directory comes back under `path`,
+/// with a manifest, by which `save` knows that it may save there.
+inline void empty_trash(std::string const& trash, std::string const& path, bool whole) {
+  if (whole || !PosixStorage::is_directory(trash)) {
+    PosixStorage::remove_all(trash);
+    return;
+  }
+  DirectoryNames const names = sort_names(trash);
+  if (names.foreign.empty() || PosixStorage::is_directory(path)) {
+    dissolve(trash, path, OnConflict::keep_both);
+    return;
+  }
+  if (!PosixStorage::exists(trash + "/" + std::string(manifest_name))) {
+    write_file(trash + "/" + std::string(manifest_name), write_manifest({}));
+  }
+  for (std::string const& name : names.own) {
+    if (name != manifest_name) {
+      PosixStorage::remove_all(trash + "/" + name);
+    }
+  }
+  PosixStorage::rename(trash, path);
+}
+
 /// Removes a checkpoint: it loses its name in one step, so that nobody finds half of it.
-inline void discard(std::string const& root, KeptCheckpoint const& one) {
+inline void discard(std::string const& root, KeptCheckpoint const& one, bool whole) {
   std::string const trash = root + "/" + std::string(trash_mark) + std::to_string(one.step);
-  PosixStorage::remove_all(trash);
+  empty_trash(trash, one.path, whole);
   PosixStorage::rename(one.path, trash);
   PosixStorage::sync_directory(root);
-  PosixStorage::remove_all(trash);
+  empty_trash(trash, one.path, whole);
 }
 
 /// Retention would remove a checkpoint that is older than the newest as soon as it is saved.
@@ -146,15 +172,25 @@ inline void refuse_older(std::string const& root, std::int64_t step) {
 }
 
 /// Removes what interrupted saves and removals have left in `root`.
-inline void sweep(std::string const& root) {
+inline void sweep(std::string const& root, bool whole) {
   if (!PosixStorage::exists(root)) {
     return;
   }
+  auto const path_of = [&root](std::string const& number) {
+    std::string const name = std::string(step_mark) + number;
+    return step_of(name) ? std::optional(root + "/" + name) : std::nullopt;
+  };
   for (std::string const& name : PosixStorage::list(root)) {
+    std::string const path = root + "/" + name;
     std::size_t const mark = name.find(PosixStorage::temporary_mark);
-    bool const is_save = mark != name.npos && step_of(name.substr(0, mark)).has_value();
-    if (is_save || name.starts_with(trash_mark)) {
-      PosixStorage::remove_all(root + "/" + name);
+    if (name.starts_with(trash_mark)) {
+      if (auto const step = path_of(name.substr(trash_mark.size()))) {
+        empty_trash(path, *step, whole);
+      }
+    } else if (mark != name.npos && step_of(name.substr(0, mark)) &&
+               name.find_first_not_of("0123456789", mark + PosixStorage::temporary_mark.size()) ==
+                   name.npos) {
+      dissolve(path, root + "/" + name.substr(0, mark), OnConflict::keep_both);
     }
   }
 }
@@ -192,6 +228,10 @@ inline void sweep(std::string const& root) {
 /// also after a crash, the newest complete checkpoint is there. Rank 0 alone looks at the root and
 /// changes it; all ranks see what it sees.
 ///
+/// What lies beside the files of a checkpoint is not the manager's: see `save` for checkpoints that are
+/// replaced, `Retention::whole_directories` for those that are removed. A step that is a link loses the
+/// link alone.
+///
 /// @code
 ///   sm::CheckpointManager manager(world, "run", {.last = 3, .every = 1000, .best = 1});
 ///   if (auto const newest = manager.latest()) {
@@ -208,7 +248,7 @@ class CheckpointManager {
   /// @collective over `comm`, with equal arguments.
   CheckpointManager(Comm const& comm, std::string root, Retention rules = {})
       : comm_(comm), root_(detail::without_trailing_slashes(std::move(root))), rules_(rules) {
-    on_first([this] { detail::sweep(root_); });
+    on_first([this] { detail::sweep(root_, rules_.whole_directories); });
   }
 
   /// Where the checkpoint of a step is, or would be; for `AsyncSaver::save`, with `note_metric` and
@@ -248,7 +288,7 @@ class CheckpointManager {
     on_first([&] {
       auto all = detail::list_checkpoints(root_);
       for (; !all.empty() && all.back().step > step; all.pop_back()) {
-        detail::discard(root_, all.back());
+        detail::discard(root_, all.back(), rules_.whole_directories);
       }
     });
   }
@@ -273,7 +313,7 @@ class CheckpointManager {
   void tidy() {
     on_first([this] {
       for (KeptCheckpoint const& one : not_retained(detail::list_checkpoints(root_), rules_)) {
-        detail::discard(root_, one);
+        detail::discard(root_, one, rules_.whole_directories);
       }
     });
   }

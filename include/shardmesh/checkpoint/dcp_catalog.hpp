@@ -58,7 +58,8 @@ class DcpCatalog {
                              " are read");
     }
     format::Bytes bytes = file.read(0, file.size());
-    if (auto const manifest = find_manifest(directory)) {
+    if (auto const manifest = find_manifest(directory);
+        manifest && is_manifest_of(*manifest, bytes)) {
       for (FileDigest const& one : *manifest) {
         if (one.name == ".metadata" && one.crc != format::crc32_of(bytes)) {
           throw CorruptError(
@@ -66,7 +67,8 @@ class DcpCatalog {
               "shardmesh::load: " + file.path() + " is damaged: its CRC is " +
                   detail::hex32(format::crc32_of(bytes)) + ", " + std::string(manifest_name) +
                   " beside it says " + detail::hex32(one.crc) +
-                  ". If another program has saved into this directory since, remove " +
+                  ". Load another checkpoint, or a copy; if a program has rewritten it on purpose, "
+                  "remove " +
                   std::string(manifest_name));
         }
       }

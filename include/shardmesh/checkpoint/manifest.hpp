@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <shardmesh/checkpoint/format/file_name.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/state/checksum.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -34,6 +36,9 @@ struct FileDigest {
 /// not see it. It makes every flipped bit visible, also those in bytes that the format's own checksums
 /// leave out. A line for each file, "<CRC-32 in hexadecimal> <bytes> <name>", the last one for the
 /// lines before.
+///
+/// PyTorch leaves the manifest where it is when it saves over the directory. So that it is not taken for
+/// that save's, `.metadata` of the save that it belongs to holds the `manifest_mark`.
 inline constexpr std::string_view manifest_name = ".shardmesh";
 
 namespace detail {
@@ -115,7 +120,47 @@ inline constexpr std::uint64_t most_manifest_bytes = std::uint64_t{1} << 28;
           " is damaged, or was cut off: its lines and its last line's CRC do not fit");
 }
 
-/// The manifest of a checkpoint directory; nothing if it has none.
+/// What `.metadata` holds of the manifest beside it: 128 bits in hexadecimal that stand for the lines of
+/// all other files. Files of another save have another mark.
+[[nodiscard]] inline std::string manifest_mark(std::vector<FileDigest> const& files) {
+  std::string lines;
+  for (FileDigest const& one : files) {
+    lines += one.name == ".metadata" ? std::string() : detail::digest_line(one);
+  }
+  format::ByteSpan const bytes = format::as_bytes(lines);
+  std::string mark;
+  for (std::uint64_t const seed : {std::uint64_t{1}, std::uint64_t{2}}) {
+    std::uint64_t const half = detail::hash_bytes(seed, bytes.data(), bytes.size());
+    mark += detail::hex32(static_cast<std::uint32_t>(half >> 32)) +
+            detail::hex32(static_cast<std::uint32_t>(half));
+  }
+  return mark;
+}
+
+/// Do a manifest and `.metadata` come from one save? Damage does not make strangers of them: flipped bits
+/// leave the mark recognisable wherever it stands, whereas other text differs from it in some 60 of its
+/// 256 bits.
+[[nodiscard]] inline bool is_manifest_of(std::vector<FileDigest> const& manifest,
+                                         format::ByteSpan metadata) {
+  constexpr int most_flipped = 16;
+  std::string const mark = manifest_mark(manifest);
+  std::string_view const text = format::as_text(metadata);
+  if (text.find(mark) != text.npos) {
+    return true;
+  }
+  for (std::size_t at = 0; at + mark.size() <= text.size(); ++at) {
+    int flipped = 0;
+    for (std::size_t i = 0; i < mark.size() && flipped <= most_flipped; ++i) {
+      flipped += std::popcount(static_cast<unsigned char>(mark[i] ^ text[at + i]));
+    }
+    if (flipped <= most_flipped) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/// The manifest of a checkpoint directory, of whatever save; nothing if it has none.
 /// @throws CorruptError, IoError.
 [[nodiscard]] inline std::optional<std::vector<FileDigest>> find_manifest(
     std::string const& directory) {

@@ -309,7 +309,8 @@ class SafetensorsCatalog {
 };
 
 /// Writes the tensors of a state dict that are whole on this rank (plain ones and replicas) to one
-/// safetensors file; plain values are left out. The file appears when it is complete and on the disk.
+/// safetensors file; plain values are left out. The file appears when it is complete and on the disk; a
+/// link stays one, the file that it leads to is replaced, or made.
 /// No communication: call it on one rank, e.g. with `full_state_dict`.
 /// @throws InvalidArgument for a sharded or partial tensor, UnsupportedError (dtype), IoError.
 inline void save_safetensors(std::string const& path, StateDict const& dict) {
@@ -330,7 +331,8 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
     tensors.push_back(&entry.tensor());
   }
   format::Bytes const head = format::write_safetensors_header(header);
-  std::string const temporary = PosixStorage::temporary_name(path);
+  std::string const target = detail::save_target(path, "shardmesh::save_safetensors");
+  std::string const temporary = PosixStorage::temporary_name(target);
   PosixStorage::remove_all(temporary);
   try {
     File file = File::create(temporary);
@@ -339,8 +341,8 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
       file.write_at(head.size() + header.tensors[i].begin, tensors[i]->local_bytes());
     }
     file.finish();
-    PosixStorage::rename(temporary, path);
-    PosixStorage::sync_directory(PosixStorage::parent(path));
+    PosixStorage::rename(temporary, target);
+    PosixStorage::sync_directory(PosixStorage::parent(target));
   } catch (...) {
     detail::remove_quietly(temporary);
     throw;

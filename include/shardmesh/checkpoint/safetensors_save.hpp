@@ -14,6 +14,7 @@
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
+#include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
 #include <shardmesh/checkpoint/safetensors_plan.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
@@ -24,6 +25,12 @@
 
 namespace shardmesh {
 inline namespace v0 {
+
+/// What a save does if there is a directory already.
+enum class Existing : std::uint8_t {
+  refuse,
+  replace,  ///< its model files in one step; what else is in it stays
+};
 
 namespace detail {
 
@@ -110,15 +117,42 @@ inline void write_model_parts(ModelPlan const& model,
 
 enum class ModelForm : std::uint8_t { one_file, hub, shards };
 
+/// Throws unless nothing would be lost, or misread, if a model were written to `target`.
+inline void check_model_target(std::string const& target, ModelForm form, Existing existing) {
+  std::string const who = "shardmesh::save_safetensors: " + target;
+  bool const is_directory = PosixStorage::is_directory(target);
+  if (form == ModelForm::one_file) {
+    if (is_directory) {
+      throw InvalidArgument(who + " is a directory; give a file");
+    }
+    return;
+  }
+  if (!PosixStorage::exists(target)) {
+    return;
+  }
+  if (existing == Existing::refuse || !is_directory) {
+    throw InvalidArgument(who + " exists; give a new directory");
+  }
+  for (std::string const& name : PosixStorage::list(target)) {
+    bool const is_model =
+        name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+    if (is_checkpoint_name(name) || (is_model && !is_model_name(name))) {
+      throw InvalidArgument(who + " holds " + name +
+                            ", which is no part of what is to be replaced, and which readers would "
+                            "take for one; give a new directory");
+    }
+  }
+}
+
 /// A whole save of tensors as safetensors.
 template <Communicator Comm>
 void run_save_model(Comm const& comm,
                     std::string target,
                     StateDict const& dict,
                     ModelForm form,
-                    std::uint64_t most_bytes) {
+                    std::uint64_t most_bytes,
+                    Existing existing = Existing::refuse) {
   constexpr char operation[] = "shardmesh::save_safetensors";
-  target = without_trailing_slashes(std::move(target));
   StateDict tensors;
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor()) {
@@ -132,6 +166,7 @@ void run_save_model(Comm const& comm,
     offers.push_back(unpack_items(text));
   }
   std::vector<PlacedItem> const placed = plan_save(offers);
+  refuse_unlike(comm, operation, offer, placed);
   ModelPlan const model =
       form == ModelForm::shards ? plan_model_shards(placed) : plan_model(placed, most_bytes);
   std::string temporary;
@@ -147,10 +182,8 @@ void run_save_model(Comm const& comm,
       if (comm.rank() != 0) {
         return;
       }
-      if (form != ModelForm::one_file && PosixStorage::exists(target)) {
-        throw InvalidArgument("shardmesh::save_safetensors: " + target +
-                              " exists; give a new directory");
-      }
+      target = save_target(target, operation);
+      check_model_target(target, form, existing);
       temporary = make_temporary(target, form != ModelForm::one_file);
       make_model_files(model, paths());
     });
@@ -174,7 +207,7 @@ void run_save_model(Comm const& comm,
     });
   } catch (...) {
     if (comm.rank() == 0) {
-      remove_quietly(temporary);
+      dissolve_quietly(temporary, target, OnConflict::keep_both);
     }
     throw;
   }
@@ -187,10 +220,12 @@ void run_save_model(Comm const& comm,
 /// tensor, nothing is merged afterwards. Plain values are left out. The file appears, or replaces an
 /// older one, when it is complete and on the disk.
 ///
-/// @param path  on a file system that all ranks see.
+/// @param path  on a file system that all ranks see. A link stays one: the file that it leads to is
+///              replaced, or made.
 /// @throws InvalidArgument (a partial tensor, names that the format has not), UnsupportedError
-///         (dtype), ShapeError (ranks hold different things under one name), IoError; RankFailed on
-///         ranks that had no problem.
+///         (dtype), ShapeError (ranks hold different things under one name), MismatchError (plain
+///         tensors of one name with different elements, see `save`), IoError; RankFailed on ranks
+///         that had no problem.
 /// @collective over `comm`.
 template <Communicator Comm>
 void save_safetensors(Comm const& comm, std::string const& path, StateDict const& dict) {
@@ -199,16 +234,19 @@ void save_safetensors(Comm const& comm, std::string const& path, StateDict const
 
 /// The same as a directory of several files with `model.safetensors.index.json`, the form of model
 /// hubs; one file and no index if all fit into one.
-/// @param directory   must not exist.
+/// @param directory   must not exist, unless it is to be replaced.
 /// @param most_bytes  tensor data in a file; a larger tensor has a file of its own.
-/// @throws as `save_safetensors`; InvalidArgument if the directory exists.
+/// @param existing    a directory of such files may be replaced as `save` replaces a checkpoint.
+/// @throws as `save_safetensors`; InvalidArgument if the directory exists and is not to be replaced, or
+///         holds safetensors of other names.
 /// @collective over `comm`.
 template <Communicator Comm>
 void save_safetensors_sharded(Comm const& comm,
                               std::string const& directory,
                               StateDict const& dict,
-                              std::uint64_t most_bytes) {
-  detail::run_save_model(comm, directory, dict, detail::ModelForm::hub, most_bytes);
+                              std::uint64_t most_bytes,
+                              Existing existing = Existing::refuse) {
+  detail::run_save_model(comm, directory, dict, detail::ModelForm::hub, most_bytes, existing);
 }
 
 /// The same as PyTorch's `HuggingFaceStorageWriter(save_distributed=True)` writes it: a file for each

@@ -15,7 +15,9 @@
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
+#include <shardmesh/checkpoint/detail/group_names.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
+#include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
@@ -141,10 +143,12 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
   return metadata;
 }
 
-/// Rank 0's part before data is written: a new directory beside the target.
+/// Rank 0's part before data is written: a new directory beside the target. A manifest is enough for a
+/// checkpoint to replace: retention has left it with what was not its own.
 /// @returns its path.
 [[nodiscard]] inline std::string begin_save(std::string const& directory) {
   if (PosixStorage::exists(directory) && !PosixStorage::exists(directory + "/.metadata") &&
+      !PosixStorage::exists(directory + "/" + std::string(manifest_name)) &&
       !PosixStorage::list(directory).empty()) {
     throw InvalidArgument("shardmesh::save: " + directory +
                           " exists and is no checkpoint; give a new directory, or one that holds "
@@ -161,7 +165,7 @@ inline void commit_save(std::string& temporary,
                         std::vector<FileDigest> digests,
                         std::optional<Note> const& note) {
   DigestedFile metadata(temporary, ".metadata");
-  metadata.append(format::write_dcp_metadata(metadata_of(plan)));
+  metadata.append(format::write_dcp_metadata(metadata_of(plan), manifest_mark(digests)));
   digests.push_back(metadata.finish());
   if (note) {
     write_file(temporary + "/" + note->name, note->text);
@@ -186,7 +190,6 @@ void run_save(Comm const& comm,
               SaveCounters& counters,
               std::exception_ptr const& problem = nullptr,
               std::optional<Note> const& note = std::nullopt) {
-  directory = without_trailing_slashes(std::move(directory));
   auto const all_do = [&comm](auto&& part) { together(comm, "shardmesh::save", part); };
   SaveOffer offer;
   std::string temporary;
@@ -196,8 +199,15 @@ void run_save(Comm const& comm,
   for (std::string const& text : all_gather_text(comm, pack_items(offer.items))) {
     offers.push_back(unpack_items(text));
   }
+  unite_group_names(offers, offer);
   std::vector<PlacedItem> const plan = plan_save(offers);
-  all_do([&] { temporary = comm.rank() == 0 ? begin_save(directory) : ""; });
+  refuse_unlike(comm, "shardmesh::save", offer, plan);
+  all_do([&] {
+    if (comm.rank() == 0) {
+      directory = save_target(directory, "shardmesh::save");
+      temporary = begin_save(directory);
+    }
+  });
   temporary = all_gather_text(comm, temporary)[0];
   try {
     std::optional<FileDigest> own;
@@ -215,7 +225,7 @@ void run_save(Comm const& comm,
     });
   } catch (...) {
     if (comm.rank() == 0) {
-      remove_quietly(temporary);
+      dissolve_quietly(temporary, directory, OnConflict::keep_both);
     }
     throw;
   }
@@ -226,16 +236,31 @@ void run_save(Comm const& comm,
 /// Saves a state dict as a directory that `torch.distributed.checkpoint.load` and `load` read.
 ///
 /// Every rank writes what it holds into a file of its own; what several ranks hold is written once,
-/// by the one with the least to write. Plain values come from the lowest rank that has them. The
-/// checkpoint appears under `directory` when it is complete and on the disk: until then an older
+/// by the one with the least to write.
+///
+/// A key has one value. Replicas of one mesh are taken to be equal; where ranks hold plain tensors or
+/// plain values of one name (or tensors of different meshes), all of them are compared, bit by bit, and
+/// must be the same: what is each rank's own (a state of a random generator, a position in the data)
+/// needs a name for each rank. Groups of an optimizer (`param_groups`) whose parameters differ between ranks
+/// are saved with the names of all of them.
+///
+/// The checkpoint appears under `directory` when it is complete and on the disk: until then an older
 /// one stays readable there, and a failure on any rank leaves it untouched.
+///
+/// Only files of a checkpoint are replaced: `.metadata`, the manifest, the metric, `__*_*.distcp` and
+/// other files that the older `.metadata` names. Everything else that lies in the directory
+/// (`lr_scheduler.json`, `hf_assets/`) is there at every moment, before and after. If it cannot be kept (a
+/// file system that is mounted there), the save is refused and names it.
+///
+/// A link (`latest -> step-20`) stays one: what it leads to is replaced, or made.
 ///
 /// What an interrupted save has left behind is removed by the next one to the same directory; so two
 /// jobs must not save to one directory at the same time.
 ///
-/// @param directory  on a file system that all ranks see; parents are made.
-/// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint), ShapeError (ranks
-///         hold different things under one name), IoError; RankFailed on ranks that had no problem.
+/// @param directory  on a file system that all ranks see; parents are made, but not those of what a link
+///                   leads to.
+/// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint, "." or ".."), ShapeError (ranks
+///         hold different things under one name), MismatchError (different values), IoError; RankFailed on ranks that had no problem.
 /// @collective over `comm`.
 template <Communicator Comm>
 void save(Comm const& comm, std::string directory, StateDict const& dict) {

@@ -26,6 +26,11 @@ struct SaveItem {
   Shape shape;                 ///< global shape of the tensor
   Box box;
   std::uint64_t length = 0;  ///< bytes of the stored item
+  /// Stands for the ranks that are known to hold the same: those of the tensor's mesh. 0: this rank
+  /// alone answers for it (plain tensors, plain values).
+  std::uint64_t holders = 0;
+  /// Of a group of an optimizer: the names of this rank's parameters in it.
+  std::optional<std::vector<std::string>> names = std::nullopt;
 
   [[nodiscard]] friend bool operator==(SaveItem const&, SaveItem const&) = default;
 };
@@ -35,6 +40,8 @@ struct PlacedItem {
   SaveItem item;
   int rank = 0;              ///< who writes it, into its own file
   std::uint64_t offset = 0;  ///< in that file
+  /// Several ranks offer it, and nothing but its bytes can tell whether they hold the same.
+  bool doubtful = false;
 };
 
 /// Decides who writes what and where, from what every rank offers. Pure: every rank decides the same.
@@ -45,7 +52,7 @@ struct PlacedItem {
 ///
 /// @param offers by rank.
 /// @throws ShapeError if the boxes of a tensor do not cover it exactly, or two ranks offer different
-///         things under one key.
+///         things under one key: a tensor and a plain value, other dtypes or shapes.
 [[nodiscard]] inline std::vector<PlacedItem> plan_save(
     std::vector<std::vector<SaveItem>> const& offers);
 
@@ -59,28 +66,49 @@ namespace detail {
 struct Candidates {
   SaveItem const* item = nullptr;
   std::vector<int> ranks;
+  bool same_holders = true;  ///< all who offer it answer for each other
 };
+
+[[nodiscard]] inline std::string describe(SaveItem const& item) {
+  return item.dtype ? to_string(item.box) + " of a " + std::string(to_string(*item.dtype)) +
+                          " tensor of shape " + to_string(item.shape)
+                    : "a plain value";
+}
+
+/// Throws unless two items can be parts of one thing: both plain values, or of equal dtype and shape;
+/// the same part, if they stand at the same place.
+inline void check_alike(SaveItem const& a, int rank_a, SaveItem const& b, int rank_b) {
+  bool const same_place = a.dtype.has_value() == b.dtype.has_value() && item_id(a) == item_id(b);
+  if (a.dtype != b.dtype || !(a.shape == b.shape) || (same_place && !(a.box == b.box))) {
+    throw ShapeError("shardmesh::save: ranks " + std::to_string(rank_a) + " and " +
+                     std::to_string(rank_b) + " offer different things as \"" + a.key +
+                     "\": " + describe(a) + " against " + describe(b) +
+                     "; give what is each rank's own names that differ between ranks");
+  }
+}
 
 [[nodiscard]] inline std::vector<Candidates> collect(
     std::vector<std::vector<SaveItem>> const& offers) {
   std::vector<Candidates> found;
   std::unordered_map<std::string, std::size_t> index;
+  std::unordered_map<std::string, std::size_t> first_of_key;
   for (std::size_t rank = 0; rank < offers.size(); ++rank) {
+    auto const number = static_cast<int>(rank);
     for (SaveItem const& item : offers[rank]) {
       auto const [at, is_new] = index.emplace(item_id(item), found.size());
       if (is_new) {
         found.push_back({&item, {}});
+        Candidates const& of_key = found[first_of_key.emplace(item.key, at->second).first->second];
+        check_alike(*of_key.item, of_key.ranks.empty() ? number : of_key.ranks.front(), item,
+                    number);
       }
-      SaveItem const& first = *found[at->second].item;
-      bool const same =
-          first.dtype == item.dtype && first.shape == item.shape && first.box == item.box;
-      if (!same) {
-        throw ShapeError("shardmesh::save: ranks offer different things as \"" + item.key +
-                         "\": " + to_string(first.box) + " of " + to_string(first.shape) +
-                         " against " + to_string(item.box) + " of " + to_string(item.shape) +
-                         "; give local values names that differ between ranks");
+      Candidates& one = found[at->second];
+      if (!is_new) {
+        check_alike(*one.item, one.ranks.front(), item, number);
+        one.same_holders =
+            one.same_holders && item.holders != 0 && item.holders == one.item->holders;
       }
-      found[at->second].ranks.push_back(static_cast<int>(rank));
+      one.ranks.push_back(number);
     }
   }
   return found;
@@ -135,7 +163,7 @@ inline std::vector<PlacedItem> plan_save(std::vector<std::vector<SaveItem>> cons
       owner = lighter ? rank : owner;
     }
     load[static_cast<std::size_t>(owner)] += one.item->length;
-    placed.push_back({*one.item, owner, 0});
+    placed.push_back({*one.item, owner, 0, !one.same_holders});
   }
   std::vector<std::uint64_t> end(offers.size(), 0);
   for (bool tensors : {false, true}) {

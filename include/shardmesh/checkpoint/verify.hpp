@@ -27,6 +27,7 @@ struct VerifyReport {
   std::size_t values = 0;   ///< tensors and plain values
   std::uint64_t bytes = 0;  ///< read
   std::vector<Damage> damage;
+  std::vector<std::string> notes;  ///< what could not be checked, and why; no damage
 };
 
 namespace detail {
@@ -67,7 +68,7 @@ void verify_paths(C const& catalog, VerifyReport& report) {
 }
 
 /// Files that a manifest lists must be there and as they were written, every byte of them; so must the
-/// metric, which has a checksum of its own.
+/// metric, which has a checksum of its own. A manifest that another save has left says nothing of them.
 template <class C>
 void verify_files(C const& catalog, VerifyReport& report) {
   if constexpr (requires { catalog.metadata(); }) {
@@ -84,6 +85,15 @@ void verify_files(C const& catalog, VerifyReport& report) {
     std::vector<FileDigest> files;
     check(std::string(manifest_name), [&] {
       files = find_manifest(directory).value_or(files);
+      File const metadata = File::open(directory + "/.metadata");
+      if (!files.empty() && !is_manifest_of(files, metadata.read(0, metadata.size()))) {
+        report.notes.push_back(
+            directory + "/" + std::string(manifest_name) +
+            " is of another save than .metadata: another program has saved into this directory "
+            "since. Each item was checked by its own CRC, other bytes were not; the file can be "
+            "removed");
+        files.clear();
+      }
       return std::string();
     });
     for (FileDigest const& one : files) {
@@ -100,7 +110,8 @@ void verify_files(C const& catalog, VerifyReport& report) {
 
 /// Reads every item of a checkpoint and checks it: CRCs, bounds, dtypes and shapes against what the
 /// catalog says, and that the items of each tensor fill it. Where `save` has left a manifest, every
-/// byte of every file is checked.
+/// byte of every file is checked; a manifest that PyTorch, say, has left there when it saved over the
+/// directory is noted, and not used.
 /// Nothing is thrown for damage; all of it is reported, also that of files that are missing or cannot be
 /// read.
 ///

@@ -6,8 +6,10 @@
 #include <string>
 #include <string_view>
 
+#include <shardmesh/checkpoint/detail/owned_files.hpp>
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/storage/tree.hpp>
 #include <shardmesh/core/error.hpp>
 
 namespace shardmesh {
@@ -21,11 +23,73 @@ namespace detail {
   return path;
 }
 
+/// Where a save to `path` goes: a link, or a chain of them, stays, and what it leads to is replaced, or
+/// made.
+/// @throws InvalidArgument for a path without a name of its own, IoError for links in a circle and for
+///         one into a directory that is not there.
+[[nodiscard]] inline std::string save_target(std::string const& path, char const* operation) {
+  std::string target = PosixStorage::follow(path);
+  std::string const name = target.substr(target.find_last_of('/') + 1);
+  bool const is_link = target != without_trailing_slashes(path);
+  std::string const said = is_link ? path + " leads to \"" + target + "\"" : "\"" + path + "\"";
+  if (name.empty() || name == "." || name == "..") {
+    throw InvalidArgument(std::string(operation) + ": " + said + (is_link ? "," : " is") +
+                          " a place without a name of its own, which is what a save replaces; give "
+                          "the directory's name");
+  }
+  if (is_link && !PosixStorage::exists(target) &&
+      !PosixStorage::exists(PosixStorage::parent(target))) {
+    throw IoError(path, ENOENT,
+                  std::string(operation) + ": " + said + ", and there is no " +
+                      PosixStorage::parent(target) +
+                      "; make that directory (or mount it), or remove the link");
+  }
+  return target;
+}
+
+/// Takes apart a directory that was a checkpoint, or was to become one: its files are removed, what else
+/// is in it moves to `directory`, if that is one; else, or if it cannot be there, it is kept beside it.
+/// @param rule  OnConflict::take if `leftover` is what programs have seen as `directory` until now.
+/// @throws IoError: what was not moved is where it was.
+inline void dissolve(std::string const& leftover, std::string const& directory, OnConflict rule) {
+  if (!PosixStorage::is_directory(leftover)) {
+    PosixStorage::remove_all(leftover);
+    return;
+  }
+  DirectoryNames const names = sort_names(leftover);
+  bool const returns = PosixStorage::is_directory(directory);
+  for (std::string const& name : names.foreign) {
+    std::string const here = leftover + "/" + name;
+    std::string const there = directory + "/" + name;
+    if (returns && !PosixStorage::rename_to_new(here, there)) {
+      move_onto(here, there, rule);
+    }
+  }
+  for (std::string const& name : names.own) {
+    PosixStorage::remove_all(leftover + "/" + name);
+  }
+  if (returns || names.foreign.empty()) {
+    PosixStorage::remove_empty(leftover);
+  } else {
+    PosixStorage::rename(leftover, free_name(directory));
+  }
+}
+
 /// Removes what a save that failed has left. What cannot be removed now is left to the next save: an
 /// error here must not stand in the place of the first one.
 inline void remove_quietly(std::string const& path) noexcept {
   try {
     PosixStorage::remove_all(path);
+  } catch (...) {  // the next save to that name says why
+  }
+}
+
+/// `dissolve` in the same way.
+inline void dissolve_quietly(std::string const& leftover,
+                             std::string const& directory,
+                             OnConflict rule) noexcept {
+  try {
+    dissolve(leftover, directory, rule);
   } catch (...) {  // the next save to that name says why
   }
 }
@@ -37,7 +101,8 @@ inline void write_file(std::string const& path, std::string_view text) {
   file.finish();
 }
 
-/// Removes what saves to `directory` that were interrupted have left behind.
+/// Removes what saves to `directory` that were interrupted have left behind; what is somebody else's in
+/// it comes back to `directory`.
 inline void remove_interrupted(std::string const& directory) {
   std::string const parent = PosixStorage::parent(directory);
   std::string const mark =
@@ -48,7 +113,7 @@ inline void remove_interrupted(std::string const& directory) {
   for (std::string const& name : PosixStorage::list(parent)) {
     if (name.starts_with(mark) &&
         name.find_first_not_of("0123456789", mark.size()) == std::string::npos) {
-      PosixStorage::remove_all(parent + "/" + name);
+      dissolve(parent + "/" + name, directory, OnConflict::keep_both);
     }
   }
 }
@@ -99,10 +164,15 @@ inline void remove_interrupted(std::string const& directory) {
 }
 
 /// Gives a complete directory its name. If that cannot be brought to the disk, the older one has its
-/// place again; it is removed when the new one is safe.
+/// place again; it is removed when the new one is safe. What lay in the older one and is no part of a
+/// checkpoint lies in the new one too, from its first moment on: files have two names until the older
+/// one is gone. What was changed or added in the meantime is moved then.
 /// @param temporary  emptied if it must stay: it has become the older one, and cannot be taken back.
 /// @throws IoError
 inline void publish(std::string& temporary, std::string const& directory) {
+  if (PosixStorage::is_directory(directory)) {
+    link_all(directory, temporary, sort_names(directory).foreign);
+  }
   PosixStorage::sync_directory(temporary);
   bool const replaces = give_name(temporary, directory);
   try {
@@ -114,7 +184,7 @@ inline void publish(std::string& temporary, std::string const& directory) {
     throw;
   }
   if (replaces) {
-    remove_quietly(temporary);
+    dissolve_quietly(temporary, directory, OnConflict::take);
   }
 }
 

@@ -32,6 +32,11 @@ namespace detail {
     out.shape(item.box.offset);
     out.shape(item.box.extent);
     out.number(item.length);
+    out.number(item.holders);
+    out.number(item.names ? item.names->size() + 1 : 0);
+    for (std::string const& name : item.names.value_or(std::vector<std::string>())) {
+      out.text(name);
+    }
   }
   return std::move(out).finish();
 }
@@ -55,6 +60,13 @@ namespace detail {
     item.box.offset = in.shape();
     item.box.extent = in.shape();
     item.length = in.number();
+    item.holders = in.number();
+    if (std::uint64_t left = in.number(); left > 0) {
+      item.names.emplace();
+      for (; left > 1; --left) {
+        item.names->push_back(in.text());
+      }
+    }
     items.push_back(std::move(item));
   }
   return items;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/state/checksum.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
@@ -40,6 +42,17 @@ inline void refuse_partial(StateEntry const& entry) {
   }
 }
 
+/// Stands for the ranks that answer for each other's replicas of a tensor, see `SaveItem::holders`.
+[[nodiscard]] inline std::uint64_t holders_of(AnyTensor const& tensor) {
+  std::vector<int> const ranks =
+      tensor.kind() == TensorKind::sharded ? tensor.replicas().ranks : tensor.group().ranks;
+  std::string text;
+  for (int const rank : ranks) {
+    text += std::to_string(rank) + " ";
+  }
+  return ranks.empty() ? 0 : hash_text(text) | 1U;
+}
+
 inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
   AnyTensor const& tensor = entry.tensor();
   refuse_partial(entry);
@@ -50,15 +63,36 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
       pieces.push_back({Box::whole(tensor.shape()), Shape(tensor.shape().size(), 0)});
     }
   }
+  std::uint64_t const holders = holders_of(tensor);
   for (Piece const& piece : pieces) {
     if (piece.box.empty() && volume(tensor.shape()) > 0) {
       continue;
     }
     format::TensorItemFrame const frame(tensor.dtype(), piece.box.extent);
     offer.items.push_back(
-        {entry.key, entry.path, tensor.dtype(), tensor.shape(), piece.box, frame.size()});
+        {entry.key, entry.path, tensor.dtype(), tensor.shape(), piece.box, frame.size(), holders});
     offer.sources.push_back({&tensor, piece.local, {}});
   }
+}
+
+/// The parameters of a group of an optimizer, if that is what an entry says: a list of names under
+/// ..., "param_groups", number, "params".
+[[nodiscard]] inline std::optional<std::vector<std::string>> group_names(StateEntry const& entry) {
+  std::size_t const depth = entry.path.size();
+  Value::List const* const list = depth < 3 ? nullptr : entry.plain().get<Value::List>();
+  if (list == nullptr || !(entry.path[depth - 1] == PathElement("params")) ||
+      !(entry.path[depth - 3] == PathElement("param_groups"))) {
+    return std::nullopt;
+  }
+  std::vector<std::string> names;
+  for (Value const& one : *list) {
+    std::string const* const name = one.get<std::string>();
+    if (name == nullptr) {
+      return std::nullopt;
+    }
+    names.push_back(*name);
+  }
+  return names;
 }
 
 [[nodiscard]] inline SaveOffer make_offer(StateDict const& dict) {
@@ -68,7 +102,8 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
       offer_tensor(entry, offer);
     } else {
       format::Bytes archive = format::write_bytes_item(entry.plain());
-      offer.items.push_back({entry.key, entry.path, std::nullopt, {}, {}, archive.size()});
+      offer.items.push_back(
+          {entry.key, entry.path, std::nullopt, {}, {}, archive.size(), 0, group_names(entry)});
       offer.sources.push_back({nullptr, {}, std::move(archive)});
     }
   }

@@ -29,8 +29,12 @@ namespace detail {
 /// knows.
 class DcpMetadataWriter {
  public:
-  [[nodiscard]] Bytes write(DcpMetadata const& metadata) && {
+  [[nodiscard]] Bytes write(DcpMetadata const& metadata, std::string_view mark) && {
     open_object(dcp_metadata_module, "Metadata");
+    if (!mark.empty()) {
+      out_.text("shardmesh");
+      out_.text(mark);
+    }
     out_.text("state_dict_metadata");
     open_dict();
     for (MetadataEntry const& entry : metadata.entries) {
@@ -228,9 +232,11 @@ inline void check_writable(MetadataEntry const& entry) {
 
 /// The bytes of `.metadata`: protocol 2, no class that torch 2.3 lacks, readable by every torch
 /// since.
+/// @param mark  what is to stand in it as a member of its own, which no reader asks for; none if empty.
 /// @throws InvalidArgument for chunks that overlap or stick out, chunks without a place, and names
 ///         that no reader would accept or that stand twice.
-[[nodiscard]] inline Bytes write_dcp_metadata(DcpMetadata const& metadata) {
+[[nodiscard]] inline Bytes write_dcp_metadata(DcpMetadata const& metadata,
+                                              std::string_view mark = {}) {
   std::unordered_map<std::string, std::size_t> names;
   for (MetadataEntry const& entry : metadata.entries) {
     detail::check_writable(entry);
@@ -243,7 +249,7 @@ inline void check_writable(MetadataEntry const& entry) {
     throw InvalidArgument("shardmesh::write_dcp_metadata: the version \"" +
                           escaped(*metadata.version) + "\" is not UTF-8");
   }
-  return detail::DcpMetadataWriter().write(metadata);
+  return detail::DcpMetadataWriter().write(metadata, mark);
 }
 
 }  // namespace format

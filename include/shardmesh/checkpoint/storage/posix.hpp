@@ -202,6 +202,37 @@ struct PosixStorage {
     return look(path, status);
   }
 
+  /// Is it a directory, and no link to one?
+  [[nodiscard]] static bool is_directory(std::string const& path) {
+    struct stat status{};
+    return look(path, status) && S_ISDIR(status.st_mode);
+  }
+
+  /// The path that a symbolic link leads to in the end, whether anything is there or not; a path that
+  /// is no link as it is, without slashes at its end.
+  /// @throws IoError for links that lead in a circle.
+  [[nodiscard]] static std::string follow(std::string path) {
+    constexpr int most_links = 40;  // as Linux counts
+    for (int links = 0; links <= most_links; ++links) {
+      while (path.size() > 1 && path.back() == '/') {
+        path.pop_back();
+      }
+      struct stat status{};
+      if (!look(path, status) || !S_ISLNK(status.st_mode)) {
+        return path;
+      }
+      std::string target(4096, '\0');
+      ssize_t const size = ::readlink(path.c_str(), target.data(), target.size());
+      if (size < 0) {
+        detail::throw_io(path, "read the link");
+      }
+      target.resize(static_cast<std::size_t>(size));
+      path = target.starts_with('/') ? target : parent(path) + "/" + target;
+    }
+    errno = ELOOP;
+    detail::throw_io(path, "follow the links of");
+  }
+
   /// @returns whether it is new.
   /// @throws IoError unless the directory exists afterwards.
   static bool make_directory(std::string const& path) {
@@ -288,6 +319,30 @@ struct PosixStorage {
     }
   }
 
+  /// Gives a path a name that nothing has yet.
+  /// @returns false if something has; then nothing was changed.
+  [[nodiscard]] static bool rename_to_new(std::string const& from, std::string const& to) {
+    if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
+      return true;
+    }
+    if (errno == EINVAL || errno == ENOSYS) {  // a file system that cannot promise it
+      if (exists(to)) {
+        return false;
+      }
+      rename(from, to);
+      return true;
+    }
+    if (errno != EEXIST && errno != ENOTEMPTY) {
+      detail::throw_io(from, "rename to " + to + " the path");
+    }
+    return false;
+  }
+
+  /// `exchange`, where a failure of any kind means that it is not to be.
+  [[nodiscard]] static bool try_exchange(std::string const& a, std::string const& b) noexcept {
+    return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
+  }
+
   /// Exchanges two paths in one step, so that at no moment either is missing.
   /// @returns false where the file system cannot do it.
   [[nodiscard]] static bool exchange(std::string const& a, std::string const& b) {
@@ -298,6 +353,13 @@ struct PosixStorage {
       detail::throw_io(a, "exchange with " + b + " the path");
     }
     return false;
+  }
+
+  /// Removes a directory that has nothing in it. What is already gone is no error.
+  static void remove_empty(std::string const& path) {
+    if (::rmdir(path.c_str()) != 0 && errno != ENOENT) {
+      detail::throw_io(path, "remove the directory");
+    }
   }
 
   /// Removes a directory and the files in it. Subdirectories are removed the same way; symbolic
@@ -316,9 +378,7 @@ struct PosixStorage {
     for (std::string const& name : list(path)) {
       remove_all(path + "/" + name);
     }
-    if (::rmdir(path.c_str()) != 0 && errno != ENOENT) {
-      detail::throw_io(path, "remove the directory");
-    }
+    remove_empty(path);
   }
 
  private:
