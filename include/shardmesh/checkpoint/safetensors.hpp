@@ -191,7 +191,7 @@ class SafetensorsCatalog {
  private:
   [[nodiscard]] static std::vector<std::pair<std::string, std::string>> read_index(
       std::string const& path) {
-    File const file = File::open(path, File::Links::follow);
+    File const file = File::open(path);
     if (file.size() > format::most_safetensors_header_bytes) {
       throw CorruptError(path, 0,
                          "shardmesh: " + path + " has " + std::to_string(file.size()) +
@@ -301,7 +301,7 @@ class SafetensorsCatalog {
   }
 
   std::string path_;
-  OpenFiles open_{File::Links::follow};  ///< a model hub's cache is made of links
+  OpenFiles open_;
   std::vector<HeadedFile> files_;
   std::vector<std::string> keys_;
   std::unordered_map<std::string, Entry> tensors_;

@@ -53,10 +53,7 @@ template <class C>
 void verify_paths(C const& catalog, VerifyReport& report) {
   if constexpr (requires { catalog.metadata(); }) {
     for (auto const& entry : catalog.metadata().entries) {
-      std::string joined;
-      for (PathElement const& element : entry.path) {
-        joined += (joined.empty() ? "" : ".") + to_string(element);
-      }
+      std::string const joined = flat_key(entry.path);
       if (joined != entry.fqn) {
         report.damage.push_back({entry.fqn, catalog.describe() + "/.metadata: the path \"" +
                                                 joined + "\" is not that of the name \"" +

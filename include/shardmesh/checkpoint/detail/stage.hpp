@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -184,11 +185,10 @@ template <class C>
     return {entry.key};
   }
   std::vector<std::string> keys;
-  std::string prefix;
-  for (std::size_t depth = 0; depth + 1 < entry.path.size(); ++depth) {
-    prefix += (prefix.empty() ? "" : ".") + to_string(entry.path[depth]);
+  for (std::size_t depth = 1; depth < entry.path.size(); ++depth) {
+    std::string prefix = flat_key(std::span(entry.path).first(depth));
     if (catalog.contains(prefix) && catalog.tensor(prefix) == nullptr) {
-      keys.push_back(prefix);
+      keys.push_back(std::move(prefix));
     }
   }
   return keys;
@@ -218,16 +218,14 @@ template <class C>
   if (key == entry.key) {
     return &stored;
   }
+  std::size_t depth = 1;  // of the container: no other prefix of the path is as long as its key
+  while (depth < entry.path.size() &&
+         flat_key(std::span(entry.path).first(depth)).size() < key.size()) {
+    ++depth;
+  }
   Value const* part = &stored;
-  std::string prefix;
-  for (PathElement const& step : entry.path) {
-    if (prefix.size() >= key.size()) {
-      part = element_of(*part, step);
-      if (part == nullptr) {
-        return nullptr;
-      }
-    }
-    prefix += (prefix.empty() ? "" : ".") + to_string(step);
+  for (; part != nullptr && depth < entry.path.size(); ++depth) {
+    part = element_of(*part, entry.path[depth]);
   }
   return part;
 }
