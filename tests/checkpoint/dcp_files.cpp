@@ -183,4 +183,19 @@ TEST_CASE("conjugate and negative views are read as the tensors that they are") 
   CHECK(elements<float>(dict, "plain") == std::vector<float>{1, 1});
 }
 
+TEST_CASE("classes of Megatron-Core and of anybody else may stand where nothing is needed of them") {
+  for (char const* const name : {"megatron_root", "megatron_plans", "other_root"}) {
+    sm::StateDict const dict = checked(file(name));
+    REQUIRE(dict.size() == 3);
+    std::vector<float> counting(24);
+    for (std::size_t i = 0; i < 24; ++i) {
+      counting[i] = static_cast<float>(i);
+    }
+    CHECK(elements<float>(dict, "decoder.layers.qkv") == counting);
+    CHECK(dict.at("decoder.layers.qkv").tensor().shape() == sm::Shape{6, 4});
+    CHECK(elements<float>(dict, "embedding") == std::vector<float>{8, 8, 8});
+    CHECK(dict.at("step").plain() == sm::Value(7));
+  }
+}
+
 TEST_SUITE_END();

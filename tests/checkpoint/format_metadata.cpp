@@ -281,6 +281,46 @@ TEST_CASE("nothing of a hostile .metadata is run") {
   CHECK(changed("torch\nfloat32", "torch\nload").kind == "PickleRefused");
 }
 
+TEST_CASE("a root of another class is as good as its members") {
+  std::string const root = "torch.distributed.checkpoint.metadata\nMetadata\n";
+  std::string const other = "mylib.saving\nRunMetadata\n";
+  Bytes const derived = test::replaced(format::write_dcp_metadata(one_tensor()), root, other);
+  CHECK(read(derived) == one_tensor());
+  auto const less = failure(test::replaced(derived, "storage_data", "storage_dat_"));
+  CHECK(less.says("storage_data is missing"));
+  CHECK(less.is_located());
+  auto const bare = failure(test::bytes_of("\x80\x02"
+                                           "c" +
+                                           other + ")\x81."));
+  CHECK(bare.says("the metadata is made of mylib.saving.RunMetadata, of which nothing is known"));
+  CHECK(failure(test::bytes_of("\x80\x02"
+                               "c" +
+                               other + "."))
+            .says("of which nothing is known"));
+  CHECK(failure(test::bytes_of("\x80\x02}.")).says("the metadata is not an object of its class"));
+}
+
+TEST_CASE("a class that is not known is named where something is needed of it") {
+  std::string const dcp = "torch.distributed.checkpoint.";
+  std::tuple<std::string, std::string, char const*> const table[] = {
+      {dcp + "metadata\nTensorStorageMetadata", "a\nTensor", "an entry is made of a.Tensor"},
+      {dcp + "metadata\nChunkStorageMetadata", "a\nChunk", "a chunk is made of a.Chunk"},
+      {dcp + "metadata\nMetadataIndex", "a\nIndex", "a key of storage_data is made of a.Index"},
+      {dcp + "filesystem\n_StorageInfo", "a\nInfo", "a value of storage_data is made of a.Info"},
+      {"torch\nSize", "a\nSize", "the size of a tensor is made of a.Size"},
+      {dcp + "metadata\nTensorProperties", "a\nProperties", "has no properties"},
+      {"torch.serialization\n_get_layout", "a\nlayout", "has no layout"},
+  };
+  for (auto const& [from, to, words] : table) {
+    auto const found = changed(from, to);
+    CHECK_MESSAGE(found.says(words), found.what);
+    CHECK(found.is_located());
+  }
+  std::string const name = "relative_path";
+  auto const path = changed("X\x0c" + std::string(3, '\0') + "__0_0.distcp", "ca\nPath\n)R");
+  CHECK(path.says("relative_path is made of a.Path, of which nothing is known"));
+}
+
 TEST_CASE("older and newer forms of the same .metadata are read alike") {
   auto const same = [](std::string_view from, std::string_view to) {
     Bytes const bytes = test::replaced(format::write_dcp_metadata(one_tensor()), from, to);

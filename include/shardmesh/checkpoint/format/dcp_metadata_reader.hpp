@@ -34,8 +34,10 @@ class DcpMetadataReader {
 
   [[nodiscard]] DcpMetadata read() && {
     PickleRef const root = schema_.tree().root();
+    // A class derived from PyTorch's is as good as its members are.
+    bool const derived = schema_.tree().is(root, PickleKind::object, PickleGlobal::inert);
     auto const [entries, planner, storage, version] = schema_.members<4>(
-        root, PickleGlobal::metadata,
+        root, derived ? PickleGlobal::inert : PickleGlobal::metadata,
         {"state_dict_metadata", "planner_data", "storage_data", "version"}, "the metadata");
     read_entries(entries);
     read_paths(planner);
