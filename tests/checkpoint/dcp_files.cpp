@@ -183,7 +183,8 @@ TEST_CASE("conjugate and negative views are read as the tensors that they are") 
   CHECK(elements<float>(dict, "plain") == std::vector<float>{1, 1});
 }
 
-TEST_CASE("classes of Megatron-Core and of anybody else may stand where nothing is needed of them") {
+TEST_CASE(
+    "classes of Megatron-Core and of anybody else may stand where nothing is needed of them") {
   for (char const* const name : {"megatron_root", "megatron_plans", "other_root"}) {
     sm::StateDict const dict = checked(file(name));
     REQUIRE(dict.size() == 3);
@@ -196,6 +197,174 @@ TEST_CASE("classes of Megatron-Core and of anybody else may stand where nothing 
     CHECK(elements<float>(dict, "embedding") == std::vector<float>{8, 8, 8});
     CHECK(dict.at("step").plain() == sm::Value(7));
   }
+}
+
+namespace {
+
+/// A safetensors file written by hand.
+void write_safetensors(std::string const& path, std::string const& json, std::string const& data) {
+  std::string bytes(8, '\0');
+  std::uint64_t const size = json.size();
+  std::memcpy(bytes.data(), &size, 8);
+  test::spit(path, bytes + json + data);
+}
+
+/// Everything in a safetensors file, on one rank.
+sm::StateDict read_safetensors(std::string const& path) {
+  sm::StateDict dict;
+  sm::launch(sm::threads{1}, [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {1});
+    dict = test::unset_state(sm::SafetensorsCatalog(path), mesh, {sm::Replicate{}});
+    sm::load_any(world, path, dict);
+  });
+  return dict;
+}
+
+std::vector<unsigned> bytes_of(sm::StateDict const& dict, std::string const& key) {
+  std::vector<unsigned> values;
+  for (std::byte const byte : dict.at(key).tensor().local_bytes()) {
+    values.push_back(std::to_integer<unsigned>(byte));
+  }
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("four-bit floats and their scales are loaded, saved and converted") {
+  test::Scratch const scratch;
+  sm::StateDict const dict = checked(file("fp4/dcp"));
+  CHECK(dict.at("w").tensor().dtype() == sm::DType::float4_e2m1fn_x2);
+  CHECK(dict.at("w").tensor().shape() == sm::Shape{2, 4});
+  CHECK(bytes_of(dict, "w") == std::vector<unsigned>{0, 1, 2, 3, 4, 5, 6, 7});
+  auto const scales = elements<sm::Float8E8M0fnu>(dict, "w_scale");
+  CHECK(static_cast<float>(scales.at(0)) == 1);
+  CHECK(static_cast<float>(scales.at(1)) == 4);
+  CHECK(elements<float>(dict, "bias") == std::vector<float>(4, 5));
+  sm::StateDict const same = read_safetensors(file("fp4/model.safetensors"));
+  CHECK(verify_path(file("fp4/model.safetensors")) == "");
+  for (char const* const key : {"w", "w_scale", "bias"}) {
+    CHECK(same.at(key).tensor().dtype() == dict.at(key).tensor().dtype());
+    CHECK(same.at(key).tensor().shape() == dict.at(key).tensor().shape());
+    CHECK(bytes_of(same, key) == bytes_of(dict, key));
+  }
+  sm::save_safetensors(scratch / "again.safetensors", dict);
+  CHECK(sm::difference(dict, [&] {
+          sm::StateDict again = read_safetensors(scratch / "again.safetensors");
+          sm::StateDict ordered;
+          for (sm::StateEntry const& entry : dict) {
+            ordered.insert(entry.path, again.at(entry.key).value);
+          }
+          return ordered;
+        }()) == "");
+  // Over ranks, by rows and by columns of bytes.
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {2});
+    for (int const dim : {0, 1}) {
+      sm::StateDict part;
+      part.insert("w",
+                  test::unset_tensor(sm::DType::float4_e2m1fn_x2, {2, 4}, mesh, {sm::Shard{dim}}));
+      sm::load_any(world, file(dim == 0 ? "fp4/dcp" : "fp4/model.safetensors"), part);
+      auto const values = bytes_of(part, "w");
+      bool const first = world.rank() == 0;
+      CHECK(values == (dim == 0 ? (first ? std::vector<unsigned>{0, 1, 2, 3}
+                                         : std::vector<unsigned>{4, 5, 6, 7})
+                                : (first ? std::vector<unsigned>{0, 1, 4, 5}
+                                         : std::vector<unsigned>{2, 3, 6, 7})));
+    }
+  });
+}
+
+TEST_CASE("six-bit floats are loaded and saved again as safetensors, which alone has them") {
+  test::Scratch const scratch;
+  std::string const path = scratch / "x.safetensors";
+  std::string const json = R"({"a":{"dtype":"F6_E2M3","shape":[2,4],"data_offsets":[0,6]},)"
+                           R"("b":{"dtype":"F6_E3M2","shape":[8],"data_offsets":[6,12]}}    )";
+  write_safetensors(path, json, "abcdefghijkl");
+  sm::StateDict const dict = read_safetensors(path);
+  CHECK(dict.at("a").tensor().dtype() == sm::DType::float6_e2m3fn_x4);
+  CHECK(dict.at("a").tensor().shape() == sm::Shape{2, 1});
+  CHECK(dict.at("b").tensor().shape() == sm::Shape{2});
+  CHECK(bytes_of(dict, "b") == std::vector<unsigned>{'g', 'h', 'i', 'j', 'k', 'l'});
+  sm::save_safetensors(scratch / "y.safetensors", dict);
+  CHECK(test::slurp(scratch / "y.safetensors").ends_with("abcdefghijkl"));
+  CHECK(sm::difference(dict, read_safetensors(scratch / "y.safetensors")) == "");
+  auto const dcp = failure_of([&] {
+    sm::launch(sm::threads{1}, [&](auto& world) { sm::save(world, scratch / "dcp", dict); });
+  });
+  CHECK(dcp.says("\"a\" is float6_e2m3fn_x4, which PyTorch has not"));
+  CHECK_FALSE(sm::PosixStorage::exists(scratch / "dcp"));
+  std::stringstream stream;
+  CHECK(failure_of([&] { sm::save_stream(stream, dict); }).says("which PyTorch has not"));
+}
+
+TEST_CASE("a tensor of an unknown element type is listed, and refused only when it is read") {
+  test::Scratch const scratch;
+  write_safetensors(scratch / "x.safetensors",
+                    R"({"odd":{"dtype":"F2","shape":[8],"data_offsets":[0,2]},)"
+                    R"("half":{"dtype":"F4","shape":[2,3],"data_offsets":[2,5]},)"
+                    R"("w":{"dtype":"U8","shape":[3],"data_offsets":[5,8]}})",
+                    "abcdefgh");
+  struct Case {
+    std::string path;
+    std::string key;
+    std::string unknown;
+  };
+  for (Case const& one :
+       {Case{file("unknown_dtypes"), "half", "unknown dtype 'torch.complex32'"},
+        Case{file("unknown_dtypes"), "quantized", "unknown dtype 'torch.quint8'"},
+        Case{scratch / "x.safetensors", "odd", "unknown dtype 'F2'"},
+        Case{scratch / "x.safetensors", "half", "F4 (2, 3), whose rows are not"}}) {
+    sm::with_catalog(one.path, [&](auto& catalog) {
+      CHECK(catalog.keys().size() == 3);
+      REQUIRE(catalog.tensor(one.key) != nullptr);
+      CHECK(dtype_text(*catalog.tensor(one.key)).starts_with(one.unknown));
+      CHECK(catalog.tensor(one.key)->boxes.size() == 1);
+      CHECK(catalog.files(one.key).size() == 1);
+      CHECK(dtype_text(*catalog.tensor("w")).find("unknown") == std::string::npos);
+      auto const box = failure_of([&] { static_cast<void>(catalog.read_box(one.key, 0)); });
+      CHECK(box.kind == "UnsupportedError");
+      CHECK(box.says(one.path + ": \"" + one.key + "\" cannot be read: " + one.unknown));
+      sm::VerifyReport const report = sm::verify(catalog);
+      CHECK(report.damage.empty());
+      CHECK(report.values == 3);
+      REQUIRE(report.unchecked.size() == 2);
+      CHECK(report.unchecked[0].what.starts_with("not checked: "));
+      // The others load; it does not, and touches nothing.
+      sm::launch(sm::threads{2}, [&](auto& world) {
+        auto const mesh = sm::device_mesh<1>(world, {2});
+        sm::StateDict dict;
+        dict.insert("w", test::unset_tensor(catalog.tensor("w")->dtype, catalog.tensor("w")->shape,
+                                            mesh, {sm::Shard{0}}));
+        sm::load_any(world, one.path, dict);
+        auto const before = dict.at("w").tensor().local_bytes();
+        CHECK(before[0] != std::byte{0xa5});
+        dict.insert(one.key, sm::Tensor<float>(catalog.tensor(one.key)->shape));
+        auto const load = failure_of([&] { sm::load_any(world, one.path, dict); });
+        CHECK(load.kind == "UnsupportedError");
+        CHECK(load.says("\"" + one.key + "\" cannot be read: " + one.unknown));
+        CHECK(load.says("everything else can be loaded without it"));
+        CHECK(dict.at("w").tensor().local_bytes() == before);
+      });
+    });
+  }
+}
+
+TEST_CASE("damage in a tensor of an unknown element type is found") {
+  test::Scratch const scratch;
+  std::string const name = "unknown_dtypes";
+  test::fs::copy(file(name), scratch / name, test::fs::copy_options::recursive);
+  sm::DcpCatalog<> catalog(scratch / name);
+  auto const& info = *catalog.metadata().find("quantized")->tensor()->chunks[0].storage;
+  std::string const data = scratch / (name + "/" + info.relative_path);
+  std::string bytes = test::slurp(data);
+  auto const item = sm::File::open(data).read(info.offset, info.length);
+  std::size_t const element = info.offset + sm::format::read_zip(item).find("data/0")->offset;
+  bytes[element] = static_cast<char>(bytes[element] ^ 1);
+  test::spit(data, bytes);
+  CHECK(verify_path(scratch / name).starts_with("quantized: "));
+  bytes.resize(info.offset + info.length - 10);
+  test::spit(data, bytes);
+  CHECK(verify_path(scratch / name).find("truncated file?") != std::string::npos);
 }
 
 TEST_SUITE_END();

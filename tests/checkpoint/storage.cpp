@@ -118,7 +118,8 @@ TEST_CASE("only regular files are opened, and errors name path and cause") {
   test::fs::create_symlink(scratch / "file", scratch / "link");
   CHECK(File::open(scratch / "link").read(0, 1) == test::bytes_of("x"));
   test::fs::create_symlink("gone", scratch / "dangling");
-  CHECK(open(scratch / "dangling").says((scratch / "dangling") + ": it is a symbolic link to gone: "));
+  CHECK(open(scratch / "dangling")
+            .says((scratch / "dangling") + ": it is a symbolic link to gone: "));
   CHECK(code_of(scratch / "dangling") == ENOENT);
   test::fs::create_symlink("loop", scratch / "loop");
   CHECK(open(scratch / "loop").says("it is a symbolic link to loop: "));

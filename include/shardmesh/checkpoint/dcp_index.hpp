@@ -13,6 +13,7 @@
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
+#include <shardmesh/checkpoint/format/zip_reader.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 
 namespace shardmesh {
@@ -66,6 +67,7 @@ class DcpIndex {
     StoredTensor tensor;
     if (format::TensorMetadata const* const said = entry.tensor()) {
       tensor.dtype = said->dtype;
+      tensor.unsupported = said->unsupported;
       tensor.shape = said->size;
       for (format::ChunkMetadata const& chunk : said->chunks) {
         tensor.boxes.push_back({chunk.offsets, chunk.sizes});
@@ -80,6 +82,17 @@ class DcpIndex {
 };
 
 namespace detail {
+
+/// Checks what can be checked of an archive whose elements are not known: that it is one, and its CRCs.
+/// @param path, offset  where `item` starts, for messages.
+/// @throws CorruptError
+inline void check_stored_item(format::ByteSpan item,
+                              std::string const& path,
+                              std::uint64_t offset) {
+  for (format::ZipEntry const& entry : format::read_zip(item, path, offset).entries) {
+    static_cast<void>(format::zip_record(item, entry, path, offset));
+  }
+}
 
 /// Checks the archive of a box against what the metadata says of it, and makes conjugate and negative
 /// views the elements that they stand for.

@@ -23,6 +23,7 @@
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/file_name.hpp>
+#include <shardmesh/checkpoint/safetensors_dtypes.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/index.hpp>
@@ -37,9 +38,12 @@ namespace format {
 struct SafetensorsEntry {
   std::string name;
   DType dtype = DType::float32;
-  Shape shape;
+  Shape shape;  ///< of elements: packed numbers count as the element that they are packed in
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
+  /// What it has that this library has not, e.g. "unknown dtype 'F2'": `dtype` then means nothing, and
+  /// `shape` is what the file says. Empty for a tensor that can be read.
+  std::string unsupported{};
 };
 
 struct SafetensorsHeader {
@@ -64,28 +68,6 @@ struct SafetensorsHeader {
 inline constexpr std::uint64_t most_safetensors_header_bytes = 100'000'000;
 
 namespace detail {
-
-inline constexpr std::array<std::pair<std::string_view, DType>, 19> safetensors_dtypes{{
-    {"F32", DType::float32},
-    {"F64", DType::float64},
-    {"F16", DType::float16},
-    {"BF16", DType::bfloat16},
-    {"I8", DType::int8},
-    {"U8", DType::uint8},
-    {"I16", DType::int16},
-    {"U16", DType::uint16},
-    {"I32", DType::int32},
-    {"U32", DType::uint32},
-    {"I64", DType::int64},
-    {"U64", DType::uint64},
-    {"BOOL", DType::boolean},
-    {"F8_E4M3", DType::float8_e4m3fn},
-    {"F8_E5M2", DType::float8_e5m2},
-    {"F8_E4M3FNUZ", DType::float8_e4m3fnuz},
-    {"F8_E5M2FNUZ", DType::float8_e5m2fnuz},
-    {"F8_E8M0", DType::float8_e8m0fnu},
-    {"C64", DType::complex64},
-}};
 
 /// A JSON object of objects, as far as safetensors use it: text, lists of non-negative integers,
 /// and objects of such. Events of nlohmann's SAX parser come in; duplicate names, numbers that are
@@ -207,6 +189,41 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
                          "\" " + what);
 }
 
+/// Takes the element type, and checks the bytes against it and the shape. A tensor of a type that the
+/// format had not yet, or whose rows end inside of a byte, is one that cannot be read.
+inline void take_dtype(SafetensorsEntry& entry, std::string const& name, std::string const& path) {
+  SafetensorsDtype const* const known = find_safetensors_dtype(name);
+  std::uint64_t bits = known == nullptr ? 8 : known->bits;
+  for (index_t const extent : entry.shape) {
+    if (__builtin_mul_overflow(bits, static_cast<std::uint64_t>(extent), &bits)) {
+      refuse_entry(path, entry.name, "the shape " + to_string(entry.shape) + ", which overflows");
+    }
+  }
+  std::string const what = name + " " + to_string(entry.shape);
+  if (known != nullptr && bits % 8 != 0) {
+    refuse_entry(path, entry.name,
+                 "that it is " + escaped(what) + ", whose " + std::to_string(bits) +
+                     " bits are not whole bytes");
+  }
+  if (entry.end < entry.begin || (known != nullptr && entry.end - entry.begin != bits / 8)) {
+    refuse_entry(path, entry.name,
+                 "bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
+                     ", but " + escaped(what) + " has " + std::to_string(bits / 8));
+  }
+  if (known == nullptr) {
+    entry.unsupported = "unknown dtype '" + escaped(name) + "'";
+    return;
+  }
+  auto const shape = shape_in_memory(*known, entry.shape);
+  if (!shape) {
+    entry.unsupported = what + ", whose rows are not multiples of " +
+                        std::to_string(known->packed) + " numbers and end inside of a byte";
+    return;
+  }
+  entry.dtype = known->dtype;
+  entry.shape = *shape;
+}
+
 [[nodiscard]] inline SafetensorsEntry read_safetensors_entry(JsonMember const& member,
                                                              std::string const& path) {
   SafetensorsEntry entry;
@@ -239,25 +256,7 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
   if (member.members.size() != 3 || !has_shape || !dtype) {
     refuse_entry(path, member.name, "too little: dtype, shape and data_offsets are needed");
   }
-  auto const known = std::find_if(safetensors_dtypes.begin(), safetensors_dtypes.end(),
-                                  [&](auto const& pair) { return pair.first == *dtype; });
-  if (known == safetensors_dtypes.end()) {
-    throw UnsupportedError("shardmesh: " + path + ": \"" + escaped(member.name) +
-                           "\" has the dtype " + escaped(*dtype) + ", which is not supported");
-  }
-  entry.dtype = known->second;
-  std::uint64_t bytes = size_of(entry.dtype);
-  for (index_t const extent : entry.shape) {
-    if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(extent), &bytes)) {
-      refuse_entry(path, member.name, "the shape " + to_string(entry.shape) + ", which overflows");
-    }
-  }
-  if (entry.end < entry.begin || entry.end - entry.begin != bytes) {
-    refuse_entry(path, member.name,
-                 "bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
-                     ", but " + std::string(*dtype) + " " + to_string(entry.shape) + " has " +
-                     std::to_string(bytes));
-  }
+  take_dtype(entry, *dtype, path);
   return entry;
 }
 
@@ -265,7 +264,7 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
 
 /// Reads the JSON text of a header.
 /// @param path  for error messages.
-/// @throws CorruptError, UnsupportedError (dtype).
+/// @throws CorruptError, UnsupportedError (more than 8 dimensions).
 [[nodiscard]] inline SafetensorsHeader read_safetensors_header(std::string_view text,
                                                                std::string const& path) {
   SafetensorsHeader header;
@@ -337,20 +336,24 @@ inline void check_writable(SafetensorsHeader const& header) {
   }
   std::uint64_t end = 0;
   for (SafetensorsEntry& entry : header.tensors) {
-    std::string_view name;
-    for (auto const& [text, dtype] : detail::safetensors_dtypes) {
-      name = dtype == entry.dtype ? text : name;
-    }
-    if (name.empty()) {
+    SafetensorsDtype const* const dtype = find_safetensors_dtype(entry.dtype);
+    if (dtype == nullptr) {
       throw UnsupportedError("shardmesh: \"" + entry.name + "\" is " +
                              std::string(to_string(entry.dtype)) +
                              ", which safetensors files cannot hold");
     }
+    if (entry.shape.empty() && dtype->packed > 1) {
+      throw UnsupportedError(
+          "shardmesh: \"" + entry.name + "\" is a single element of " +
+          std::string(to_string(entry.dtype)) +
+          ", and safetensors files count the numbers in it; give it a dimension");
+    }
+    Shape const shape = shape_in_file(*dtype, entry.shape);
     entry.begin = end;
     end += static_cast<std::uint64_t>(volume(entry.shape)) * size_of(entry.dtype);
     entry.end = end;
-    json[entry.name] = {{"dtype", name},
-                        {"shape", std::vector<index_t>(entry.shape.begin(), entry.shape.end())},
+    json[entry.name] = {{"dtype", dtype->name},
+                        {"shape", std::vector<index_t>(shape.begin(), shape.end())},
                         {"data_offsets", {entry.begin, entry.end}}};
   }
   std::string text = json.is_null() ? "{}" : json.dump();

@@ -117,7 +117,7 @@ inline void refuse_partial_target(std::string const& place, AnyTensor const& ten
 /// Makes room for a tensor, after checking that the checkpoint holds it: kind, shape, dtype, and all
 /// elements that this rank needs.
 /// @throws KeyError (a plain value), ShapeError, InvalidArgument (dtype; a partial tensor),
-///         CorruptError (elements that are missing).
+///         UnsupportedError (a dtype that is not known), CorruptError (elements that are missing).
 template <class C>
 [[nodiscard]] StagedTensor stage_tensor(C const& catalog,
                                         std::string const& key,
@@ -129,6 +129,7 @@ template <class C>
   if (stored == nullptr) {
     throw KeyError("shardmesh::load: " + place + " is a plain value, the state dict has a tensor");
   }
+  refuse_unsupported(*stored, place);
   refuse_partial_target(place, tensor);
   if (!(stored->shape == tensor.shape())) {
     throw ShapeError("shardmesh::load: " + place + " has shape " + to_string(stored->shape) +
