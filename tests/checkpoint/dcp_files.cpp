@@ -349,6 +349,34 @@ TEST_CASE("a tensor of an unknown element type is listed, and refused only when 
   }
 }
 
+TEST_CASE("a tensor of more than eight dimensions blocks itself alone") {
+  test::Scratch const scratch;
+  write_safetensors(scratch / "x.safetensors",
+                    R"({"a":{"dtype":"U8","shape":[1,1,1,1,2,1,1,1,1],"data_offsets":[0,2]},)"
+                    R"("w":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
+                    "abc");
+  for (std::string const& path : {file("nine_dimensions"), scratch / "x.safetensors"}) {
+    sm::with_catalog(path, [&](auto& catalog) {
+      REQUIRE(catalog.tensor("a") != nullptr);
+      CHECK(dtype_text(*catalog.tensor("a")) == "9 dimensions; at most 8 are supported");
+      sm::VerifyReport const report = sm::verify(catalog);
+      CHECK(report.damage.empty());
+      CHECK(report.unchecked.size() == 1);
+      sm::launch(sm::threads{1}, [&](auto& world) {
+        sm::StateDict dict;
+        sm::Tensor<std::uint8_t> const w(sm::Shape{1});
+        dict.insert("w", w);
+        sm::load_any(world, path, dict);
+        CHECK(w.span()[0] == 'c');
+        dict.insert("a", sm::Tensor<std::uint8_t>(sm::Shape{2}));
+        CHECK(failure_of([&] {
+                sm::load_any(world, path, dict);
+              }).says("\"a\" cannot be read: 9 dimensions"));
+      });
+    });
+  }
+}
+
 TEST_CASE("damage in a tensor of an unknown element type is found") {
   test::Scratch const scratch;
   std::string const name = "unknown_dtypes";

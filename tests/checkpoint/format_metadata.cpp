@@ -270,6 +270,18 @@ TEST_CASE("an element type or a layout that is not known blocks its tensor alone
     CHECK(again.kind == "UnsupportedError");
     CHECK(again.says("\"w\" cannot be written: unknown dtype"));
   }
+  std::string const two_three = "K\x02K\x03t\x85R";
+  DcpMetadata const nine = read(test::replaced(
+      bytes, two_three, "K\x02K\x03" + [] {
+        std::string ones;
+        for (int i = 0; i < 7; ++i) {
+          ones += "K\x01";
+        }
+        return ones;
+      }() + "t\x85R"));
+  CHECK(nine.entries[0].tensor()->unsupported == "9 dimensions; at most 8 are supported");
+  CHECK(nine.entries[0].tensor()->chunks.empty());
+  CHECK(nine.entries[1] == two.entries[1]);
   DcpMetadata const sparse = read(test::replaced(bytes, "torch.strided", "torch.sparse_"));
   CHECK(sparse.entries[0].tensor()->unsupported == "unknown layout 'torch.sparse_'");
   CHECK(changed("torch\nfloat32", "torch\nload").kind == "PickleRefused");

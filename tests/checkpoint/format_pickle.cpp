@@ -5,10 +5,13 @@
 #include <shardmesh/checkpoint/format/pickle_calls.hpp>
 #include <shardmesh/checkpoint/format/pickle_cursor.hpp>
 #include <shardmesh/checkpoint/format/pickle_globals.hpp>
+#include <shardmesh/checkpoint/format/pickle_inert.hpp>
 #include <shardmesh/checkpoint/format/pickle_opcodes.hpp>
 #include <shardmesh/checkpoint/format/pickle_reader.hpp>
 #include <shardmesh/checkpoint/format/pickle_schema.hpp>
+#include <shardmesh/checkpoint/format/pickle_stack.hpp>
 #include <shardmesh/checkpoint/format/pickle_tree.hpp>
+#include <shardmesh/checkpoint/format/pickle_values.hpp>
 #include <shardmesh/checkpoint/format/pickle_writer.hpp>
 #include <shardmesh/checkpoint/format/tensor_pickle.hpp>
 

@@ -59,6 +59,9 @@ save_file({"w": four, "w_scale": scales, "bias": full(5, 4)}, HERE / "fp4" / "mo
 half = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex64).to(torch.complex32)
 save("unknown_dtypes", {"half": half, "quantized": torch.quantize_per_tensor(full(1, 6), 0.5, 3, torch.quint8), "w": full(4, 2, 3)})
 
+# More dimensions than shardmesh has.
+save("nine_dimensions", {"a": torch.zeros(1, 1, 1, 1, 2, 1, 1, 1, 1), "w": torch.tensor([99], dtype=torch.uint8)})
+
 # Views that PyTorch stores as they are, with a bit that says what they mean.
 z = torch.tensor([1 + 2j, 3 - 4j])
 views = {

@@ -190,16 +190,26 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
 }
 
 /// Takes the element type, and checks the bytes against it and the shape. A tensor of a type that the
-/// format had not yet, or whose rows end inside of a byte, is one that cannot be read.
-inline void take_dtype(SafetensorsEntry& entry, std::string const& name, std::string const& path) {
+/// format had not yet, whose rows end inside of a byte, or that has too many dimensions, is one that
+/// cannot be read.
+/// @param extents  of its shape.
+inline void take_dtype(SafetensorsEntry& entry,
+                       std::vector<std::uint64_t> const& extents,
+                       std::string const& name,
+                       std::string const& path) {
   SafetensorsDtype const* const known = find_safetensors_dtype(name);
   std::uint64_t bits = known == nullptr ? 8 : known->bits;
-  for (index_t const extent : entry.shape) {
-    if (__builtin_mul_overflow(bits, static_cast<std::uint64_t>(extent), &bits)) {
-      refuse_entry(path, entry.name, "the shape " + to_string(entry.shape) + ", which overflows");
+  std::string shape_text;
+  for (std::uint64_t const extent : extents) {
+    shape_text += (shape_text.empty() ? "" : ", ") + std::to_string(extent);
+  }
+  shape_text = "(" + shape_text + ")";
+  for (std::uint64_t const extent : extents) {
+    if (__builtin_mul_overflow(bits, extent, &bits)) {
+      refuse_entry(path, entry.name, "the shape " + shape_text + ", which overflows");
     }
   }
-  std::string const what = name + " " + to_string(entry.shape);
+  std::string const what = name + " " + shape_text;
   if (known != nullptr && bits % 8 != 0) {
     refuse_entry(path, entry.name,
                  "that it is " + escaped(what) + ", whose " + std::to_string(bits) +
@@ -210,42 +220,39 @@ inline void take_dtype(SafetensorsEntry& entry, std::string const& name, std::st
                  "bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
                      ", but " + escaped(what) + " has " + std::to_string(bits / 8));
   }
+  if (extents.size() > max_rank) {
+    entry.unsupported = std::to_string(extents.size()) + " dimensions; at most " +
+                        std::to_string(max_rank) + " are supported";
+    return;
+  }
+  for (std::uint64_t const extent : extents) {
+    entry.shape.push_back(static_cast<index_t>(extent));
+  }
   if (known == nullptr) {
     entry.unsupported = "unknown dtype '" + escaped(name) + "'";
     return;
   }
-  auto const shape = shape_in_memory(*known, entry.shape);
-  if (!shape) {
+  auto const in_memory = shape_in_memory(*known, entry.shape);
+  if (!in_memory) {
     entry.unsupported = what + ", whose rows are not multiples of " +
                         std::to_string(known->packed) + " numbers and end inside of a byte";
     return;
   }
   entry.dtype = known->dtype;
-  entry.shape = *shape;
+  entry.shape = *in_memory;
 }
 
 [[nodiscard]] inline SafetensorsEntry read_safetensors_entry(JsonMember const& member,
                                                              std::string const& path) {
   SafetensorsEntry entry;
   entry.name = member.name;
-  bool has_shape = false;
+  std::vector<std::uint64_t> const* shape = nullptr;
   std::optional<std::string> dtype;
   for (JsonMember const& part : member.members) {
     if (part.name == "dtype" && part.text) {
       dtype = part.text;
     } else if (part.name == "shape" && part.is_list) {
-      has_shape = true;
-      if (part.numbers.size() > max_rank) {
-        throw UnsupportedError("shardmesh: " + path + ": \"" + escaped(member.name) + "\" has " +
-                               std::to_string(part.numbers.size()) +
-                               " dimensions; at most 8 are supported");
-      }
-      for (std::uint64_t const extent : part.numbers) {
-        if (!std::in_range<index_t>(extent)) {
-          refuse_entry(path, member.name, "an extent that does not fit 63 bits");
-        }
-        entry.shape.push_back(static_cast<index_t>(extent));
-      }
+      shape = &part.numbers;
     } else if (part.name == "data_offsets" && part.is_list && part.numbers.size() == 2) {
       entry.begin = part.numbers[0];
       entry.end = part.numbers[1];
@@ -253,10 +260,10 @@ inline void take_dtype(SafetensorsEntry& entry, std::string const& name, std::st
       refuse_entry(path, member.name, "something else than dtype, shape and data_offsets");
     }
   }
-  if (member.members.size() != 3 || !has_shape || !dtype) {
+  if (member.members.size() != 3 || shape == nullptr || !dtype) {
     refuse_entry(path, member.name, "too little: dtype, shape and data_offsets are needed");
   }
-  take_dtype(entry, *dtype, path);
+  take_dtype(entry, *shape, *dtype, path);
   return entry;
 }
 
@@ -264,7 +271,7 @@ inline void take_dtype(SafetensorsEntry& entry, std::string const& name, std::st
 
 /// Reads the JSON text of a header.
 /// @param path  for error messages.
-/// @throws CorruptError, UnsupportedError (more than 8 dimensions).
+/// @throws CorruptError
 [[nodiscard]] inline SafetensorsHeader read_safetensors_header(std::string_view text,
                                                                std::string const& path) {
   SafetensorsHeader header;

@@ -83,6 +83,11 @@ class DcpMetadataReader {
         ref, PickleGlobal::tensor_storage_metadata, {"properties", "size", "chunks"}, "an entry");
     TensorMetadata tensor;
     read_properties(fqn, properties, tensor);
+    if (schema_.rank_of(size) > max_rank) {
+      tensor.unsupported = std::to_string(schema_.rank_of(size)) + " dimensions; at most " +
+                           std::to_string(max_rank) + " are supported";
+      return tensor;
+    }
     tensor.size = schema_.torch_size(size, "the size of a tensor");
     auto const list = schema_.items(chunks, PickleKind::list, "the chunks of a tensor");
     schema_.charge(ref, list.size() * sizeof(ChunkMetadata));
@@ -269,6 +274,9 @@ class DcpMetadataReader {
       return;
     }
     auto& chunks = target.value.tensor()->chunks;
+    if (chunks.empty() && !target.tensor()->unsupported.empty()) {
+      return;  // too many dimensions for a place
+    }
     Shape const at = schema_.torch_size(offset, "the offset of an item");
     auto const& order = order_[entry];
     auto const found =
@@ -319,9 +327,9 @@ inline constexpr std::uint64_t most_metadata_bytes = std::uint64_t{1} << 30;
 /// Reads `.metadata` of a checkpoint, as PyTorch 2.3 to 2.15 and earlier ones write it. Runs
 /// nothing that the file says; checks it wholly, except for what only the data files can tell.
 /// @param path  of the file, for error messages.
-/// A tensor whose element type or layout is not known is listed (`TensorMetadata::unsupported`); so is
+/// A tensor whose element type or layout is not known, or that has more than 8 dimensions, is listed (`TensorMetadata::unsupported`); so is
 /// one beside members of classes that are not known (`is_inert_global`), where nothing is needed of them.
-/// @throws CorruptError with the place of the fault; UnsupportedError for more than 8 dimensions.
+/// @throws CorruptError with the place of the fault.
 [[nodiscard]] inline DcpMetadata read_dcp_metadata(ByteSpan bytes,
                                                    std::string const& path = "(memory)",
                                                    PickleLimits const& limits = {}) {

@@ -97,6 +97,13 @@ class PickleSchema {
     return shape;
   }
 
+  /// How many dimensions a torch.Size has; 0 for anything else.
+  [[nodiscard]] std::size_t rank_of(PickleRef ref) const {
+    bool const is_size =
+        ref != no_pickle_ref && tree_->is(ref, PickleKind::call, PickleGlobal::torch_size);
+    return is_size ? tree_->items(tree_->arguments(ref)[0]).size() : 0;
+  }
+
   /// A torch.Size.
   [[nodiscard]] Shape torch_size(PickleRef ref, char const* what) const {
     if (ref == no_pickle_ref || !tree_->is(ref, PickleKind::call, PickleGlobal::torch_size)) {
