@@ -100,7 +100,11 @@ std::vector<std::byte> read_tensor(C& catalog, std::string const& key) {
   return dict.at(key).tensor().local_bytes();
 }
 
+/// 0 for an element type that is not known.
 [[nodiscard]] inline std::uint64_t bytes_of(sm::StoredTensor const& stored) {
+  if (!stored.unsupported.empty()) {
+    return 0;
+  }
   return static_cast<std::uint64_t>(sm::volume(stored.shape)) * sm::size_of(stored.dtype);
 }
 

@@ -73,6 +73,10 @@ sm::StateDict read_everything(C& catalog, ConvertOptions const& options) {
   std::size_t items = 0;
   for (std::string const& key : catalog.keys()) {
     if (sm::StoredTensor const* const stored = catalog.tensor(key)) {
+      if (!stored->unsupported.empty()) {
+        throw sm::UnsupportedError(options.source + ": \"" + key +
+                                   "\" cannot be converted: " + stored->unsupported);
+      }
       dict.insert(path_of(catalog, key),
                   make_tensor(target_dtype(stored->dtype, options.dtype), stored->shape));
       items += stored->boxes.size();

@@ -42,8 +42,8 @@ std::vector<Row> rows_of(C& catalog) {
   std::vector<Row> rows;
   for (std::string const& key : catalog.keys()) {
     if (sm::StoredTensor const* const stored = catalog.tensor(key)) {
-      rows.push_back({key, std::string(to_string(stored->dtype)), to_string(stored->shape),
-                      stored->boxes.size(), catalog.files(key).size(), bytes_of(*stored), true});
+      rows.push_back({key, sm::dtype_text(*stored), to_string(stored->shape), stored->boxes.size(),
+                      catalog.files(key).size(), bytes_of(*stored), true});
     } else {
       sm::Value const value = catalog.value(key);
       rows.push_back({key, std::string(value.kind()), to_string(value)});
@@ -54,23 +54,26 @@ std::vector<Row> rows_of(C& catalog) {
 
 inline void print_table(std::string const& path, std::vector<Row> const& rows) {
   std::size_t width = 4;
+  std::size_t dtype = 13;
   std::size_t shape = 5;
   for (Row const& row : rows) {
     width = std::max(width, row.name.size());
+    dtype = std::max(dtype, row.dtype.size());
     shape = std::max(shape, row.shape.size());
   }
   width = std::min<std::size_t>(width, 60);
+  dtype = std::min<std::size_t>(dtype, 40);
   shape = std::min<std::size_t>(shape, 30);
   auto const column = [](std::size_t size) { return static_cast<int>(size); };
-  std::printf("%-*s  %-13s %-*s %5s %5s %12s\n", column(width), "name", "dtype", column(shape),
-              "shape", "boxes", "files", "bytes");
+  std::printf("%-*s  %-*s %-*s %5s %5s %12s\n", column(width), "name", column(dtype), "dtype",
+              column(shape), "shape", "boxes", "files", "bytes");
   std::size_t tensors = 0;
   std::uint64_t bytes = 0;
   for (Row const& row : rows) {
     tensors += row.is_tensor ? 1 : 0;
     bytes += row.bytes;
-    std::printf("%-*s  %-13s %-*s", column(width), row.name.c_str(), row.dtype.c_str(),
-                column(shape), row.shape.substr(0, 60).c_str());
+    std::printf("%-*s  %-*s %-*s", column(width), row.name.c_str(), column(dtype),
+                row.dtype.c_str(), column(shape), row.shape.substr(0, 60).c_str());
     if (row.is_tensor) {
       std::printf(" %5zu %5zu %12llu", row.boxes, row.files,
                   static_cast<unsigned long long>(row.bytes));
@@ -107,9 +110,12 @@ std::string difference_at(A& a, B& b, std::string const& key) {
     sm::Value const q = b.value(key);
     return p == q ? "" : to_string(p).substr(0, 60) + " against " + to_string(q).substr(0, 60);
   }
-  if (x->dtype != y->dtype || !(x->shape == y->shape)) {
-    return std::string(to_string(x->dtype)) + " " + to_string(x->shape) + " against " +
-           std::string(to_string(y->dtype)) + " " + to_string(y->shape);
+  if (sm::dtype_text(*x) != sm::dtype_text(*y) || !(x->shape == y->shape)) {
+    return sm::dtype_text(*x) + " " + to_string(x->shape) + " against " + sm::dtype_text(*y) + " " +
+           to_string(y->shape);
+  }
+  if (!x->unsupported.empty()) {
+    return "cannot be compared: " + x->unsupported;
   }
   auto const p = read_tensor(a, key);
   auto const q = read_tensor(b, key);
@@ -153,11 +159,13 @@ inline int run_verify(InspectOptions const& options) {
       for (sm::Damage const& one : report.damage) {
         damage.push_back({{"name", one.key}, {"what", one.what}});
       }
-      nlohmann::ordered_json const all{{"path", options.path},
-                                       {"values", report.values},
-                                       {"bytes", report.bytes},
-                                       {"damage", damage},
-                                       {"notes", report.notes}};
+      nlohmann::ordered_json unchecked = nlohmann::ordered_json::array();
+      for (sm::Damage const& one : report.unchecked) {
+        unchecked.push_back({{"name", one.key}, {"what", one.what}});
+      }
+      nlohmann::ordered_json const all{{"path", options.path},  {"values", report.values},
+                                       {"bytes", report.bytes}, {"damage", damage},
+                                       {"notes", report.notes}, {"unchecked", unchecked}};
       std::printf("%s\n", all.dump().c_str());
     } else {
       for (sm::Damage const& one : report.damage) {
@@ -165,6 +173,9 @@ inline int run_verify(InspectOptions const& options) {
       }
       for (std::string const& note : report.notes) {
         std::printf("NOTE %s\n", note.c_str());
+      }
+      for (sm::Damage const& one : report.unchecked) {
+        std::printf("NOTE %s: %s\n", one.key.c_str(), one.what.c_str());
       }
       std::printf("%s: %zu values, %s read, %zu damaged\n", options.path.c_str(), report.values,
                   readable(report.bytes).c_str(), report.damage.size());

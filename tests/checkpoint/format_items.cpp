@@ -6,6 +6,7 @@
 #include <shardmesh/checkpoint/format/chunk_check.hpp>
 #include <shardmesh/checkpoint/format/dtype_names.hpp>
 #include <shardmesh/checkpoint/format/file_name.hpp>
+#include <shardmesh/checkpoint/format/lazy_view.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/format/tensor_pickle.hpp>
 
@@ -44,6 +45,13 @@ std::vector<sm::Shape> const shapes{{},
                                     {300, 1, 2, 70000},
                                     {1, 2, 1, 2, 1, 2, 1, 2}};
 
+/// The element types that PyTorch has, too.
+std::vector<sm::DTypeInfo> torch_dtypes() {
+  std::vector<sm::DTypeInfo> found(sm::dtype_table.begin(), sm::dtype_table.end());
+  std::erase_if(found, [](auto const& info) { return !format::is_torch_dtype(info.dtype); });
+  return found;
+}
+
 /// The archive of a contiguous tensor whose bytes count up.
 Bytes tensor_archive(sm::DType dtype, sm::Shape const& sizes, std::uint64_t alignment = 64) {
   format::TensorItemFrame const frame(dtype, sizes, alignment);
@@ -77,7 +85,7 @@ struct Said {
   std::vector<std::int64_t> sizes{3, 4};
   std::vector<std::int64_t> strides{4, 1};
   bool hook = false;
-  bool flag = false;
+  std::vector<char const*> flags{};  ///< "conj" and such, all true
   bool parameter = false;
 };
 
@@ -112,10 +120,12 @@ Bytes pickle_of(Said const& said) {
   if (said.hook) {
     out.ops(Opcode::none, Opcode::none, Opcode::setitem);
   }
-  if (said.flag) {
+  if (!said.flags.empty()) {
     out.op(Opcode::empty_dict);
-    out.text("conj");
-    out.ops(Opcode::newtrue, Opcode::setitem);
+    for (char const* const flag : said.flags) {
+      out.text(flag);
+      out.ops(Opcode::newtrue, Opcode::setitem);
+    }
   }
   out.ops(Opcode::tuple, Opcode::reduce);
   if (said.parameter) {
@@ -191,8 +201,10 @@ std::string kind_of(ByteSpan pickle) {
 TEST_CASE("element types have PyTorch's names and storage classes") {
   std::size_t typed = 0;
   for (sm::DTypeInfo const& info : sm::dtype_table) {
-    CHECK(format::dtype_of_torch_name(info.name) == info.dtype);
-    CHECK_FALSE(format::is_unsupported_torch_dtype(info.name));
+    bool const known = format::is_torch_dtype(info.dtype);
+    CHECK(known == (info.name.find("float6_") == std::string_view::npos));
+    CHECK((format::dtype_of_torch_name(info.name) == info.dtype) == known);
+    CHECK(format::is_unsupported_torch_dtype(info.name) != known);
     typed += format::storage_class_of(info.dtype).empty() ? 0U : 1U;
   }
   CHECK(typed == format::storage_class_table.size());
@@ -205,9 +217,14 @@ TEST_CASE("element types have PyTorch's names and storage classes") {
   for (char const* const name : {"", "Float32", "float32 ", "qint8", "complex32", "Size"}) {
     CHECK_FALSE(format::dtype_of_torch_name(name).has_value());
   }
-  CHECK(format::is_unsupported_torch_dtype("qint8"));
-  CHECK(format::is_unsupported_torch_dtype("float4_e2m1fn_x2"));
-  CHECK_FALSE(format::is_unsupported_torch_dtype("Size"));
+  for (char const* const name : {"qint8", "quint8", "qint32", "quint4x2", "complex32", "chalf",
+                                 "bits8", "bits1x8", "int4", "uint7", "float6_e2m3fn", "int128"}) {
+    CHECK(format::is_unsupported_torch_dtype(name));
+  }
+  for (char const* const name : {"", "Size", "load", "float32", "float", "half", "8", "loads8",
+                                 "int8.x", "int4()", "Int4"}) {
+    CHECK_FALSE(format::is_unsupported_torch_dtype(name));
+  }
 }
 
 TEST_CASE("only a plain name is opened") {
@@ -254,18 +271,22 @@ TEST_CASE("chunks lie inside their tensor and share no element") {
 }
 
 TEST_CASE("data.pkl of a tensor says what was written, for every element type and shape") {
-  for (sm::DTypeInfo const& info : sm::dtype_table) {
+  for (sm::DTypeInfo const& info : torch_dtypes()) {
     for (sm::Shape const& sizes : shapes) {
       auto const said = format::read_tensor_pickle(format::write_tensor_pickle(info.dtype, sizes));
-      format::TensorPickle const wanted{info.dtype, sizes, sm::row_major_strides(sizes), 0,
-                                        static_cast<std::uint64_t>(sm::volume(sizes)) * info.size};
+      format::TensorPickle const wanted{info.dtype,
+                                        sizes,
+                                        sm::row_major_strides(sizes),
+                                        0,
+                                        static_cast<std::uint64_t>(sm::volume(sizes)) * info.size,
+                                        {}};
       CHECK(said == wanted);
     }
   }
 }
 
 TEST_CASE("a tensor's archive gives its bytes back, for every element type and shape") {
-  for (sm::DTypeInfo const& info : sm::dtype_table) {
+  for (sm::DTypeInfo const& info : torch_dtypes()) {
     for (sm::Shape const& sizes : shapes) {
       if (sm::volume(sizes) > 1000) {
         continue;
@@ -466,6 +487,61 @@ TEST_CASE("tensors that are views of their storage are read with their strides")
   CHECK(failure(said).says("the tensor is larger than its stored elements [d, byte 100]"));
 }
 
+TEST_CASE("conjugate and negative views are told; those that no type has are refused") {
+  auto const view_of = [](Said const& said) {
+    return format::read_tensor_item(archive_of(pickle_of(said), Bytes(48))).view;
+  };
+  Said said;
+  CHECK(view_of(said) == format::LazyView{false, false});
+  said.flags = {"neg"};
+  CHECK(view_of(said) == format::LazyView{false, true});
+  said.flags = {"conj"};
+  CHECK(failure(said).kind == "UnsupportedError");
+  CHECK(failure(said).says("stored as a conjugate view of float32, which has no such views [d, "));
+  said.flags = {"conj", "neg"};
+  said.storage = "ComplexFloatStorage";
+  said.count = 6;
+  said.sizes = {2, 3};
+  said.strides = {3, 1};
+  CHECK(view_of(said) == format::LazyView{true, true});
+  said.flags = {"neg", "lazy\n"};
+  CHECK(failure(said).kind == "UnsupportedError");
+  CHECK(failure(said).says("stored with \"lazy\\x0a\", of which nothing is known [d, byte "));
+  said.flags = {"neg"};
+  said.storage = "BoolStorage";
+  said.count = 48;
+  CHECK(failure(said).says("stored as a negative view of bool, which has no such views"));
+}
+
+TEST_CASE("views become the elements that they stand for") {
+  auto const resolved = [](format::LazyView view, sm::DType dtype, char const* digits) {
+    Bytes bytes = test::unhex(digits);
+    REQUIRE(format::is_resolvable(view, dtype));
+    format::resolve(view, dtype, bytes);
+    return test::hex(bytes);
+  };
+  using format::LazyView;
+  using sm::DType;
+  CHECK(resolved({}, DType::int8, "0102") == "0102");
+  CHECK(resolved({false, true}, DType::int8, "00017f80ff") == "00ff818001");
+  CHECK(resolved({false, true}, DType::uint16, "01000000feff") == "ffff00000200");
+  CHECK(resolved({false, true}, DType::int32, "00000080ffffffff") == "0000008001000000");
+  CHECK(resolved({false, true}, DType::int64, "0100000000000000") == "ffffffffffffffff");
+  CHECK(resolved({false, true}, DType::bfloat16, "803f 0080") == "80bf0000");
+  CHECK(resolved({false, true}, DType::float64, "000000000000f03f") == "000000000000f0bf");
+  CHECK(resolved({true, false}, DType::complex64, "0000803f00000040") == "0000803f000000c0");
+  CHECK(resolved({false, true}, DType::complex64, "0000803f00000040") == "000080bf000000c0");
+  CHECK(resolved({true, true}, DType::complex64, "0000803f00000040") == "000080bf00000040");
+  CHECK(resolved({true, false}, DType::complex128, "00000000000000000000000000000000") ==
+        "00000000000000000000000000000080");
+  for (sm::DTypeInfo const& info : sm::dtype_table) {
+    bool const complex = info.dtype == DType::complex64 || info.dtype == DType::complex128;
+    CHECK(format::is_resolvable({true, false}, info.dtype) == complex);
+    CHECK(format::is_resolvable({}, info.dtype));
+  }
+  CHECK_FALSE(format::is_resolvable({false, true}, DType::float8_e4m3fn));
+}
+
 TEST_CASE("a tensor that reaches beyond its storage is refused, whatever overflows") {
   std::int64_t const most = std::numeric_limits<std::int64_t>::max();
   CHECK(failure({}).kind.empty());
@@ -522,7 +598,6 @@ TEST_CASE("anything but one plain tensor is refused") {
       [](Said& said) { said.sizes = {3, -4}; },
       [](Said& said) { said.sizes = std::vector<std::int64_t>(9, 1); },
       [](Said& said) { said.hook = true; },
-      [](Said& said) { said.flag = true; },
   };
   for (auto const& change : changes) {
     Said said;

@@ -5,10 +5,13 @@
 #include <shardmesh/checkpoint/format/pickle_calls.hpp>
 #include <shardmesh/checkpoint/format/pickle_cursor.hpp>
 #include <shardmesh/checkpoint/format/pickle_globals.hpp>
+#include <shardmesh/checkpoint/format/pickle_inert.hpp>
 #include <shardmesh/checkpoint/format/pickle_opcodes.hpp>
 #include <shardmesh/checkpoint/format/pickle_reader.hpp>
 #include <shardmesh/checkpoint/format/pickle_schema.hpp>
+#include <shardmesh/checkpoint/format/pickle_stack.hpp>
 #include <shardmesh/checkpoint/format/pickle_tree.hpp>
+#include <shardmesh/checkpoint/format/pickle_values.hpp>
 #include <shardmesh/checkpoint/format/pickle_writer.hpp>
 #include <shardmesh/checkpoint/format/tensor_pickle.hpp>
 
@@ -43,9 +46,15 @@ std::string show_all(format::PickleTree const& tree, std::span<format::PickleRef
   return text;
 }
 
-/// A value of a tree as text. Globals are numbers.
+/// A value of a tree as text. Globals are numbers, inert ones their names.
 std::string show(format::PickleTree const& tree, format::PickleRef ref) {
   std::string const number = std::to_string(static_cast<int>(tree.node(ref).global));
+  if (tree.is_inert(ref)) {
+    bool const has_state = tree.is(ref, Kind::object) && tree.state(ref) != format::no_pickle_ref;
+    return tree.is(ref, Kind::object)
+               ? "<" + tree.name(ref) + ">" + (has_state ? show(tree, tree.state(ref)) : "")
+               : tree.name(ref);
+  }
   switch (tree.kind(ref)) {
     case Kind::none:
       return "None";
@@ -63,6 +72,10 @@ std::string show(format::PickleTree const& tree, format::PickleRef ref) {
       return "[" + show_all(tree, tree.items(ref)) + "]";
     case Kind::dict:
       return "{" + show_all(tree, tree.items(ref)) + "}";
+    case Kind::set:
+      return "set(" + show_all(tree, tree.items(ref)) + ")";
+    case Kind::opaque:
+      return "opaque";
     case Kind::global:
       return "global" + number;
     case Kind::object:
@@ -302,16 +315,52 @@ TEST_CASE("getattr is read for one purpose: the memory format, by name") {
 
 TEST_CASE("globals outside the table are refused by name, in every dialect") {
   for (Dialect const dialect : {Dialect::metadata, Dialect::tensor, Dialect::plain}) {
-    for (std::string const name :
-         {"posix.system", "os.system", "builtins.eval", "builtins.exec", "subprocess.Popen",
-          "torch.load", "torch.hub.load", "numpy.core.multiarray._reconstruct",
-          "copyreg._reconstructor", "torch.FloatTensor", "collections.deque", "torch.Size.x",
-          "Torch.Size"}) {
+    for (std::string const name : {"posix.system",
+                                   "os.system",
+                                   "nt.system",
+                                   "commands.getoutput",
+                                   "builtins.eval",
+                                   "builtins.exec",
+                                   "builtins.type",
+                                   "__builtin__.eval",
+                                   "builtins.getattr.x",
+                                   "subprocess.Popen",
+                                   "os.path.join",
+                                   "importlib.import_module",
+                                   "runpy.run_path",
+                                   "operator.attrgetter",
+                                   "functools.partial",
+                                   "pickle.loads",
+                                   "_pickle.loads",
+                                   "_posixsubprocess.fork_exec",
+                                   "io.open",
+                                   "shutil.rmtree",
+                                   "socket.socket",
+                                   "code.InteractiveInterpreter",
+                                   "webbrowser.open",
+                                   "copyreg._reconstructor",
+                                   "torch.load",
+                                   "torch.hub.load",
+                                   "torch.utils.cpp_extension.load",
+                                   "torch.Size.x",
+                                   "torch._C._jit_import",
+                                   "a-b.C",
+                                   "mylib..C",
+                                   "1a.C",
+                                   "mylib.C()"}) {
       auto const failure = failure_of_body(global(name) + text_a + "\x85R", dialect);
       CHECK(failure.kind == "PickleRefused");
       CHECK(failure.says("opcode GLOBAL: the global \"" + name + "\" is not allowed"));
       CHECK(failure.offset == 2);
       CHECK(failure.is_located());
+    }
+  }
+  for (Dialect const dialect : {Dialect::tensor, Dialect::plain}) {
+    for (std::string const name :
+         {"numpy.core.multiarray._reconstruct", "torch.FloatTensor", "collections.deque",
+          "Torch.Size", "mylib.Thing", "builtins.set", "torch.device"}) {
+      CHECK(failure_of_body(global(name) + text_a + "\x85R", dialect)
+                .says("the global \"" + name + "\" is not allowed"));
     }
   }
   auto const stacked = failure("80049514000000000000008c05706f736978948c0673797374656d9493942e");
@@ -320,6 +369,105 @@ TEST_CASE("globals outside the table are refused by name, in every dialect") {
   CHECK(failure("80024b014b0293 2e", Dialect::metadata).says("a global needs two strings"));
   CHECK(failure("800263746f726368").says("a name has no end"));
   CHECK(failure_of_body("c" + std::string(600, 'm') + "\nx\n").says("a name has no end"));
+}
+
+namespace {
+
+/// STACK_GLOBAL of a module and a name, which may have dots.
+std::string stacked(std::string const& module, std::string const& name) {
+  auto const text = [](std::string const& value) {
+    return std::string("\x8c") + static_cast<char>(value.size()) + value;
+  };
+  return text(module) + text(name) + "\x93";
+}
+
+}  // namespace
+
+TEST_CASE(
+    "in .metadata a name outside the table is a name, and what is made of it has no meaning") {
+  std::string const thing = global("mylib.saving.Thing");
+  CHECK(read_body(thing) == "mylib.saving.Thing");
+  CHECK(read_body(thing + ")\x81") == "<mylib.saving.Thing>");
+  CHECK(read_body(thing + text_a + "\x85\x81") == "<mylib.saving.Thing>");
+  CHECK(read_body(thing + "K\x01\x85R") == "<mylib.saving.Thing>");
+  CHECK(read_body(thing + ")}" + text_a + "Ns\x92") == "<mylib.saving.Thing>");  // NEWOBJ_EX
+  CHECK(read_body(thing + ")\x81}" + text_a + "Nsb") == "<mylib.saving.Thing>{'a' None}");
+  CHECK(read_body(thing + ")\x81N}\x86" + "b") == "<mylib.saving.Thing>(None {})");
+  // Classes that hold members: those are counted, and left.
+  CHECK(read_body(thing + ")\x81(K\x01K\x02" + "eK\x03" + "a(" + text_a + "Nu" + text_a +
+                  "Ns(N\x90") == "<mylib.saving.Thing>");
+  // Enumerators, by value and by name; classes in classes.
+  std::string const name = text_a;
+  CHECK(read_body(global("builtins.getattr") + thing + name + "\x86R") == "<mylib.saving.Thing>");
+  CHECK(read_body(stacked("mylib", "Outer.Inner") + ")\x81") == "<mylib.Outer.Inner>");
+  CHECK(failure_of_body(stacked("mylib", "os.system") + ")R").kind == "PickleRefused");
+  CHECK(failure_of_body(stacked("torch", "serialization.os.system") + ")R").kind ==
+        "PickleRefused");
+  for (char const* const known :
+       {"builtins.set", "__builtin__.set", "collections.defaultdict", "collections.deque",
+        "datetime.datetime", "uuid.UUID", "argparse.Namespace", "torch.device",
+        "torch.distributed.checkpoint.planner.WriteItem", "torch._utils._rebuild_tensor_v2",
+        "numpy.core.multiarray.scalar", "__main__.Config", "\xc3\xa9.\xc3\xa9"}) {
+    CHECK(read_body(global(known) + ")R") == "<" + std::string(known) + ">");
+  }
+  CHECK(failure_of_body(thing + ")\x81}b}b").says("may be given a state, and once"));
+  CHECK(failure_of_body(thing + "]R").says("only a known function may be called"));
+  CHECK(failure_of_body(thing + "]\x81").says("only metadata classes may be made"));
+  CHECK(failure_of_body(thing + ")N\x92").says("only metadata classes may be made"));
+  CHECK(failure_of_body(thing + "}b").says("only a metadata object may be given a state"));
+  CHECK(failure_of_body(thing + "Na").says("its target is not a list"));  // the class itself
+  CHECK(failure_of_body(global("torch.Size") + thing + ")\x81\x85R").says("this call is not"));
+  CHECK(failure_of_body(global(dcp + "Metadata") + ")\x81" + thing + "b").says("does not fit"));
+}
+
+TEST_CASE("in .metadata there may be values of kinds that nothing needs") {
+  CHECK(read_body("C\x02hi") == "opaque");
+  CHECK(read_body(std::string("B\x02\0\0\0hi", 7)) == "opaque");
+  CHECK(read_body(std::string("\x8e\x02\0\0\0\0\0\0\0hi", 11)) == "opaque");
+  CHECK(read_body(std::string("\x96\x02\0\0\0\0\0\0\0hi", 11)) == "opaque");
+  CHECK(read_body(std::string("\x8a\x09\0\0\0\0\0\0\0\0\1", 11)) == "opaque");  // 2**64
+  CHECK(read_body(std::string("\x8a\x0a\1\0\0\0\0\0\0\0\0\0", 12)) == "1");
+  CHECK(read_body(std::string("\x8b\x02\0\0\0\xfe\xff", 7)) == "-2");
+  CHECK(read_body(std::string("\x8f(K\x01K\x02\x90")) == "set(1 2)");
+  CHECK(read_body("(K\x01K\x02\x91") == "set(1 2)");
+  CHECK(failure_of_body("](N\x90").says("its target is not a set"));
+  CHECK(failure_of_body("\x8fNa").says("its target is not a list"));
+  CHECK(failure_of_body("C\x7f").says("127 bytes wanted"));
+  CHECK(failure_of_body(std::string("\x8b\xff\xff\xff\xff", 5)).says("4294967295 bytes wanted"));
+}
+
+TEST_CASE("what means nothing counts for every limit") {
+  std::string const thing = global("mylib.Thing");
+  CHECK(failure_of_body(thing + "q" + std::string(1, '\0') +
+                        [] {
+                          std::string nested;  // mylib.Thing(mylib.Thing(...))
+                          for (int i = 0; i < 70; ++i) {
+                            nested += std::string("h\0", 2);
+                          }
+                          return nested + ")\x81" + [] {
+                            std::string closing;
+                            for (int i = 0; i < 69; ++i) {
+                              closing += "\x85\x81";
+                            }
+                            return closing;
+                          }();
+                        }())
+            .says("values are nested deeper than 64"));
+  CHECK(failure_of_body(thing + ")\x81" + std::string(63, '\x85') + std::string(2, '\x85'))
+            .says("values are nested deeper than 64"));
+  format::PickleLimits small;
+  small.arena_bytes = 10'000;
+  std::string many = "\x80\x02(";
+  for (int i = 0; i < 300; ++i) {
+    many += thing;
+  }
+  CHECK(failure_of([&] {
+          static_cast<void>(read(test::bytes_of(many + "t."), Dialect::metadata, small));
+        }).says("more memory than allowed"));
+  auto const itself = test::bytes_of("\x80\x02" + thing + ")\x81q" + std::string(1, '\0') + "}" +
+                                     text_a + std::string("h\0sb.", 5));
+  auto const tree = format::read_pickle(itself, Dialect::metadata);
+  CHECK(tree.items(tree.state(tree.root()))[1] == tree.root());
 }
 
 TEST_CASE("each dialect knows its own globals") {

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 // Headers of safetensors files: written ones are read, real ones are read, and every departure from
 // the format is refused.
+#include <shardmesh/checkpoint/safetensors_dtypes.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 
 #include <cstdint>
@@ -68,16 +69,19 @@ bool is_refused(std::string_view text, std::string_view words) {
 TEST_CASE("a header is read as it was written, for every element type") {
   SafetensorsHeader header;
   header.metadata = {{"format", "pt"}, {"\xc3\xa9", "a \"b\" \\ \n"}};
-  for (auto const& [name, dtype] : format::detail::safetensors_dtypes) {
-    header.tensors.push_back({"t." + std::string(name), dtype, {2, 3}, 0, 0});
+  for (format::SafetensorsDtype const& one : format::safetensors_dtypes) {
+    header.tensors.push_back({"t." + std::string(one.name), one.dtype, {2, 3}, 0, 0});
+    CHECK(one.bits * static_cast<std::uint64_t>(one.packed) == 8 * sm::size_of(one.dtype));
+    CHECK(format::find_safetensors_dtype(one.name) == &one);
+    CHECK(format::find_safetensors_dtype(one.dtype) == &one);
   }
   header.tensors.push_back({"scalar", sm::DType::float64, {}, 0, 0});
   header.tensors.push_back({"", sm::DType::float16, {3}, 0, 0});
   std::string const text = text_of(format::write_safetensors_header(header));
   SafetensorsHeader const again = read(text);
-  REQUIRE(again.tensors.size() == 21);
+  REQUIRE(again.tensors.size() == 24);
   std::uint64_t end = 0;
-  for (std::size_t i = 0; i < 21; ++i) {
+  for (std::size_t i = 0; i < 24; ++i) {
     CHECK(again.tensors[i].name == header.tensors[i].name);
     CHECK(again.tensors[i].dtype == header.tensors[i].dtype);
     CHECK(again.tensors[i].shape == header.tensors[i].shape);
@@ -211,13 +215,64 @@ TEST_CASE("a tensor has exactly its three fields, and the bytes of its shape") {
   CHECK(is_refused(one(R"("dtype":"F32","shape":[2,3],"data_offsets":[0,23])"),
                    "bytes 0 to 23, but F32 (2, 3) has 24"));
   CHECK(is_refused(one(R"("dtype":"F32","shape":[2,3],"data_offsets":[24,0])"), "bytes 24 to 0"));
-  auto const nine =
-      failure(one(R"("dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4])"));
-  CHECK(nine.kind == "UnsupportedError");
-  CHECK(nine.says("x.safetensors: \"w\" has 9 dimensions; at most 8 are supported"));
-  auto const dtype = failure(one(R"("dtype":"F4","shape":[2],"data_offsets":[0,1])"));
-  CHECK(dtype.kind == "UnsupportedError");
-  CHECK(dtype.says("x.safetensors: \"w\" has the dtype F4, which is not supported"));
+  auto const nine = one(R"("dtype":"F32","shape":[1,1,2,1,1,1,1,1,1],"data_offsets":[0,8])");
+  CHECK(read(nine).tensors[0].unsupported == "9 dimensions; at most 8 are supported");
+  CHECK(is_refused(one(R"("dtype":"F32","shape":[1,1,2,1,1,1,1,1,1],"data_offsets":[0,4])"),
+                   "but F32 (1, 1, 2, 1, 1, 1, 1, 1, 1) has 8"));
+}
+
+TEST_CASE("numbers of less than eight bits are counted singly in a file, packed in a tensor") {
+  auto const entry = [](std::string const& dtype, std::string const& shape, int bytes) {
+    return read(one("\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":[0," +
+                    std::to_string(bytes) + "]"))
+        .tensors[0];
+  };
+  CHECK(entry("F4", "[2,8]", 8).dtype == sm::DType::float4_e2m1fn_x2);
+  CHECK(entry("F4", "[2,8]", 8).shape == sm::Shape{2, 4});
+  CHECK(entry("F4", "[3,0]", 0).shape == sm::Shape{3, 0});
+  CHECK(entry("F6_E2M3", "[2,8]", 12).dtype == sm::DType::float6_e2m3fn_x4);
+  CHECK(entry("F6_E3M2", "[8]", 6).shape == sm::Shape{2});
+  CHECK(entry("F8_E8M0", "[3]", 3).dtype == sm::DType::float8_e8m0fnu);
+  // Bits that are no bytes, and sizes that do not fit, are damage; rows that end inside of a byte cannot
+  // be cut into elements, and block their tensor alone.
+  auto const refused = [](std::string const& fields, char const* words) {
+    return is_refused(one(fields), words);
+  };
+  CHECK(refused(R"("dtype":"F4","shape":[3],"data_offsets":[0,2])",
+                "says of \"w\" that it is F4 (3), whose 12 bits are not whole bytes"));
+  CHECK(refused(R"("dtype":"F4","shape":[],"data_offsets":[0,1])", "whose 4 bits are not whole"));
+  CHECK(refused(R"("dtype":"F6_E2M3","shape":[2],"data_offsets":[0,2])", "whose 12 bits"));
+  CHECK(refused(R"("dtype":"F4","shape":[4],"data_offsets":[0,4])", "but F4 (4) has 2"));
+  CHECK(refused(R"("dtype":"F4","shape":[4611686018427387904],"data_offsets":[0,4])", "overflows"));
+  auto const odd = entry("F4", "[2,3]", 3);
+  CHECK(odd.unsupported ==
+        "F4 (2, 3), whose rows are not multiples of 2 numbers and end inside of a byte");
+  CHECK(odd.shape == sm::Shape{2, 3});
+  CHECK_FALSE(entry("F6_E3M2", "[2,2]", 3).unsupported.empty());
+  SafetensorsHeader header;
+  header.tensors.push_back({"w", sm::DType::float4_e2m1fn_x2, {2, 4}, 0, 0});
+  CHECK(text_of(format::write_safetensors_header(header)) ==
+        R"({"w":{"dtype":"F4","shape":[2,8],"data_offsets":[0,8]}} )");
+  header.tensors[0].shape = {};
+  CHECK_THROWS_WITH_AS(static_cast<void>(format::write_safetensors_header(header)),
+                       doctest::Contains("is a single element of float4_e2m1fn_x2"),
+                       sm::UnsupportedError);
+}
+
+TEST_CASE("a tensor of an unknown element type is listed, and its bytes are accounted for") {
+  std::string const field = R"("shape":[2],"data_offsets":[)";
+  auto const two = [&](std::string const& place, std::string const& other) {
+    return R"({"w":{"dtype":"F2\u0007",)" + field + place + R"(]},"z":{"dtype":"U8",)" + field +
+           other + "]}}";
+  };
+  auto const header = read(two("0,5", "5,7"));
+  REQUIRE(header.tensors.size() == 2);
+  CHECK(header.tensors[0].unsupported == "unknown dtype 'F2\\x07'");
+  CHECK(header.tensors[0].shape == sm::Shape{2});
+  CHECK(header.tensors[0].end == 5);
+  CHECK(header.tensors[1].unsupported.empty());
+  CHECK(is_refused(two("0,5", "4,6"), "starts at byte 4, where the data before it ends at 5"));
+  CHECK(is_refused(two("5,0", "5,7"), "bytes 5 to 0"));
 }
 
 TEST_CASE("data has no holes and no overlaps, in whatever order it is told") {

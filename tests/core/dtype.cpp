@@ -59,6 +59,15 @@ TEST_CASE("a visit gives the type whose dtype and size are in the table") {
   }
 }
 
+TEST_CASE("packed numbers and scales have no arithmetic") {
+  int without = 0;
+  for (sm::DTypeInfo const& info : sm::dtype_table) {
+    without += sm::has_arithmetic(info.dtype) ? 0 : 1;
+    CHECK(sm::is_packed(info.dtype) == (info.name.find("_x") != std::string_view::npos));
+  }
+  CHECK(without == 4);
+}
+
 TEST_CASE("Complex has the bits of std::complex") {
   auto const number = std::bit_cast<sm::Complex<float>>(std::complex<float>(1.5F, -2.0F));
   CHECK(number.re == 1.5F);

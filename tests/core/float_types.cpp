@@ -23,6 +23,7 @@ using sm::Float8E5M2fnuz;
 
 static_assert(sizeof(Float16) == 2 && sizeof(BFloat16) == 2);
 static_assert(sizeof(Float8E4M3fn) == 1 && sizeof(sm::Float8E8M0fnu) == 1);
+static_assert(sizeof(sm::Float4E2M1fnX2) == 1 && sizeof(sm::Float6E2M3fnX4) == 3);
 static_assert(std::is_trivially_copyable_v<Float16>);
 static_assert(!std::is_convertible_v<float, Float16>);
 static_assert(!std::is_convertible_v<Float16, float>);
@@ -243,10 +244,19 @@ TEST_CASE("the fnuz formats have one zero, and minus zero is their NaN") {
   CHECK(std::isnan(static_cast<float>(from_bits<Float8E5M2fnuz>(0x80))));
 }
 
+TEST_CASE("a block scale is a power of two") {
+  CHECK(static_cast<float>(sm::Float8E8M0fnu{127}) == 1.0F);
+  CHECK(static_cast<float>(sm::Float8E8M0fnu{254}) == std::ldexp(1.0F, 127));
+  CHECK(static_cast<float>(sm::Float8E8M0fnu{1}) == std::ldexp(1.0F, -126));
+  CHECK(static_cast<float>(sm::Float8E8M0fnu{0}) == std::ldexp(1.0F, -127));
+  CHECK(std::isnan(static_cast<float>(sm::Float8E8M0fnu{255})));
+}
+
 TEST_CASE("small floats compare by their bits") {
   CHECK(Float16(not_a_number) == Float16(not_a_number));
   CHECK_FALSE(Float16(0.0F) == Float16(-0.0F));
   CHECK(sm::Float8E8M0fnu{127} == sm::Float8E8M0fnu{127});
+  CHECK_FALSE(sm::Float6E2M3fnX4{{1, 2, 3}} == sm::Float6E2M3fnX4{{1, 2, 4}});
 }
 
 TEST_SUITE_END();

@@ -203,8 +203,42 @@ def check_looking() -> None:
         expect("verify --json", (done["damage"], len(done["notes"])), ([], 1))
 
 
+def check_files() -> None:
+    files = DATA / "files"
+    unknown = str(files / "unknown_dtypes")
+    rows = {row["name"]: row for row in json.loads(call("inspect", unknown, "--json").stdout)}
+    expect("an unknown dtype in a listing", (rows["half"]["dtype"], rows["half"]["shape"], rows["w"]["dtype"]),
+           ("unknown dtype 'torch.complex32'", "(2)", "float32"))
+    done = call("verify", unknown, "--json")
+    said = json.loads(done.stdout)
+    expect("verify with unknown dtypes", (done.returncode, said["damage"], [one["what"] for one in said["unchecked"]]),
+           (0, [], ["not checked: unknown dtype 'torch.complex32'", "not checked: unknown dtype 'torch.quint8'"]))
+    done = call("diff", unknown, unknown, "--json")
+    expect("diff with unknown dtypes", (done.returncode, [key for key, _ in json.loads(done.stdout)]), (1, ["half", "quantized"]))
+    with tempfile.TemporaryDirectory() as folder:
+        target = pathlib.Path(folder) / "x"
+        done = call("convert", unknown, str(target))
+        expect("convert of an unknown dtype", (done.returncode, target.exists()), (1, False))
+        if '"half" cannot be converted: unknown dtype' not in done.stderr:
+            sys.exit(f"convert of an unknown dtype says {done.stderr!r}")
+        for name in ("fp4/dcp", "fp4/model.safetensors", "keys", "views", "megatron_root", "megatron_plans", "other_root"):
+            source, copy, single = str(files / name), str(target) + name.replace("/", "_"), str(target) + ".safetensors"
+            expect(f"verify {name}", call("verify", source).returncode, 0)
+            expect(f"convert {name} to dcp", call("convert", source, copy, "--to", "dcp").returncode, 0)
+            expect(f"diff of {name} and its copy", call("diff", source, copy).returncode, 0)
+            if name != "views":  # complex128 is no type of safetensors
+                expect(f"convert {name} to safetensors", call("convert", source, single).returncode, 0)
+                pathlib.Path(single).unlink()
+        cache = pathlib.Path(folder) / "cache"
+        cache.mkdir()
+        for one in (files / "keys").iterdir():
+            (cache / one.name).symlink_to(one)
+        expect("diff of a cache of links", call("diff", str(files / "keys"), str(cache)).returncode, 0)
+
+
 check_batch()
 check_looking()
+check_files()
 check_layout()
 check_convert()
 check_convert_targets()

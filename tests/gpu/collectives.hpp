@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -49,6 +50,10 @@ T as_element(int value) {
     return static_cast<T>(value);
   } else if constexpr (std::is_same_v<T, sm::Float8E8M0fnu>) {
     return {static_cast<std::uint8_t>(value)};
+  } else if constexpr (!sm::has_arithmetic(sm::dtype_of<T>)) {  // packed
+    T element;
+    std::memset(&element, value, sizeof(element));
+    return element;
   } else if constexpr (requires { typename T::value_type; }) {  // complex
     return {static_cast<typename T::value_type>(value), 0};
   } else {

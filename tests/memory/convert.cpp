@@ -140,6 +140,11 @@ TEST_CASE("what is convertible") {
   CHECK_FALSE(sm::is_convertible(float32, complex64));
   std::vector<sm::Float8E8M0fnu> const scales{{3}, {9}};
   CHECK(converted<sm::Float8E8M0fnu>(scales) == scales);
+  CHECK_FALSE(sm::is_convertible(float4_e2m1fn_x2, float32));
+  CHECK_FALSE(sm::is_convertible(float4_e2m1fn_x2, float8_e8m0fnu));
+  CHECK_FALSE(sm::is_convertible(float6_e2m3fn_x4, float6_e3m2fn_x4));
+  std::vector<sm::Float6E3M2fnX4> const six(600, sm::Float6E3M2fnX4{{1, 2, 3}});
+  CHECK(converted<sm::Float6E3M2fnX4>(six) == six);
 }
 
 TEST_SUITE_END();

@@ -180,7 +180,7 @@ TEST_CASE("every dtype and operation gives the bits of the naive reduction") {
       for (int count_terms : {1, 2, 3, 8}) {
         CAPTURE(count_terms);
         sm::visit_dtype(info.dtype, [&]<class T>(std::type_identity<T>) {
-          if constexpr (!std::is_same_v<T, sm::Float8E8M0fnu>) {
+          if constexpr (sm::has_arithmetic(sm::dtype_of<T>)) {
             check_against_naive<T>(op, count_terms);
           }
         });
@@ -275,6 +275,13 @@ TEST_CASE("reductions without a meaning are refused") {
                        doctest::Contains("max of complex128"), sm::InvalidArgument);
   CHECK_THROWS_WITH_AS(reduce(DType::float8_e8m0fnu, ReduceOp::sum),
                        doctest::Contains("block scale"), sm::UnsupportedError);
+  for (DType const packed :
+       {DType::float4_e2m1fn_x2, DType::float6_e2m3fn_x4, DType::float6_e3m2fn_x4}) {
+    CHECK_THROWS_WITH_AS(
+        reduce(packed, ReduceOp::max),
+        doctest::Contains("holds several numbers in an element, without arithmetic"),
+        sm::UnsupportedError);
+  }
   CHECK_THROWS_WITH_AS(sm::host_reduce(DType::float32, ReduceOp::sum, &value, {}, 1),
                        doctest::Contains("no sources"), sm::InvalidArgument);
 }

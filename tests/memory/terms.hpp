@@ -24,7 +24,7 @@ inline constexpr std::array all_ops{sm::ReduceOp::sum, sm::ReduceOp::avg, sm::Re
 [[nodiscard]] constexpr bool is_reducible(sm::DType dtype, sm::ReduceOp op) {
   bool const ordered = op == sm::ReduceOp::min || op == sm::ReduceOp::max;
   bool const complex = dtype == sm::DType::complex64 || dtype == sm::DType::complex128;
-  return dtype != sm::DType::float8_e8m0fnu && !(ordered && complex);
+  return sm::has_arithmetic(dtype) && !(ordered && complex);
 }
 
 /// Random elements: values near one that survive a sum, and in between any pattern of bits: NaN

@@ -84,8 +84,10 @@ class DcpCatalog {
   }
 
   /// @pre tensor(key) != nullptr, and box i exists and has elements.
+  /// @throws CorruptError, IoError, UnsupportedError.
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) {
     StoredTensor const& tensor = *index_.tensor(key);
+    detail::refuse_unsupported(tensor, directory_ + ": \"" + key + "\"");
     Box const& box = tensor.boxes[i];
     format::StorageInfo const& info = index_.place(key, i);
     File const& file = open_data(info, key);
@@ -98,6 +100,20 @@ class DcpCatalog {
     bytes_read_ += item.size();
     return detail::read_stored_item(std::move(item), file.path(), info.offset, key, tensor.dtype,
                                     box);
+  }
+
+  /// Checks a box whose elements are not known, as far as they need not be: bounds and CRCs.
+  /// @pre as `read_box`.
+  /// @returns its bytes, as stored.
+  /// @throws as `read_box`.
+  std::uint64_t check_box(std::string const& key, std::size_t i) {
+    format::StorageInfo const& info = index_.place(key, i);
+    File const& file = open_data(info, key);
+    if (!holds_blobs(file, info)) {
+      detail::check_stored_item(file.read(info.offset, info.length), file.path(), info.offset);
+    }
+    bytes_read_ += info.length;
+    return info.length;
   }
 
   /// @pre contains(key), and it is no tensor.

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -12,6 +13,7 @@
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
+#include <shardmesh/checkpoint/format/zip_reader.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 
 namespace shardmesh {
@@ -65,6 +67,7 @@ class DcpIndex {
     StoredTensor tensor;
     if (format::TensorMetadata const* const said = entry.tensor()) {
       tensor.dtype = said->dtype;
+      tensor.unsupported = said->unsupported;
       tensor.shape = said->size;
       for (format::ChunkMetadata const& chunk : said->chunks) {
         tensor.boxes.push_back({chunk.offsets, chunk.sizes});
@@ -80,7 +83,19 @@ class DcpIndex {
 
 namespace detail {
 
-/// Checks the archive of a box against what the metadata says of it.
+/// Checks what can be checked of an archive whose elements are not known: that it is one, and its CRCs.
+/// @param path, offset  where `item` starts, for messages.
+/// @throws CorruptError
+inline void check_stored_item(format::ByteSpan item,
+                              std::string const& path,
+                              std::uint64_t offset) {
+  for (format::ZipEntry const& entry : format::read_zip(item, path, offset).entries) {
+    static_cast<void>(format::zip_record(item, entry, path, offset));
+  }
+}
+
+/// Checks the archive of a box against what the metadata says of it, and makes conjugate and negative
+/// views the elements that they stand for.
 /// @param path, offset  where `item` starts, for messages.
 /// @throws CorruptError (damage, another dtype or shape), UnsupportedError.
 [[nodiscard]] inline StoredBox read_stored_item(format::Bytes item,
@@ -89,7 +104,12 @@ namespace detail {
                                                 std::string const& key,
                                                 DType dtype,
                                                 Box const& box) {
-  format::TensorItem const said = format::read_tensor_item(item, path, offset);
+  format::TensorItem said;
+  try {
+    said = format::read_tensor_item(item, path, offset);
+  } catch (UnsupportedError const& error) {
+    throw UnsupportedError("shardmesh::load: \"" + key + "\": " + error.what());
+  }
   if (said.dtype != dtype || !(said.sizes == box.extent)) {
     throw CorruptError(path, offset,
                        "shardmesh::load: the item of \"" + key + "\" at byte " +
@@ -98,8 +118,9 @@ namespace detail {
                            ", .metadata says " + std::string(to_string(dtype)) + " " +
                            to_string(box.extent) + "; do the files belong to one checkpoint?");
   }
-  auto const first = static_cast<std::size_t>(said.storage.data() - item.data()) + said.first;
-  return {std::move(item), first, said.strides};
+  auto const start = static_cast<std::size_t>(said.storage.data() - item.data());
+  format::resolve(said.view, dtype, std::span(item).subspan(start, said.storage.size()));
+  return {std::move(item), start + said.first, said.strides};
 }
 
 }  // namespace detail

@@ -82,7 +82,7 @@ struct SafetensorsBlobs {
         continue;
       }
       check_offsets(file, blob.header, key, box);
-      if (entry.dtype == dtype && entry.shape == box.extent) {
+      if (entry.unsupported.empty() && entry.dtype == dtype && entry.shape == box.extent) {
         return detail::read_safetensors_box(file, blob, entry);
       }
       fail(file, key, "has another shape or dtype than .metadata says");
@@ -166,8 +166,19 @@ class SafetensorsCatalog {
     auto const found = tensors_.find(key);
     return found == tensors_.end() ? nullptr : &found->second.stored;
   }
+  /// @throws UnsupportedError for a dtype that is not known, IoError, CorruptError.
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) {
+    detail::refuse_unsupported(tensors_.at(key).stored, path_ + ": \"" + key + "\"");
     return read_rows(tensors_.at(key), i, tensors_.at(key).stored.boxes[i]);
+  }
+  /// Reads a box whose elements are not known: its bytes are there, that is all that can be told.
+  std::uint64_t check_box(std::string const& key, std::size_t i) {
+    auto const [file, entry] = tensors_.at(key).parts[i];
+    detail::SafetensorsBlob const& blob = files_[file].blob;
+    auto const& part = blob.header.tensors[entry];
+    static_cast<void>(
+        open_.open(files_[file].path).read(blob.data + part.begin, part.end - part.begin));
+    return part.end - part.begin;
   }
   /// Rows of a box: elements have no checksum, so any can be read alone.
   [[nodiscard]] StoredBox read_part(std::string const& key, std::size_t i, Box const& part) {
@@ -191,7 +202,7 @@ class SafetensorsCatalog {
  private:
   [[nodiscard]] static std::vector<std::pair<std::string, std::string>> read_index(
       std::string const& path) {
-    File const file = File::open(path, File::Links::follow);
+    File const file = File::open(path);
     if (file.size() > format::most_safetensors_header_bytes) {
       throw CorruptError(path, 0,
                          "shardmesh: " + path + " has " + std::to_string(file.size()) +
@@ -264,9 +275,11 @@ class SafetensorsCatalog {
     if (is_new) {
       keys_.push_back(part.name);
       stored.dtype = part.dtype;
+      stored.unsupported = part.unsupported;
       stored.shape = Shape(part.shape.size(), 0);
     }
-    if (stored.dtype != part.dtype || stored.shape.size() != part.shape.size()) {
+    if (stored.dtype != part.dtype || stored.unsupported != part.unsupported ||
+        stored.shape.size() != part.shape.size()) {
       throw CorruptError(file, 0,
                          "shardmesh: " + file + ": \"" + escaped(part.name) +
                              "\" differs in dtype or rank from its part in another file");
@@ -301,7 +314,7 @@ class SafetensorsCatalog {
   }
 
   std::string path_;
-  OpenFiles open_{File::Links::follow};  ///< a model hub's cache is made of links
+  OpenFiles open_;
   std::vector<HeadedFile> files_;
   std::vector<std::string> keys_;
   std::unordered_map<std::string, Entry> tensors_;

@@ -23,6 +23,7 @@
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/file_name.hpp>
+#include <shardmesh/checkpoint/safetensors_dtypes.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/index.hpp>
@@ -37,9 +38,12 @@ namespace format {
 struct SafetensorsEntry {
   std::string name;
   DType dtype = DType::float32;
-  Shape shape;
+  Shape shape;  ///< of elements: packed numbers count as the element that they are packed in
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
+  /// What it has that this library has not, e.g. "unknown dtype 'F2'": `dtype` then means nothing, and
+  /// `shape` is what the file says. Empty for a tensor that can be read.
+  std::string unsupported{};
 };
 
 struct SafetensorsHeader {
@@ -64,28 +68,6 @@ struct SafetensorsHeader {
 inline constexpr std::uint64_t most_safetensors_header_bytes = 100'000'000;
 
 namespace detail {
-
-inline constexpr std::array<std::pair<std::string_view, DType>, 19> safetensors_dtypes{{
-    {"F32", DType::float32},
-    {"F64", DType::float64},
-    {"F16", DType::float16},
-    {"BF16", DType::bfloat16},
-    {"I8", DType::int8},
-    {"U8", DType::uint8},
-    {"I16", DType::int16},
-    {"U16", DType::uint16},
-    {"I32", DType::int32},
-    {"U32", DType::uint32},
-    {"I64", DType::int64},
-    {"U64", DType::uint64},
-    {"BOOL", DType::boolean},
-    {"F8_E4M3", DType::float8_e4m3fn},
-    {"F8_E5M2", DType::float8_e5m2},
-    {"F8_E4M3FNUZ", DType::float8_e4m3fnuz},
-    {"F8_E5M2FNUZ", DType::float8_e5m2fnuz},
-    {"F8_E8M0", DType::float8_e8m0fnu},
-    {"C64", DType::complex64},
-}};
 
 /// A JSON object of objects, as far as safetensors use it: text, lists of non-negative integers,
 /// and objects of such. Events of nlohmann's SAX parser come in; duplicate names, numbers that are
@@ -207,28 +189,70 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
                          "\" " + what);
 }
 
+/// Takes the element type, and checks the bytes against it and the shape. A tensor of a type that the
+/// format had not yet, whose rows end inside of a byte, or that has too many dimensions, is one that
+/// cannot be read.
+/// @param extents  of its shape.
+inline void take_dtype(SafetensorsEntry& entry,
+                       std::vector<std::uint64_t> const& extents,
+                       std::string const& name,
+                       std::string const& path) {
+  SafetensorsDtype const* const known = find_safetensors_dtype(name);
+  std::uint64_t bits = known == nullptr ? 8 : known->bits;
+  std::string shape_text;
+  for (std::uint64_t const extent : extents) {
+    shape_text += (shape_text.empty() ? "" : ", ") + std::to_string(extent);
+  }
+  shape_text = "(" + shape_text + ")";
+  for (std::uint64_t const extent : extents) {
+    if (__builtin_mul_overflow(bits, extent, &bits)) {
+      refuse_entry(path, entry.name, "the shape " + shape_text + ", which overflows");
+    }
+  }
+  std::string const what = name + " " + shape_text;
+  if (known != nullptr && bits % 8 != 0) {
+    refuse_entry(path, entry.name,
+                 "that it is " + escaped(what) + ", whose " + std::to_string(bits) +
+                     " bits are not whole bytes");
+  }
+  if (entry.end < entry.begin || (known != nullptr && entry.end - entry.begin != bits / 8)) {
+    refuse_entry(path, entry.name,
+                 "bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
+                     ", but " + escaped(what) + " has " + std::to_string(bits / 8));
+  }
+  if (extents.size() > max_rank) {
+    entry.unsupported = std::to_string(extents.size()) + " dimensions; at most " +
+                        std::to_string(max_rank) + " are supported";
+    return;
+  }
+  for (std::uint64_t const extent : extents) {
+    entry.shape.push_back(static_cast<index_t>(extent));
+  }
+  if (known == nullptr) {
+    entry.unsupported = "unknown dtype '" + escaped(name) + "'";
+    return;
+  }
+  auto const in_memory = shape_in_memory(*known, entry.shape);
+  if (!in_memory) {
+    entry.unsupported = what + ", whose rows are not multiples of " +
+                        std::to_string(known->packed) + " numbers and end inside of a byte";
+    return;
+  }
+  entry.dtype = known->dtype;
+  entry.shape = *in_memory;
+}
+
 [[nodiscard]] inline SafetensorsEntry read_safetensors_entry(JsonMember const& member,
                                                              std::string const& path) {
   SafetensorsEntry entry;
   entry.name = member.name;
-  bool has_shape = false;
+  std::vector<std::uint64_t> const* shape = nullptr;
   std::optional<std::string> dtype;
   for (JsonMember const& part : member.members) {
     if (part.name == "dtype" && part.text) {
       dtype = part.text;
     } else if (part.name == "shape" && part.is_list) {
-      has_shape = true;
-      if (part.numbers.size() > max_rank) {
-        throw UnsupportedError("shardmesh: " + path + ": \"" + escaped(member.name) + "\" has " +
-                               std::to_string(part.numbers.size()) +
-                               " dimensions; at most 8 are supported");
-      }
-      for (std::uint64_t const extent : part.numbers) {
-        if (!std::in_range<index_t>(extent)) {
-          refuse_entry(path, member.name, "an extent that does not fit 63 bits");
-        }
-        entry.shape.push_back(static_cast<index_t>(extent));
-      }
+      shape = &part.numbers;
     } else if (part.name == "data_offsets" && part.is_list && part.numbers.size() == 2) {
       entry.begin = part.numbers[0];
       entry.end = part.numbers[1];
@@ -236,28 +260,10 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
       refuse_entry(path, member.name, "something else than dtype, shape and data_offsets");
     }
   }
-  if (member.members.size() != 3 || !has_shape || !dtype) {
+  if (member.members.size() != 3 || shape == nullptr || !dtype) {
     refuse_entry(path, member.name, "too little: dtype, shape and data_offsets are needed");
   }
-  auto const known = std::find_if(safetensors_dtypes.begin(), safetensors_dtypes.end(),
-                                  [&](auto const& pair) { return pair.first == *dtype; });
-  if (known == safetensors_dtypes.end()) {
-    throw UnsupportedError("shardmesh: " + path + ": \"" + escaped(member.name) +
-                           "\" has the dtype " + escaped(*dtype) + ", which is not supported");
-  }
-  entry.dtype = known->second;
-  std::uint64_t bytes = size_of(entry.dtype);
-  for (index_t const extent : entry.shape) {
-    if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(extent), &bytes)) {
-      refuse_entry(path, member.name, "the shape " + to_string(entry.shape) + ", which overflows");
-    }
-  }
-  if (entry.end < entry.begin || entry.end - entry.begin != bytes) {
-    refuse_entry(path, member.name,
-                 "bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
-                     ", but " + std::string(*dtype) + " " + to_string(entry.shape) + " has " +
-                     std::to_string(bytes));
-  }
+  take_dtype(entry, *shape, *dtype, path);
   return entry;
 }
 
@@ -265,7 +271,7 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
 
 /// Reads the JSON text of a header.
 /// @param path  for error messages.
-/// @throws CorruptError, UnsupportedError (dtype).
+/// @throws CorruptError
 [[nodiscard]] inline SafetensorsHeader read_safetensors_header(std::string_view text,
                                                                std::string const& path) {
   SafetensorsHeader header;
@@ -337,20 +343,24 @@ inline void check_writable(SafetensorsHeader const& header) {
   }
   std::uint64_t end = 0;
   for (SafetensorsEntry& entry : header.tensors) {
-    std::string_view name;
-    for (auto const& [text, dtype] : detail::safetensors_dtypes) {
-      name = dtype == entry.dtype ? text : name;
-    }
-    if (name.empty()) {
+    SafetensorsDtype const* const dtype = find_safetensors_dtype(entry.dtype);
+    if (dtype == nullptr) {
       throw UnsupportedError("shardmesh: \"" + entry.name + "\" is " +
                              std::string(to_string(entry.dtype)) +
                              ", which safetensors files cannot hold");
     }
+    if (entry.shape.empty() && dtype->packed > 1) {
+      throw UnsupportedError(
+          "shardmesh: \"" + entry.name + "\" is a single element of " +
+          std::string(to_string(entry.dtype)) +
+          ", and safetensors files count the numbers in it; give it a dimension");
+    }
+    Shape const shape = shape_in_file(*dtype, entry.shape);
     entry.begin = end;
     end += static_cast<std::uint64_t>(volume(entry.shape)) * size_of(entry.dtype);
     entry.end = end;
-    json[entry.name] = {{"dtype", name},
-                        {"shape", std::vector<index_t>(entry.shape.begin(), entry.shape.end())},
+    json[entry.name] = {{"dtype", dtype->name},
+                        {"shape", std::vector<index_t>(shape.begin(), shape.end())},
                         {"data_offsets", {entry.begin, entry.end}}};
   }
   std::string text = json.is_null() ? "{}" : json.dump();

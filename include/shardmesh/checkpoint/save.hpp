@@ -193,8 +193,10 @@ void run_save(Comm const& comm,
   auto const all_do = [&comm](auto&& part) { together(comm, "shardmesh::save", part); };
   SaveOffer offer;
   std::string temporary;
-  agree_on_failure(comm, "shardmesh::save",
-                   problem ? problem : caught([&] { offer = make_offer(dict); }));
+  agree_on_failure(comm, "shardmesh::save", problem ? problem : caught([&] {
+                     refuse_foreign_dtypes(dict);
+                     offer = make_offer(dict);
+                   }));
   std::vector<std::vector<SaveItem>> offers;
   for (std::string const& text : all_gather_text(comm, pack_items(offer.items))) {
     offers.push_back(unpack_items(text));
@@ -260,7 +262,9 @@ void run_save(Comm const& comm,
 /// @param directory  on a file system that all ranks see; parents are made, but not those of what a link
 ///                   leads to.
 /// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint, "." or ".."), ShapeError (ranks
-///         hold different things under one name), MismatchError (different values), IoError; RankFailed on ranks that had no problem.
+///         hold different things under one name), MismatchError (different values),
+///         UnsupportedError (elements that PyTorch has not), IoError; RankFailed on ranks that had no
+///         problem.
 /// @collective over `comm`.
 template <Communicator Comm>
 void save(Comm const& comm, std::string directory, StateDict const& dict) {

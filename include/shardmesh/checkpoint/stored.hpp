@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/layout/box.hpp>
@@ -21,7 +22,15 @@ struct StoredTensor {
   DType dtype = DType::float32;
   Shape shape;             ///< global
   std::vector<Box> boxes;  ///< box i is read by `read_box(key, i)`
+  /// What it has that this library has not, e.g. "unknown dtype 'F2'": it is listed, with shape and
+  /// boxes, but cannot be read, and `dtype` means nothing. Empty for a tensor that can be read.
+  std::string unsupported{};
 };
+
+/// The name of a tensor's element type, or what of it is not known.
+[[nodiscard]] inline std::string dtype_text(StoredTensor const& stored) {
+  return stored.unsupported.empty() ? std::string(to_string(stored.dtype)) : stored.unsupported;
+}
 
 /// The elements of one stored box in host memory. They need not be row-major.
 struct StoredBox {
@@ -36,6 +45,8 @@ struct StoredBox {
 /// - `contains(key)`, `keys()`: what there is; `tensor(key)`: nullptr if it is no tensor.
 /// - `read_box(key, i)`: reads and checks one box. `value(key)`: reads a plain value.
 /// - `bytes_read()`: of items, so far.
+/// - `check_box(key, i)`, where there is one: checks what can be checked of a box that cannot be read,
+///   and returns its bytes.
 /// - `read_part(key, i, part)`, where there is one: reads some rows of a box, of which every byte can
 ///   be trusted alone.
 template <class C>
@@ -48,6 +59,19 @@ concept Catalog = requires(C& catalog, std::string const& key, std::size_t box) 
   { catalog.value(key) } -> std::convertible_to<Value>;
   { catalog.bytes_read() } -> std::convertible_to<std::uint64_t>;
 };
+
+namespace detail {
+
+/// @throws UnsupportedError for a tensor that is listed but cannot be read.
+/// @param place  of the tensor, for the message.
+inline void refuse_unsupported(StoredTensor const& stored, std::string const& place) {
+  if (!stored.unsupported.empty()) {
+    throw UnsupportedError("shardmesh::load: " + place + " cannot be read: " + stored.unsupported +
+                           "; everything else can be loaded without it");
+  }
+}
+
+}  // namespace detail
 
 /// Can parts of a box be read?
 template <class C>

@@ -138,8 +138,10 @@ class StreamCatalog {
 
 /// Writes what this rank holds of a state dict, its local parts and its plain values, to a stream in
 /// memory or anywhere. No communication; `load_stream` reads it back.
-/// @throws InvalidArgument (a partial tensor), IoError (the stream takes no more).
+/// @throws InvalidArgument (a partial tensor), UnsupportedError (elements that PyTorch has not), IoError
+///         (the stream takes no more).
 inline void save_stream(std::ostream& out, StateDict const& dict) {
+  detail::refuse_foreign_dtypes(dict);
   format::DcpMetadata metadata;
   std::uint64_t end = 0;
   auto const place = [&end](std::uint64_t length) {

@@ -14,7 +14,9 @@
 namespace shardmesh {
 inline namespace v0 {
 
-/// Element types, with PyTorch's names.
+/// Element types, with PyTorch's names. Numbers of less than eight bits come packed, in the smallest
+/// number of whole bytes; shapes count what is packed: a row of eight four-bit numbers is four elements
+/// of float4_e2m1fn_x2. PyTorch has no numbers of six bits; those of safetensors are named in its manner.
 enum class DType : std::uint8_t {
   float32,
   float64,
@@ -36,17 +38,20 @@ enum class DType : std::uint8_t {
   float8_e8m0fnu,
   complex64,
   complex128,
+  float4_e2m1fn_x2,
+  float6_e2m3fn_x4,
+  float6_e3m2fn_x4,
 };
 
 /// What is known of one element type.
 struct DTypeInfo {
   DType dtype;
-  std::string_view name;  ///< PyTorch's name, `torch.<name>`
+  std::string_view name;  ///< PyTorch's name, `torch.<name>`, if it has the type
   std::size_t size;       ///< bytes per element
 };
 
 /// Every element type, in the order of the enumeration.
-inline constexpr std::array<DTypeInfo, 20> dtype_table{{
+inline constexpr std::array<DTypeInfo, 23> dtype_table{{
     {DType::float32, "float32", 4},
     {DType::float64, "float64", 8},
     {DType::float16, "float16", 2},
@@ -67,6 +72,9 @@ inline constexpr std::array<DTypeInfo, 20> dtype_table{{
     {DType::float8_e8m0fnu, "float8_e8m0fnu", 1},
     {DType::complex64, "complex64", 8},
     {DType::complex128, "complex128", 16},
+    {DType::float4_e2m1fn_x2, "float4_e2m1fn_x2", 1},
+    {DType::float6_e2m3fn_x4, "float6_e2m3fn_x4", 3},
+    {DType::float6_e3m2fn_x4, "float6_e3m2fn_x4", 3},
 }};
 
 /// Bytes per element.
@@ -77,6 +85,17 @@ inline constexpr std::array<DTypeInfo, 20> dtype_table{{
 /// PyTorch's name without the `torch.` prefix.
 [[nodiscard]] constexpr std::string_view to_string(DType dtype) noexcept {
   return dtype_table[static_cast<std::size_t>(dtype)].name;
+}
+
+/// Does an element hold several numbers?
+[[nodiscard]] constexpr bool is_packed(DType dtype) noexcept {
+  return dtype == DType::float4_e2m1fn_x2 || dtype == DType::float6_e2m3fn_x4 ||
+         dtype == DType::float6_e3m2fn_x4;
+}
+
+/// Can elements be added and compared? Packed numbers and block scales cannot.
+[[nodiscard]] constexpr bool has_arithmetic(DType dtype) noexcept {
+  return dtype != DType::float8_e8m0fnu && !is_packed(dtype);
 }
 
 namespace detail {
@@ -106,6 +125,9 @@ template <> struct DTypeOf<Float8E5M2> : DTypeConstant<DType::float8_e5m2> {};
 template <> struct DTypeOf<Float8E4M3fnuz> : DTypeConstant<DType::float8_e4m3fnuz> {};
 template <> struct DTypeOf<Float8E5M2fnuz> : DTypeConstant<DType::float8_e5m2fnuz> {};
 template <> struct DTypeOf<Float8E8M0fnu> : DTypeConstant<DType::float8_e8m0fnu> {};
+template <> struct DTypeOf<Float4E2M1fnX2> : DTypeConstant<DType::float4_e2m1fn_x2> {};
+template <> struct DTypeOf<Float6E2M3fnX4> : DTypeConstant<DType::float6_e2m3fn_x4> {};
+template <> struct DTypeOf<Float6E3M2fnX4> : DTypeConstant<DType::float6_e3m2fn_x4> {};
 template <ComplexOf<float> T> struct DTypeOf<T> : DTypeConstant<DType::complex64> {};
 template <ComplexOf<double> T> struct DTypeOf<T> : DTypeConstant<DType::complex128> {};
 // clang-format on
@@ -144,6 +166,9 @@ constexpr decltype(auto) visit_dtype(DType dtype, F&& f) {
     case DType::float8_e4m3fnuz: return f(std::type_identity<Float8E4M3fnuz>{});
     case DType::float8_e5m2fnuz: return f(std::type_identity<Float8E5M2fnuz>{});
     case DType::float8_e8m0fnu: return f(std::type_identity<Float8E8M0fnu>{});
+    case DType::float4_e2m1fn_x2: return f(std::type_identity<Float4E2M1fnX2>{});
+    case DType::float6_e2m3fn_x4: return f(std::type_identity<Float6E2M3fnX4>{});
+    case DType::float6_e3m2fn_x4: return f(std::type_identity<Float6E3M2fnX4>{});
     case DType::complex64: return f(std::type_identity<Complex<float>>{});
     case DType::complex128: break;
   }

@@ -155,7 +155,33 @@ using Float8E5M2fnuz = SmallFloat<std::uint8_t, FloatFormat{5, 2, 16, false, tru
 /// A power of two, 2^(bits - 127); 255 is NaN. Used as a block scale; no sign, no zero.
 struct Float8E8M0fnu {
   std::uint8_t bits = 0;
+  /// Exact.
+  [[nodiscard]] SHARDMESH_HD constexpr explicit operator float() const noexcept {
+    std::uint32_t const word = bits == 255 ? 0x7fc00000U
+                               : bits == 0 ? 0x00400000U  // subnormal
+                                           : std::uint32_t{bits} << 23;
+    return __builtin_bit_cast(float, word);
+  }
   [[nodiscard]] friend constexpr bool operator==(Float8E8M0fnu, Float8E8M0fnu) = default;
+};
+
+/// Two floating-point numbers of four bits (E2M1) in a byte, PyTorch's float4_e2m1fn_x2. Nothing here
+/// looks inside: such elements are stored and moved.
+struct Float4E2M1fnX2 {
+  std::uint8_t bits = 0;
+  [[nodiscard]] friend constexpr bool operator==(Float4E2M1fnX2, Float4E2M1fnX2) = default;
+};
+
+/// Four floating-point numbers of six bits in three bytes; stored and moved, too.
+struct Float6E2M3fnX4 {
+  std::uint8_t bits[3] = {0, 0, 0};
+  [[nodiscard]] friend constexpr bool operator==(Float6E2M3fnX4 const&,
+                                                 Float6E2M3fnX4 const&) = default;
+};
+struct Float6E3M2fnX4 {
+  std::uint8_t bits[3] = {0, 0, 0};
+  [[nodiscard]] friend constexpr bool operator==(Float6E3M2fnX4 const&,
+                                                 Float6E3M2fnX4 const&) = default;
 };
 
 }  // namespace v0

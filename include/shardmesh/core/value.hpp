@@ -8,6 +8,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -175,6 +176,16 @@ class PathElement {
 /// The key itself, or the digits of the index.
 [[nodiscard]] inline std::string to_string(PathElement const& element) {
   return element.is_key() ? element.key() : std::to_string(element.index());
+}
+
+/// PyTorch's flat key of a path: its elements joined with dots, empty ones included, so that ("", "w")
+/// is ".w".
+[[nodiscard]] inline std::string flat_key(std::span<PathElement const> path) {
+  std::string key;
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    key += (i == 0 ? "" : ".") + to_string(path[i]);
+  }
+  return key;
 }
 
 [[nodiscard]] inline std::string to_string(Value const& value);

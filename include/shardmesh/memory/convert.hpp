@@ -24,19 +24,16 @@ inline namespace v0 {
 
 namespace detail {
 
-/// Float8E8M0fnu has neither sign nor zero: nothing but itself becomes one.
+/// Float8E8M0fnu has neither sign nor zero, packed numbers are several: they become only themselves.
 template <class T>
-inline constexpr bool is_real =
-    !std::integral<T> && !is_complex<T> && !std::same_as<T, Float8E8M0fnu>;
+inline constexpr bool is_real = !std::integral<T> && !is_complex<T> && has_arithmetic(dtype_of<T>);
 
 /// The number of which `T`'s values are all exact, in which conversions meet.
 template <class T>
-using Wide =
-    std::conditional_t<std::integral<T>,
-                       std::int64_t,
-                       std::conditional_t<is_complex<T>,
-                                          Complex<double>,
-                                          std::conditional_t<is_real<T>, double, Float8E8M0fnu>>>;
+using Wide = std::conditional_t<
+    std::integral<T>,
+    std::int64_t,
+    std::conditional_t<is_complex<T>, Complex<double>, std::conditional_t<is_real<T>, double, T>>>;
 
 template <class T>
 [[nodiscard]] Wide<T> to_wide(T value) {
@@ -74,7 +71,7 @@ template <class T>
   }
 }
 
-enum class NumberKind : std::uint8_t { integer, real, complex, scale };
+enum class NumberKind : std::uint8_t { integer, real, complex, other };
 
 [[nodiscard]] constexpr NumberKind kind_of(DType dtype) noexcept {
   switch (dtype) {
@@ -91,10 +88,8 @@ enum class NumberKind : std::uint8_t { integer, real, complex, scale };
     case DType::complex64:
     case DType::complex128:
       return NumberKind::complex;
-    case DType::float8_e8m0fnu:
-      return NumberKind::scale;
     default:
-      return NumberKind::real;
+      return has_arithmetic(dtype) ? NumberKind::real : NumberKind::other;
   }
 }
 
@@ -141,7 +136,7 @@ void convert_block(DType from, std::byte const* source, DType to, std::byte* tar
 /// complex ones into each other, integers (and booleans) into each other.
 [[nodiscard]] inline bool is_convertible(DType from, DType to) {
   return from == to || (detail::kind_of(from) == detail::kind_of(to) &&
-                        detail::kind_of(from) != detail::NumberKind::scale);
+                        detail::kind_of(from) != detail::NumberKind::other);
 }
 
 /// Converts contiguous elements in host memory. Floating-point numbers are rounded once, to nearest,

@@ -23,7 +23,7 @@ inline namespace v0 {
 /// @throws InvalidArgument for min and max of complex numbers, which have no order, and for no
 /// terms
 ///   at all.
-/// @throws UnsupportedError for float8_e8m0fnu, a scale that cannot hold sums.
+/// @throws UnsupportedError for elements without arithmetic: block scales and packed numbers.
 inline void check_reducible(DType dtype, ReduceOp op, std::size_t terms) {
   bool const ordered = op == ReduceOp::min || op == ReduceOp::max;
   if (ordered && (dtype == DType::complex64 || dtype == DType::complex128)) {
@@ -32,9 +32,11 @@ inline void check_reducible(DType dtype, ReduceOp op, std::size_t terms) {
                           " has no meaning, complex numbers have no order; reduce with sum, avg or "
                           "product");
   }
-  if (dtype == DType::float8_e8m0fnu) {
-    throw UnsupportedError("shardmesh::reduce: float8_e8m0fnu is a block scale without arithmetic; "
-                           "reduce the scaled values in another dtype");
+  if (!has_arithmetic(dtype)) {
+    throw UnsupportedError(
+        "shardmesh::reduce: " + std::string(to_string(dtype)) +
+        (is_packed(dtype) ? " holds several numbers in an element" : " is a block scale") +
+        ", without arithmetic; reduce the scaled values in another dtype");
   }
   if (terms == 0) {
     throw InvalidArgument("shardmesh::reduce: no sources; pass one or more");
@@ -108,7 +110,7 @@ void host_reduce(DType dtype,
                  Count count) {
   check_reducible(dtype, op, sources.size());
   visit_dtype(dtype, [&]<class T>(std::type_identity<T>) {
-    if constexpr (!std::is_same_v<T, Float8E8M0fnu>) {
+    if constexpr (has_arithmetic(dtype_of<T>)) {
       using Element = typename detail::ReduceElement<T>::type;
       detail::reduce_blocks<Element>(op, destination, sources, static_cast<index_t>(count));
     }

@@ -73,10 +73,7 @@ class StateDict {
   /// noted as its alias.
   /// @throws KeyError if two paths give the same key.
   void insert(std::vector<PathElement> path, StateValue value) {
-    std::string key;
-    for (PathElement const& element : path) {
-      key += (key.empty() ? "" : ".") + to_string(element);
-    }
+    std::string key = flat_key(path);
     if (contains(key)) {
       throw KeyError("shardmesh::StateDict: two values have the key \"" + key +
                      "\"; names must differ after joining with dots");

@@ -109,12 +109,13 @@ namespace detail {
 template <class F>
 class LeafWalker {
  public:
+  /// @param prefix  of all names: empty, or a path with its dot.
   LeafWalker(std::string prefix, Role role, F& f)
       : prefix_(std::move(prefix)), role_(role), f_(&f) {}
 
   template <class T>
   void operator()(std::string_view name, T& value) const {
-    walk(joined(name), value);
+    walk(prefix_ + std::string(name), value);
   }
   template <class T>
   void operator()(std::string_view name, Tagged<T> const& tagged) const {
@@ -122,10 +123,6 @@ class LeafWalker {
   }
 
  private:
-  [[nodiscard]] std::string joined(std::string_view name) const {
-    return prefix_.empty() ? std::string(name) : prefix_ + "." + std::string(name);
-  }
-
   template <class T>
   void walk(std::string const& path, T& value) const {
     using Plain = std::remove_cv_t<T>;
@@ -157,7 +154,7 @@ class LeafWalker {
                     "string, a vector, an optional or owning pointer of such, nor a struct with a "
                     "visit() or member_names; add `template <class V> void visit(V&& v) { "
                     "v(\"name\", name); }`");
-      LeafWalker inner(path, role_, *f_);
+      LeafWalker inner(path + ".", role_, *f_);
       visit_members(value, inner);
     }
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
+#include <shardmesh/checkpoint/format/dtype_names.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/core/error.hpp>
@@ -93,6 +94,18 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
     names.push_back(*name);
   }
   return names;
+}
+
+/// @throws UnsupportedError for elements that a checkpoint of PyTorch cannot name.
+inline void refuse_foreign_dtypes(StateDict const& dict) {
+  for (StateEntry const& entry : dict) {
+    if (entry.is_tensor() && !format::is_torch_dtype(entry.tensor().dtype())) {
+      throw UnsupportedError("shardmesh::save: \"" + entry.key + "\" is " +
+                             std::string(to_string(entry.tensor().dtype())) +
+                             ", which PyTorch has not and its checkpoints cannot hold; save it as "
+                             "safetensors");
+    }
+  }
 }
 
 [[nodiscard]] inline SaveOffer make_offer(StateDict const& dict) {

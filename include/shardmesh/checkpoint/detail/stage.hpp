@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -116,7 +117,7 @@ inline void refuse_partial_target(std::string const& place, AnyTensor const& ten
 /// Makes room for a tensor, after checking that the checkpoint holds it: kind, shape, dtype, and all
 /// elements that this rank needs.
 /// @throws KeyError (a plain value), ShapeError, InvalidArgument (dtype; a partial tensor),
-///         CorruptError (elements that are missing).
+///         UnsupportedError (a dtype that is not known), CorruptError (elements that are missing).
 template <class C>
 [[nodiscard]] StagedTensor stage_tensor(C const& catalog,
                                         std::string const& key,
@@ -128,6 +129,7 @@ template <class C>
   if (stored == nullptr) {
     throw KeyError("shardmesh::load: " + place + " is a plain value, the state dict has a tensor");
   }
+  refuse_unsupported(*stored, place);
   refuse_partial_target(place, tensor);
   if (!(stored->shape == tensor.shape())) {
     throw ShapeError("shardmesh::load: " + place + " has shape " + to_string(stored->shape) +
@@ -184,11 +186,10 @@ template <class C>
     return {entry.key};
   }
   std::vector<std::string> keys;
-  std::string prefix;
-  for (std::size_t depth = 0; depth + 1 < entry.path.size(); ++depth) {
-    prefix += (prefix.empty() ? "" : ".") + to_string(entry.path[depth]);
+  for (std::size_t depth = 1; depth < entry.path.size(); ++depth) {
+    std::string prefix = flat_key(std::span(entry.path).first(depth));
     if (catalog.contains(prefix) && catalog.tensor(prefix) == nullptr) {
-      keys.push_back(prefix);
+      keys.push_back(std::move(prefix));
     }
   }
   return keys;
@@ -218,16 +219,14 @@ template <class C>
   if (key == entry.key) {
     return &stored;
   }
+  std::size_t depth = 1;  // of the container: no other prefix of the path is as long as its key
+  while (depth < entry.path.size() &&
+         flat_key(std::span(entry.path).first(depth)).size() < key.size()) {
+    ++depth;
+  }
   Value const* part = &stored;
-  std::string prefix;
-  for (PathElement const& step : entry.path) {
-    if (prefix.size() >= key.size()) {
-      part = element_of(*part, step);
-      if (part == nullptr) {
-        return nullptr;
-      }
-    }
-    prefix += (prefix.empty() ? "" : ".") + to_string(step);
+  for (; part != nullptr && depth < entry.path.size(); ++depth) {
+    part = element_of(*part, entry.path[depth]);
   }
   return part;
 }

@@ -39,6 +39,9 @@ struct TensorMetadata {
   DType dtype = DType::float32;
   Shape size;
   std::vector<ChunkMetadata> chunks;  ///< disjoint, inside `size`, in no order
+  /// What it has that this library has not, e.g. "unknown dtype 'torch.quint8'": it can be listed, not
+  /// read, and `dtype` means nothing. Empty for a tensor that can be read.
+  std::string unsupported{};
   [[nodiscard]] friend bool operator==(TensorMetadata const&, TensorMetadata const&) = default;
 };
 

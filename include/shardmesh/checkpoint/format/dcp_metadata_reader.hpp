@@ -34,8 +34,10 @@ class DcpMetadataReader {
 
   [[nodiscard]] DcpMetadata read() && {
     PickleRef const root = schema_.tree().root();
+    // A class derived from PyTorch's is as good as its members are.
+    bool const derived = schema_.tree().is(root, PickleKind::object, PickleGlobal::inert);
     auto const [entries, planner, storage, version] = schema_.members<4>(
-        root, PickleGlobal::metadata,
+        root, derived ? PickleGlobal::inert : PickleGlobal::metadata,
         {"state_dict_metadata", "planner_data", "storage_data", "version"}, "the metadata");
     read_entries(entries);
     read_paths(planner);
@@ -80,7 +82,12 @@ class DcpMetadataReader {
     auto const [properties, size, chunks] = schema_.members<3>(
         ref, PickleGlobal::tensor_storage_metadata, {"properties", "size", "chunks"}, "an entry");
     TensorMetadata tensor;
-    tensor.dtype = read_dtype(fqn, properties);
+    read_properties(fqn, properties, tensor);
+    if (schema_.rank_of(size) > max_rank) {
+      tensor.unsupported = std::to_string(schema_.rank_of(size)) + " dimensions; at most " +
+                           std::to_string(max_rank) + " are supported";
+      return tensor;
+    }
     tensor.size = schema_.torch_size(size, "the size of a tensor");
     auto const list = schema_.items(chunks, PickleKind::list, "the chunks of a tensor");
     schema_.charge(ref, list.size() * sizeof(ChunkMetadata));
@@ -100,7 +107,8 @@ class DcpMetadataReader {
   }
 
   void check_volume(std::string_view fqn, PickleRef ref, TensorMetadata const& tensor) const {
-    index_t bytes = static_cast<index_t>(size_of(tensor.dtype));
+    index_t bytes =
+        tensor.unsupported.empty() ? static_cast<index_t>(size_of(tensor.dtype)) : index_t{1};
     for (index_t const extent : tensor.size) {
       if (__builtin_mul_overflow(bytes, std::max<index_t>(extent, 1), &bytes)) {
         schema_.fail(ref, "tensor \"" + escaped(fqn) + "\" of shape " + to_string(tensor.size) +
@@ -109,9 +117,9 @@ class DcpMetadataReader {
     }
   }
 
-  /// The element type out of the five properties; the layout must be strided, the rest tells
-  /// nothing about the bytes.
-  [[nodiscard]] DType read_dtype(std::string_view fqn, PickleRef ref) const {
+  /// Element type and layout out of the five properties; the rest tells nothing about the bytes. What
+  /// is not known blocks this tensor alone.
+  void read_properties(std::string_view fqn, PickleRef ref, TensorMetadata& tensor) const {
     PickleTree const& tree = schema_.tree();
     if (ref == no_pickle_ref ||
         !tree.is(ref, PickleKind::object, PickleGlobal::tensor_properties) ||
@@ -124,17 +132,16 @@ class DcpMetadataReader {
     }
     std::string_view const layout = tree.text(tree.arguments(state[1])[0]);
     if (layout != "torch.strided") {
-      schema_.unsupported(ref, "tensor \"" + escaped(fqn) + "\" has the layout " + escaped(layout) +
-                                   "; only torch.strided is supported");
+      tensor.unsupported = "unknown layout '" + escaped(layout) + "'";
     }
-    if (tree.is(state[0], PickleKind::global, PickleGlobal::unsupported_dtype)) {
-      schema_.unsupported(state[0], "tensor \"" + escaped(fqn) +
-                                        "\" has an element type that shardmesh has not");
-    }
-    if (!tree.is(state[0], PickleKind::global, PickleGlobal::dtype)) {
+    if (tree.is_inert(state[0]) ||
+        tree.is(state[0], PickleKind::global, PickleGlobal::unsupported_dtype)) {
+      tensor.unsupported = "unknown dtype '" + escaped(tree.name(state[0])) + "'";
+    } else if (tree.is(state[0], PickleKind::global, PickleGlobal::dtype)) {
+      tensor.dtype = tree.node(state[0]).dtype;
+    } else {
       schema_.fail(state[0], "tensor \"" + escaped(fqn) + "\" has no element type");
     }
-    return tree.node(state[0]).dtype;
   }
 
   /// The chunks of a tensor, sorted by offset; no two may start at the same place.
@@ -267,6 +274,9 @@ class DcpMetadataReader {
       return;
     }
     auto& chunks = target.value.tensor()->chunks;
+    if (chunks.empty() && !target.tensor()->unsupported.empty()) {
+      return;  // too many dimensions for a place
+    }
     Shape const at = schema_.torch_size(offset, "the offset of an item");
     auto const& order = order_[entry];
     auto const found =
@@ -317,8 +327,9 @@ inline constexpr std::uint64_t most_metadata_bytes = std::uint64_t{1} << 30;
 /// Reads `.metadata` of a checkpoint, as PyTorch 2.3 to 2.15 and earlier ones write it. Runs
 /// nothing that the file says; checks it wholly, except for what only the data files can tell.
 /// @param path  of the file, for error messages.
-/// @throws CorruptError with the place of the fault; UnsupportedError for more than 8 dimensions,
-///         for element types that shardmesh has not, and for layouts that are not strided.
+/// A tensor whose element type or layout is not known, or that has more than 8 dimensions, is listed (`TensorMetadata::unsupported`); so is
+/// one beside members of classes that are not known (`is_inert_global`), where nothing is needed of them.
+/// @throws CorruptError with the place of the fault.
 [[nodiscard]] inline DcpMetadata read_dcp_metadata(ByteSpan bytes,
                                                    std::string const& path = "(memory)",
                                                    PickleLimits const& limits = {}) {

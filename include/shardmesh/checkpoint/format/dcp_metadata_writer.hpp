@@ -13,6 +13,7 @@
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/chunk_check.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata.hpp>
+#include <shardmesh/checkpoint/format/dtype_names.hpp>
 #include <shardmesh/checkpoint/format/file_name.hpp>
 #include <shardmesh/checkpoint/format/pickle_globals.hpp>
 #include <shardmesh/checkpoint/format/pickle_writer.hpp>
@@ -209,6 +210,14 @@ inline void check_writable(MetadataEntry const& entry) {
   if (BytesMetadata const* const bytes = entry.bytes()) {
     check_writable(bytes->storage, entry.fqn);
     return;
+  }
+  if (!entry.tensor()->unsupported.empty() || !is_torch_dtype(entry.tensor()->dtype)) {
+    throw UnsupportedError(who + " cannot be written: " +
+                           (entry.tensor()->unsupported.empty()
+                                ? "PyTorch has no element type like " +
+                                      std::string(to_string(entry.tensor()->dtype)) +
+                                      "; save it as safetensors"
+                                : entry.tensor()->unsupported));
   }
   std::string const fault = chunk_fault(*entry.tensor());
   if (!fault.empty()) {

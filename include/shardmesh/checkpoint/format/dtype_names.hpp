@@ -2,7 +2,9 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -12,6 +14,11 @@
 namespace shardmesh {
 inline namespace v0 {
 namespace format {
+
+/// Has PyTorch the element type? It has no numbers of six bits.
+[[nodiscard]] constexpr bool is_torch_dtype(DType dtype) noexcept {
+  return dtype != DType::float6_e2m3fn_x4 && dtype != DType::float6_e3m2fn_x4;
+}
 
 /// The element type of `torch.<name>`, PyTorch's short aliases included.
 [[nodiscard]] constexpr std::optional<DType> dtype_of_torch_name(std::string_view name) noexcept {
@@ -26,7 +33,7 @@ namespace format {
       {"cdouble", DType::complex128},
   }};
   for (DTypeInfo const& info : dtype_table) {
-    if (info.name == name) {
+    if (info.name == name && is_torch_dtype(info.dtype)) {
       return info.dtype;
     }
   }
@@ -38,17 +45,21 @@ namespace format {
   return std::nullopt;
 }
 
-/// Is `torch.<name>` an element type that PyTorch has and this library has not?
+/// Is `torch.<name>` an element type that this library has not, now or in a PyTorch to come? All that
+/// there were have the name of a kind of number with a width, as in complex32, quint4x2, bits8.
 [[nodiscard]] constexpr bool is_unsupported_torch_dtype(std::string_view name) noexcept {
-  constexpr std::array<std::string_view, 13> names{
-      "complex32", "chalf", "float4_e2m1fn_x2", "bits8",  "bits16",   "bits1x8", "bits2x4",
-      "bits4x2",   "qint8", "quint8",           "qint32", "quint4x2", "quint2x4"};
-  for (std::string_view const known : names) {
-    if (known == name) {
-      return true;
-    }
+  constexpr std::array<std::string_view, 8> kinds{"int",  "uint",  "float", "bfloat",
+                                                  "qint", "quint", "bits",  "complex"};
+  if (dtype_of_torch_name(name)) {
+    return false;
   }
-  return false;
+  std::size_t const width = name.find_first_of("0123456789");
+  std::string_view const kind = name.substr(0, std::min(width, name.size()));
+  bool const has_width =
+      width != std::string_view::npos &&
+      std::find(kinds.begin(), kinds.end(), kind) != kinds.end() &&
+      name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string_view::npos;
+  return has_width || name == "chalf";
 }
 
 /// The storage classes `torch.<name>` that stand for an element type in a tensor's pickle.
@@ -67,7 +78,7 @@ inline constexpr std::array<std::pair<std::string_view, DType>, 12> storage_clas
     {"ComplexDoubleStorage", DType::complex128},
 }};
 
-/// The storage class of `dtype`; empty for the types that PyTorch stores untyped (float8, uint16
+/// The storage class of `dtype`; empty for the types that PyTorch stores untyped (float8, float4, uint16
 /// and wider unsigned ones).
 [[nodiscard]] constexpr std::string_view storage_class_of(DType dtype) noexcept {
   for (auto const& [name, of] : storage_class_table) {

@@ -42,6 +42,15 @@ namespace format::detail {
          name == "TORCH_PRESERVE_FORMAT";
 }
 
+/// Does getattr take something out of an inert class? Some Python versions write enumerators by name, and
+/// protocols before 4 classes in classes.
+[[nodiscard]] inline bool is_inert_attribute(PickleTree const& tree,
+                                             PickleGlobal global,
+                                             std::span<PickleRef const> arguments) {
+  return global == PickleGlobal::get_attribute && arguments.size() == 2 &&
+         tree.is_inert(arguments[0]) && tree.is(arguments[1], PickleKind::text);
+}
+
 /// May `global` be called with these arguments? The machine keeps the call; nobody makes it.
 [[nodiscard]] inline bool may_call(PickleTree const& tree,
                                    PickleGlobal global,

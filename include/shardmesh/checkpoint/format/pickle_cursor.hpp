@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -93,18 +94,27 @@ class PickleCursor {
     if (count > 9) {
       refuse("an integer of " + std::to_string(count) + " bytes does not fit 64 bits");
     }
-    ByteSpan const bytes = take(count);
-    bool const negative = count > 0 && (bytes[count - 1U] & std::byte{0x80}) != std::byte{0};
+    auto const value = integer_of(take(count));
+    if (!value) {
+      refuse("the integer does not fit 64 bits");
+    }
+    return *value;
+  }
+
+  /// A little-endian integer of any length; nothing if it does not fit 64 bits.
+  [[nodiscard]] static std::optional<std::int64_t> integer_of(ByteSpan bytes) {
+    std::size_t const count = bytes.size();
+    bool const negative = count > 0 && (bytes[count - 1] & std::byte{0x80}) != std::byte{0};
     std::uint64_t value = negative ? ~std::uint64_t{0} : 0;
     for (std::size_t i = std::min<std::size_t>(count, 8); i-- > 0;) {
       value = (value << 8) | std::to_integer<std::uint64_t>(bytes[i]);
     }
     auto const result = static_cast<std::int64_t>(value);
-    if (count == 9 &&
-        (bytes[8] != (negative ? std::byte{0xff} : std::byte{0}) || (result < 0) != negative)) {
-      refuse("the integer does not fit 64 bits");
+    bool fits = count <= 8 || (result < 0) == negative;
+    for (std::size_t i = 8; i < count; ++i) {
+      fits = fits && bytes[i] == (negative ? std::byte{0xff} : std::byte{0});
     }
-    return result;
+    return fits ? std::optional(result) : std::nullopt;
   }
 
   [[nodiscard]] std::int64_t big_endian_bits() {

@@ -21,7 +21,8 @@ enum class PickleDialect : std::uint8_t {
   plain,     ///< `data.pkl` of any other archive: plain values only, no globals at all
 };
 
-/// The closed table of globals. No name outside it means anything to the reader.
+/// The closed table of globals. No name outside it means anything to the reader; in `.metadata` some may
+/// stand where nothing is needed (`is_inert_global`).
 enum class PickleGlobal : std::uint8_t {
   none,
   metadata,
@@ -45,6 +46,7 @@ enum class PickleGlobal : std::uint8_t {
   rebuild_parameter,
   typed_storage,
   untyped_storage,
+  inert,  ///< outside the table: a name without meaning
 };
 
 /// A global with, for `dtype` and `typed_storage`, its element type.

@@ -12,11 +12,14 @@ namespace shardmesh {
 inline namespace v0 {
 namespace format {
 
-/// The pickle opcodes that are read; every other one refuses the file.
+/// The pickle opcodes that are read; every other one refuses the file. Those marked with `*` make
+/// values of which a checkpoint needs none, and are read in `.metadata` alone.
 enum class Opcode : std::uint8_t {
   mark = 0x28,
   empty_tuple = 0x29,
   stop = 0x2e,
+  binbytes = 0x42,        // *
+  short_binbytes = 0x43,  // *
   binfloat = 0x47,
   binint = 0x4a,
   binint1 = 0x4b,
@@ -46,11 +49,18 @@ enum class Opcode : std::uint8_t {
   newtrue = 0x88,
   newfalse = 0x89,
   long1 = 0x8a,
+  long4 = 0x8b,  // *
   short_binunicode = 0x8c,
   binunicode8 = 0x8d,
+  binbytes8 = 0x8e,  // *
+  empty_set = 0x8f,  // *
+  additems = 0x90,   // *
+  frozenset = 0x91,  // *
+  newobj_ex = 0x92,  // *
   stack_global = 0x93,
   memoize = 0x94,
   frame = 0x95,
+  bytearray8 = 0x96,  // *
 };
 
 namespace detail {

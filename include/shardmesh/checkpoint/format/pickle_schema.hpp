@@ -33,6 +33,13 @@ class PickleSchema {
 
   [[nodiscard]] PickleTree const& tree() const noexcept { return *tree_; }
 
+  /// What to say of a value that is not what is needed: the class of one that means nothing here.
+  [[nodiscard]] std::string misfit(PickleRef ref, std::string const& otherwise) const {
+    return ref != no_pickle_ref && tree_->is_inert(ref)
+               ? " is made of " + escaped(tree_->name(ref)) + ", of which nothing is known"
+               : otherwise;
+  }
+
   [[noreturn]] void fail(PickleRef at, std::string const& what) const {
     std::uint64_t const offset = position_ + (at == no_pickle_ref ? 0 : tree_->node(at).offset);
     throw CorruptError(path_, offset, located(offset, what));
@@ -73,7 +80,7 @@ class PickleSchema {
   [[nodiscard]] Shape sizes(PickleRef ref, char const* what) const {
     if (ref == no_pickle_ref ||
         (!tree_->is(ref, PickleKind::tuple) && !tree_->is(ref, PickleKind::list))) {
-      fail(ref, std::string(what) + " is not a tuple of integers");
+      fail(ref, std::string(what) + misfit(ref, " is not a tuple of integers"));
     }
     std::span<PickleRef const> const members = tree_->items(ref);
     if (members.size() > 64) {
@@ -90,10 +97,17 @@ class PickleSchema {
     return shape;
   }
 
+  /// How many dimensions a torch.Size has; 0 for anything else.
+  [[nodiscard]] std::size_t rank_of(PickleRef ref) const {
+    bool const is_size =
+        ref != no_pickle_ref && tree_->is(ref, PickleKind::call, PickleGlobal::torch_size);
+    return is_size ? tree_->items(tree_->arguments(ref)[0]).size() : 0;
+  }
+
   /// A torch.Size.
   [[nodiscard]] Shape torch_size(PickleRef ref, char const* what) const {
     if (ref == no_pickle_ref || !tree_->is(ref, PickleKind::call, PickleGlobal::torch_size)) {
-      fail(ref, std::string(what) + " is not a torch.Size");
+      fail(ref, std::string(what) + misfit(ref, " is not a torch.Size"));
     }
     return sizes(tree_->arguments(ref)[0], what);
   }
@@ -106,7 +120,7 @@ class PickleSchema {
                                                  char const* what) const {
     if (object == no_pickle_ref || !tree_->is(object, PickleKind::object, type) ||
         tree_->state(object) == no_pickle_ref) {
-      fail(object, std::string(what) + " is not an object of its class");
+      fail(object, std::string(what) + misfit(object, " is not an object of its class"));
     }
     std::span<PickleRef const> const pairs =
         items(tree_->state(object), PickleKind::dict, "the state of an object");
@@ -137,7 +151,8 @@ class PickleSchema {
  private:
   [[nodiscard]] PickleRef expect(PickleRef ref, PickleKind kind, char const* what) const {
     if (ref == no_pickle_ref || !tree_->is(ref, kind)) {
-      fail(ref, std::string(what) + (ref == no_pickle_ref ? " is missing" : " has another type"));
+      fail(ref, std::string(what) +
+                    (ref == no_pickle_ref ? " is missing" : misfit(ref, " has another type")));
     }
     return ref;
   }

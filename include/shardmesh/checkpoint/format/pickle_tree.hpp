@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
@@ -25,6 +27,8 @@ enum class PickleKind : std::uint8_t {
   tuple,
   list,
   dict,
+  set,
+  opaque,      ///< bytes, or an integer of more than 64 bits: nothing needs it
   global,      ///< a class, function or element type of the table
   object,      ///< an instance of a class, with its state
   call,        ///< the result of a call, kept as callee and arguments
@@ -42,8 +46,8 @@ struct PickleNode {
   PickleGlobal global = PickleGlobal::none;  ///< of global, object and call
   DType dtype = DType::float32;              ///< of a global that has one
   std::uint32_t link = 0;                    ///< length, or the state or arguments
-  std::int64_t payload = 0;                  ///< the value, or where text or children start
-  std::uint64_t offset = 0;                  ///< of the opcode that made it
+  std::int64_t payload = 0;  ///< the value, or where text, children or its name start
+  std::uint64_t offset = 0;  ///< of the opcode that made it
 };
 
 /// What a pickle says, as a table of values. Texts are views into the pickle's bytes, which must
@@ -78,7 +82,7 @@ class PickleTree {
   }
 
   /// The members of a tuple or list; keys and values of a dict, alternating.
-  /// @pre kind(ref) is tuple, list or dict.
+  /// @pre kind(ref) is tuple, list, dict or set.
   [[nodiscard]] std::span<PickleRef const> items(PickleRef ref) const noexcept {
     PickleNode const& node = nodes_[ref];
     auto const start = static_cast<std::size_t>(node.payload);
@@ -98,10 +102,21 @@ class PickleTree {
   /// @pre kind(ref) is object.
   [[nodiscard]] PickleRef state(PickleRef ref) const noexcept { return nodes_[ref].link; }
 
+  /// Is it a name outside the table, or something that was made of one? It is opaque to everything.
+  [[nodiscard]] bool is_inert(PickleRef ref) const noexcept {
+    return nodes_[ref].global == PickleGlobal::inert;
+  }
+  /// "module.name" of a global that has no meaning here, or of what something inert is made of.
+  /// @pre is_inert(ref), or ref is the global unsupported_dtype.
+  [[nodiscard]] std::string name(PickleRef ref) const {
+    auto const& [module, own] = names_[static_cast<std::size_t>(nodes_[ref].payload)];
+    return std::string(module) + "." + std::string(own);
+  }
+
   /// Bytes that the tables take.
   [[nodiscard]] std::uint64_t arena_bytes() const noexcept {
     return nodes_.size() * sizeof(PickleNode) + (children_.size() + grown_) * sizeof(PickleRef) +
-           growing_.size() * sizeof(std::vector<PickleRef>);
+           growing_.size() * sizeof(std::vector<PickleRef>) + names_.size() * sizeof(Name);
   }
 
   PickleRef add(PickleNode const& node) {
@@ -118,7 +133,7 @@ class PickleTree {
     return add(node);
   }
 
-  /// Adds an empty list or dict.
+  /// Adds an empty list, dict or set.
   PickleRef add_growing(PickleKind kind, std::uint64_t offset) {
     PickleNode node{.kind = kind, .offset = offset};
     node.payload = static_cast<std::int64_t>(growing_.size());
@@ -126,7 +141,14 @@ class PickleTree {
     return add(node);
   }
 
-  /// Appends to a list or dict.
+  /// Adds a global with its name, of which views are kept.
+  PickleRef add_named(PickleNode node, std::string_view module, std::string_view name) {
+    node.payload = static_cast<std::int64_t>(names_.size());
+    names_.emplace_back(module, name);
+    return add(node);
+  }
+
+  /// Appends to a list, dict or set.
   void grow(PickleRef ref, std::span<PickleRef const> members) {
     auto& target = growing_[static_cast<std::size_t>(nodes_[ref].payload)];
     target.insert(target.end(), members.begin(), members.end());
@@ -138,10 +160,13 @@ class PickleTree {
   void set_root(PickleRef ref) { root_ = ref; }
 
  private:
+  using Name = std::pair<std::string_view, std::string_view>;
+
   ByteSpan pickle_;
   std::vector<PickleNode> nodes_;
   std::vector<PickleRef> children_;              // members of tuples
-  std::vector<std::vector<PickleRef>> growing_;  // members of lists and dicts
+  std::vector<std::vector<PickleRef>> growing_;  // members of lists, dicts and sets
+  std::vector<Name> names_;                      // of globals outside the table
   std::uint64_t grown_ = 0;
   PickleRef root_ = no_pickle_ref;
 };

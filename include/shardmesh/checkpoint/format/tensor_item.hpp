@@ -19,13 +19,15 @@ namespace shardmesh {
 inline namespace v0 {
 namespace format {
 
-/// A tensor in its archive: element (i, j, ...) is at storage[first + i strides[0] + ...].
+/// A tensor in its archive: element (i, j, ...) is at storage[first + i strides[0] + ...], after
+/// `resolve(view, dtype, storage)`.
 struct TensorItem {
   DType dtype = DType::float32;
   Shape sizes;
   Shape strides;          ///< bytes per step
   std::size_t first = 0;  ///< byte of the first element
   ByteSpan storage;       ///< views into the item
+  LazyView view;
 };
 
 namespace detail {
@@ -84,7 +86,7 @@ inline void add_leading_records(ZipWriter& zip, ByteSpan pickle, std::uint64_t a
 /// Reads a tensor's archive, which fills `item` wholly, and checks every CRC.
 /// @param path, position  of the item, for error messages.
 /// @throws CorruptError for damage, and for anything but one plain tensor; UnsupportedError for
-///         big-endian data.
+///         big-endian data, and for views of elements that have none.
 [[nodiscard]] inline TensorItem read_tensor_item(ByteSpan item,
                                                  std::string const& path = "(memory)",
                                                  std::uint64_t position = 0) {
@@ -108,8 +110,16 @@ inline void add_leading_records(ZipWriter& zip, ByteSpan pickle, std::uint64_t a
       said.storage_offset < 0 || !detail::reaches_only(said)) {
     detail::fail_item(path, position, "the tensor is larger than its stored elements");
   }
+  if (!is_resolvable(said.view, said.dtype)) {
+    throw UnsupportedError("shardmesh::read_tensor_item: the tensor was stored as a " +
+                           std::string(said.view.conjugate ? "conjugate" : "negative") +
+                           " view of " + std::string(to_string(said.dtype)) +
+                           ", which has no such views [" + path + ", byte " +
+                           std::to_string(position) + "]");
+  }
   TensorItem result;
   result.dtype = said.dtype;
+  result.view = said.view;
   result.sizes = said.sizes;
   auto const bytes = static_cast<index_t>(size_of(said.dtype));
   for (index_t const stride : said.strides) {

@@ -6,11 +6,15 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
+#include <shardmesh/checkpoint/format/lazy_view.hpp>
 #include <shardmesh/checkpoint/format/pickle_reader.hpp>
 #include <shardmesh/checkpoint/format/pickle_writer.hpp>
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
 #include <shardmesh/core/shape.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -23,6 +27,7 @@ struct TensorPickle {
   Shape strides;               ///< in elements
   index_t storage_offset = 0;  ///< elements
   std::uint64_t storage_bytes = 0;
+  LazyView view;
 
   [[nodiscard]] friend bool operator==(TensorPickle const&, TensorPickle const&) = default;
 };
@@ -76,7 +81,7 @@ class TensorPickleReader {
       result.storage_bytes *= size_of(result.dtype);
     }
     if (arguments.size() == (v3 ? 8U : 7U)) {
-      require_empty_dict(arguments.back());  // conjugated or negated views are not supported
+      result.view = read_view(arguments.back());
     }
     return result;
   }
@@ -93,6 +98,29 @@ class TensorPickleReader {
   void require_empty_dict(PickleRef ref) const {
     require((tree_.is(ref, PickleKind::dict) && tree_.items(ref).empty()) ||
             tree_.is(ref, PickleKind::none));
+  }
+
+  /// What PyTorch says of a tensor beside its storage: {"conj": True}, {"neg": True}, both, and what
+  /// devices of third parties add.
+  [[nodiscard]] LazyView read_view(PickleRef ref) const {
+    LazyView view;
+    if (tree_.is(ref, PickleKind::none)) {
+      return view;
+    }
+    require(tree_.is(ref, PickleKind::dict));
+    auto const pairs = tree_.items(ref);
+    for (std::size_t i = 0; i < pairs.size(); i += 2) {
+      require(tree_.is(pairs[i], PickleKind::text));
+      std::string_view const name = tree_.text(pairs[i]);
+      if (name != "conj" && name != "neg") {
+        throw UnsupportedError("shardmesh::read_tensor_item: the tensor was stored with \"" +
+                               escaped(name) + "\", of which nothing is known [" + path_ +
+                               ", byte " + std::to_string(position_) + "]");
+      }
+      require(tree_.is(pairs[i + 1], PickleKind::boolean));
+      (name == "conj" ? view.conjugate : view.negative) = tree_.integer(pairs[i + 1]) != 0;
+    }
+    return view;
   }
 
   /// ("storage", class, "0", "cpu", count).
@@ -162,7 +190,8 @@ class TensorPickleReader {
 }
 
 /// Reads `data.pkl` of a tensor's archive.
-/// @throws CorruptError if it is anything but the rebuild of one plain tensor.
+/// @throws CorruptError if it is anything but the rebuild of one plain tensor; UnsupportedError if the
+///         tensor is more than its elements.
 [[nodiscard]] inline TensorPickle read_tensor_pickle(ByteSpan pickle,
                                                      std::string const& path = "(memory)",
                                                      std::uint64_t position = 0) {

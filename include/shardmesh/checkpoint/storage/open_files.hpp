@@ -24,8 +24,6 @@ class OpenFiles {
   /// So many are open at a time.
   static constexpr std::size_t most = 4;
 
-  explicit OpenFiles(File::Links links = File::Links::refuse) : links_(links) {}
-
   /// The file, which is opened if it is not open; valid until the next call.
   /// @throws IoError as `File::open`, and if the file has become another one since it was first
   ///         opened.
@@ -39,7 +37,7 @@ class OpenFiles {
     if (files_.size() == most) {
       files_.erase(files_.begin());
     }
-    File file = File::open(path, links_);
+    File file = File::open(path);
     Version const now{file.size(), file.modified()};
     auto const first = versions_.try_emplace(path, now).first;
     if (first->second != now) {
@@ -55,7 +53,6 @@ class OpenFiles {
  private:
   using Version = std::pair<std::uint64_t, std::int64_t>;  ///< size, time of the last change
 
-  File::Links links_;
   std::vector<File> files_;  ///< by last use, the latest at the end
   std::unordered_map<std::string, Version> versions_;
 };

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -38,21 +39,15 @@ namespace detail {
 /// interrupted and short transfers are continued.
 class File {
  public:
-  /// What to do if the name is a symbolic link.
-  enum class Links : std::uint8_t { refuse, follow };
-
-  /// Opens an existing regular file; a pipe is not waited for.
-  /// @param links  follow them only for names that the user gave: a name that stands in a file must
-  ///               not lead out of the checkpoint.
+  /// Opens an existing regular file to read it; a pipe is not waited for. A symbolic link is
+  /// followed, wherever it leads, as every program does: the caches of model hubs are made of links.
+  /// What must not lead out of a checkpoint is the name of a file that stands in another file; whoever
+  /// reads it sees to that (`format::is_plain_file_name`).
   /// @throws IoError
-  [[nodiscard]] static File open(std::string const& path, Links links = Links::refuse) {
-    int const no_follow = links == Links::refuse ? O_NOFOLLOW : 0;
-    int const descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | no_follow);
-    if (descriptor < 0 && errno == ELOOP) {
-      throw IoError(path, ELOOP,
-                    "shardmesh: " + path +
-                        " is a symbolic link (or below a loop of them), which is not followed; "
-                        "put the file itself there");
+  [[nodiscard]] static File open(std::string const& path) {
+    int const descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) {
+      refuse_dangling(path);
     }
     File file(path, descriptor);
     struct stat status{};
@@ -180,6 +175,22 @@ class File {
   }
 
  private:
+  /// Throws, and says where it leads, if the name is a link that leads nowhere: in a cache of a hub, to
+  /// what was not
+  /// downloaded. Keeps errno otherwise.
+  static void refuse_dangling(std::string const& path) {
+    int const code = errno;
+    std::string target(4096, '\0');
+    ssize_t const length = ::readlink(path.c_str(), target.data(), target.size());
+    if (length >= 0 && (code == ENOENT || code == ELOOP)) {
+      target.resize(static_cast<std::size_t>(length));
+      throw IoError(path, code,
+                    "shardmesh: cannot open " + path + ": it is a symbolic link to " +
+                        escaped(target) + ": " + std::strerror(code));
+    }
+    errno = code;
+  }
+
   File(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {
     if (descriptor_ < 0) {
       detail::throw_io(path_, "open");

@@ -37,6 +37,9 @@ namespace nccl {
     case DType::float8_e4m3fnuz:
     case DType::float8_e5m2fnuz:
     case DType::float8_e8m0fnu:
+    case DType::float4_e2m1fn_x2:
+    case DType::float6_e2m3fn_x4:
+    case DType::float6_e3m2fn_x4:
     case DType::complex64:
     case DType::complex128: break;
   }

@@ -140,7 +140,7 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
     return cudaSuccess;
   }
   return visit_dtype(dtype, [&]<class T>(std::type_identity<T>) {
-    if constexpr (std::is_same_v<T, Float8E8M0fnu>) {
+    if constexpr (!has_arithmetic(dtype_of<T>)) {
       return cudaErrorNotSupported;
     } else {
       using Element = typename detail::ReduceElement<T>::type;
