@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/layout/box.hpp>
@@ -38,6 +39,8 @@ struct StoredBox {
 /// - `bytes_read()`: of items, so far.
 /// - `read_part(key, i, part)`, where there is one: reads some rows of a box, of which every byte can
 ///   be trusted alone.
+/// - `problem(key)`, where there is one: why a key that is listed cannot be read, or nullptr; `tensor`
+///   of such a key is nullptr.
 template <class C>
 concept Catalog = requires(C& catalog, std::string const& key, std::size_t box) {
   { catalog.describe() } -> std::convertible_to<std::string>;
@@ -48,6 +51,28 @@ concept Catalog = requires(C& catalog, std::string const& key, std::size_t box) 
   { catalog.value(key) } -> std::convertible_to<Value>;
   { catalog.bytes_read() } -> std::convertible_to<std::uint64_t>;
 };
+
+/// Why a key that a catalog lists cannot be read; nullptr if it can, or is not listed.
+template <class C>
+[[nodiscard]] std::string const* problem_of(C const& catalog, std::string const& key) {
+  if constexpr (requires { catalog.problem(key); }) {
+    return catalog.problem(key);
+  } else {
+    return nullptr;
+  }
+}
+
+namespace detail {
+
+/// @throws CorruptError for a key that is listed but cannot be read.
+template <class C>
+void refuse_unreadable(C const& catalog, std::string const& key) {
+  if (std::string const* const problem = problem_of(catalog, key)) {
+    throw CorruptError(catalog.describe(), 0, *problem);
+  }
+}
+
+}  // namespace detail
 
 /// Can parts of a box be read?
 template <class C>
