@@ -40,7 +40,8 @@ int main(int argc, char** argv) {
   tool::ConvertOptions convert;
   CLI::App* const convert_command =
       app.add_subcommand("convert", "Write a checkpoint in another format, every tensor in full");
-  convert_command->add_option("source", convert.source, "checkpoint directory or safetensors file")
+  convert_command
+      ->add_option("source", convert.source, "checkpoint directory, safetensors file or index")
       ->required();
   convert_command->add_option("target", convert.target, "what to write; nothing that is read")
       ->required();
@@ -70,7 +71,8 @@ int main(int argc, char** argv) {
   inspect.progress = ::isatty(STDERR_FILENO) != 0;
   auto const add_looking = [&](char const* name, char const* what, auto run) {
     CLI::App* const command = app.add_subcommand(name, what);
-    command->add_option("checkpoint", inspect.path, "checkpoint directory or safetensors file")
+    command
+        ->add_option("checkpoint", inspect.path, "checkpoint directory, safetensors file or index")
         ->required();
     command->add_flag("--json", inspect.json, "print JSON");
     command->callback([&status, &inspect, run] { status = run(inspect); });

@@ -54,15 +54,21 @@ class Progress {
   bool shown_;
 };
 
-/// A catalog that belongs to somebody else; it may show how far reading has come.
+/// A catalog that belongs to somebody else; it may show how far reading has come, or one key alone.
 template <class C>
 class Borrowed {
  public:
   explicit Borrowed(C& catalog, Progress* progress = nullptr)
       : catalog_(&catalog), progress_(progress) {}
+  Borrowed(C& catalog, std::string const& key) : catalog_(&catalog), only_{key} {}
 
   [[nodiscard]] std::string describe() const { return catalog_->describe(); }
-  [[nodiscard]] auto keys() const { return catalog_->keys(); }
+  [[nodiscard]] std::vector<std::string> keys() const {
+    return only_.empty() ? catalog_->keys() : only_;
+  }
+  [[nodiscard]] std::string const* problem(std::string const& key) const {
+    return sm::problem_of(*catalog_, key);
+  }
   [[nodiscard]] bool contains(std::string const& key) const { return catalog_->contains(key); }
   [[nodiscard]] sm::StoredTensor const* tensor(std::string const& key) const {
     return catalog_->tensor(key);
@@ -85,7 +91,8 @@ class Borrowed {
   }
 
   C* catalog_;
-  Progress* progress_;
+  Progress* progress_ = nullptr;
+  std::vector<std::string> only_;
 };
 
 /// The bytes of one tensor in full, row-major.
@@ -95,9 +102,24 @@ std::vector<std::byte> read_tensor(C& catalog, std::string const& key) {
   sm::StateDict dict;
   dict.insert(key, make_tensor(stored.dtype, stored.shape));
   sm::launch(sm::threads{1}, [&](auto& world) {
-    sm::load_from(world, [&] { return Borrowed<C>(catalog); }, dict);
+    sm::load_from(world, [&] { return Borrowed<C>(catalog, key); }, dict);
   });
   return dict.at(key).tensor().local_bytes();
+}
+
+/// What is missing of a checkpoint, or may be, as far as its files tell.
+template <class C>
+std::vector<std::string> losses(C const& catalog) {
+  std::vector<std::string> found;
+  if constexpr (requires { catalog.lost_files(); }) {
+    for (auto const& [name, what] : catalog.lost_files()) {
+      found.push_back(what);
+    }
+    for (std::string const& note : catalog.notes()) {
+      found.push_back(note);
+    }
+  }
+  return found;
 }
 
 /// 0 for an element type that is not known.

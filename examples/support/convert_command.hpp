@@ -69,6 +69,9 @@ inline sm::DType target_dtype(sm::DType stored, std::string const& wanted) {
 /// Everything of a catalog, in memory.
 template <class C>
 sm::StateDict read_everything(C& catalog, ConvertOptions const& options) {
+  for (std::string const& loss : losses(catalog)) {
+    std::fprintf(stderr, "shardmesh: convert goes on without what may be lost: %s\n", loss.c_str());
+  }
   sm::StateDict dict;
   std::size_t items = 0;
   for (std::string const& key : catalog.keys()) {

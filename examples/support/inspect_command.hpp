@@ -35,6 +35,7 @@ struct Row {
   std::size_t files = 0;
   std::uint64_t bytes = 0;
   bool is_tensor = false;
+  std::string problem;  ///< why it cannot be read
 };
 
 template <class C>
@@ -43,16 +44,21 @@ std::vector<Row> rows_of(C& catalog) {
   for (std::string const& key : catalog.keys()) {
     if (sm::StoredTensor const* const stored = catalog.tensor(key)) {
       rows.push_back({key, sm::dtype_text(*stored), to_string(stored->shape), stored->boxes.size(),
-                      catalog.files(key).size(), bytes_of(*stored), true});
+                      catalog.files(key).size(), bytes_of(*stored), true, ""});
+    } else if (std::string const* const problem = sm::problem_of(catalog, key)) {
+      rows.push_back({key, "unreadable", "", 0, 0, 0, false, *problem});
     } else {
       sm::Value const value = catalog.value(key);
-      rows.push_back({key, std::string(value.kind()), to_string(value)});
+      rows.push_back({key, std::string(value.kind()), to_string(value), 0, 0, 0, false, ""});
     }
   }
   return rows;
 }
 
-inline void print_table(std::string const& path, std::vector<Row> const& rows) {
+/// @param losses  what to say after the table.
+inline void print_table(std::string const& path,
+                        std::vector<Row> const& rows,
+                        std::vector<std::string> const& losses) {
   std::size_t width = 4;
   std::size_t dtype = 13;
   std::size_t shape = 5;
@@ -68,9 +74,11 @@ inline void print_table(std::string const& path, std::vector<Row> const& rows) {
   std::printf("%-*s  %-*s %-*s %5s %5s %12s\n", column(width), "name", column(dtype), "dtype",
               column(shape), "shape", "boxes", "files", "bytes");
   std::size_t tensors = 0;
+  std::size_t unreadable = 0;
   std::uint64_t bytes = 0;
   for (Row const& row : rows) {
     tensors += row.is_tensor ? 1 : 0;
+    unreadable += row.problem.empty() ? 0 : 1;
     bytes += row.bytes;
     std::printf("%-*s  %-*s %-*s", column(width), row.name.c_str(), column(dtype),
                 row.dtype.c_str(), column(shape), row.shape.substr(0, 60).c_str());
@@ -80,8 +88,18 @@ inline void print_table(std::string const& path, std::vector<Row> const& rows) {
     }
     std::printf("\n");
   }
-  std::printf("%s: %zu tensors, %s; %zu plain values\n", path.c_str(), tensors,
-              readable(bytes).c_str(), rows.size() - tensors);
+  for (Row const& row : rows) {
+    if (!row.problem.empty()) {
+      std::printf("UNREADABLE %s: %s\n", row.name.c_str(), row.problem.c_str());
+    }
+  }
+  for (std::string const& loss : losses) {
+    std::printf("NOTE %s\n", loss.c_str());
+  }
+  std::string const rest =
+      unreadable == 0 ? "" : "; " + std::to_string(unreadable) + " cannot be read";
+  std::printf("%s: %zu tensors, %s; %zu plain values%s\n", path.c_str(), tensors,
+              readable(bytes).c_str(), rows.size() - tensors - unreadable, rest.c_str());
 }
 
 inline nlohmann::ordered_json to_json(std::vector<Row> const& rows) {
@@ -93,6 +111,9 @@ inline nlohmann::ordered_json to_json(std::vector<Row> const& rows) {
                     {"boxes", row.boxes},
                     {"files", row.files},
                     {"bytes", row.bytes}});
+    if (!row.problem.empty()) {
+      list.back()["problem"] = row.problem;
+    }
   }
   return list;
 }
@@ -100,6 +121,11 @@ inline nlohmann::ordered_json to_json(std::vector<Row> const& rows) {
 /// In what one key differs between two catalogs; empty if in nothing.
 template <class A, class B>
 std::string difference_at(A& a, B& b, std::string const& key) {
+  for (std::string const* const problem : {sm::problem_of(a, key), sm::problem_of(b, key)}) {
+    if (problem != nullptr) {
+      return "cannot be read: " + *problem;
+    }
+  }
   sm::StoredTensor const* const x = a.tensor(key);
   sm::StoredTensor const* const y = b.tensor(key);
   if ((x == nullptr) != (y == nullptr)) {
@@ -133,16 +159,26 @@ std::string difference_at(A& a, B& b, std::string const& key) {
                             " elements differ";
 }
 
+/// What was found, and what could not be.
+inline std::string verdict(sm::VerifyReport const& report) {
+  std::string const damaged = std::to_string(report.damage.size()) + " damaged";
+  if (report.has_checksums) {
+    return damaged;
+  }
+  return (report.damage.empty() ? "names, sizes and places are sound" : damaged) +
+         "; this format has no checksums, changed elements cannot be seen";
+}
+
 }  // namespace detail
 
-/// Prints a table of everything in a checkpoint. Reads no tensor data.
+/// Prints a table of everything in a checkpoint, and what of it cannot be read. Reads no tensor data.
 inline int run_inspect(InspectOptions const& options) {
   return sm::with_catalog(options.path, [&](auto& catalog) {
     auto const rows = detail::rows_of(catalog);
     if (options.json) {
       std::printf("%s\n", detail::to_json(rows).dump().c_str());
     } else {
-      detail::print_table(options.path, rows);
+      detail::print_table(options.path, rows, losses(catalog));
     }
     return 0;
   });
@@ -164,8 +200,9 @@ inline int run_verify(InspectOptions const& options) {
         unchecked.push_back({{"name", one.key}, {"what", one.what}});
       }
       nlohmann::ordered_json const all{{"path", options.path},  {"values", report.values},
-                                       {"bytes", report.bytes}, {"damage", damage},
-                                       {"notes", report.notes}, {"unchecked", unchecked}};
+                                       {"bytes", report.bytes}, {"checksums", report.has_checksums},
+                                       {"damage", damage},      {"notes", report.notes},
+                                       {"unchecked", unchecked}};
       std::printf("%s\n", all.dump().c_str());
     } else {
       for (sm::Damage const& one : report.damage) {
@@ -177,8 +214,8 @@ inline int run_verify(InspectOptions const& options) {
       for (sm::Damage const& one : report.unchecked) {
         std::printf("NOTE %s: %s\n", one.key.c_str(), one.what.c_str());
       }
-      std::printf("%s: %zu values, %s read, %zu damaged\n", options.path.c_str(), report.values,
-                  readable(report.bytes).c_str(), report.damage.size());
+      std::printf("%s: %zu values, %s read, %s\n", options.path.c_str(), report.values,
+                  readable(report.bytes).c_str(), detail::verdict(report).c_str());
     }
     return report.damage.empty() ? 0 : 1;
   });

@@ -232,13 +232,22 @@ TEST_CASE("safetensors of several files: a missing or doubled part is found") {
   Copy const copy("hf_safetensors");
   std::string const second = "shard-00002-model-00001-of-00001.safetensors";
   CHECK(sm::SafetensorsCatalog(copy.path()).keys().size() == 8);
+  auto const problems = [&] {
+    sm::SafetensorsCatalog const catalog(copy.path());
+    std::string all;
+    for (std::string const& key : catalog.keys()) {
+      if (auto const* const problem = catalog.problem(key)) {
+        all += *problem + "\n";
+      }
+    }
+    return all;
+  };
+  CHECK(problems() == "");
   test::fs::copy(copy.path() + "/" + second, copy.path() + "/again.safetensors");
-  CHECK_THROWS_WITH_AS(sm::SafetensorsCatalog{copy.path()}, doctest::Contains("same part"),
-                       sm::CorruptError);
+  CHECK(says(problems(), {"same part"}));
   test::fs::remove(copy.path() + "/again.safetensors");
   copy.remove("shard-00001-model-00001-of-00001.safetensors");
-  CHECK_THROWS_WITH_AS(sm::SafetensorsCatalog{copy.path()}, doctest::Contains("is a file missing?"),
-                       sm::CorruptError);
+  CHECK(says(problems(), {"is a file missing?"}));
 }
 
 TEST_CASE(
@@ -262,6 +271,11 @@ TEST_CASE(
     test::spit(index, text);
     try {
       sm::SafetensorsCatalog const catalog(scratch / "model");
+      for (std::string const& key : catalog.keys()) {
+        if (auto const* const problem = catalog.problem(key)) {
+          return *problem;
+        }
+      }
     } catch (sm::Error const& error) {
       return std::string(error.what());
     }

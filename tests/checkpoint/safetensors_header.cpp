@@ -4,6 +4,7 @@
 // the format is refused.
 #include <shardmesh/checkpoint/safetensors_dtypes.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
+#include <shardmesh/checkpoint/safetensors_header_writer.hpp>
 
 #include <cstdint>
 
@@ -127,6 +128,75 @@ TEST_CASE("names that no reader would accept are not written") {
   header.metadata = {{"key", "\xff"}};
   CHECK_THROWS_WITH_AS(static_cast<void>(format::write_safetensors_header(header)),
                        doctest::Contains("the metadata \"key\""), sm::InvalidArgument);
+}
+
+TEST_CASE("a header that no reader would accept for its size is not written") {
+  CHECK(format::most_safetensors_header_bytes ==
+        100'000'000);  // as in the reference implementation
+  std::uint64_t const most = 200;
+  for (std::size_t length = 1; length < 160; ++length) {
+    SafetensorsHeader header;
+    header.metadata = {{"format", "pt"}};
+    header.tensors.push_back({std::string(length, 'a'), sm::DType::int8, {1}, 0, 0});
+    header.tensors.push_back({"b\n", sm::DType::int8, {1}, 0, 0});
+    std::string const text = text_of(format::write_safetensors_header(header));
+    auto const found =
+        failure_of([&] { static_cast<void>(format::write_safetensors_header(header, "m", most)); });
+    CHECK(found.kind == (text.size() <= most ? "" : "UnsupportedError"));
+    if (text.size() > most) {
+      CHECK(found.says("the safetensors header of m would be longer than 200 bytes"));
+      CHECK(found.says(length < 115 ? "from its tensor 2 on (\"b\\x0a\")" : " on ("));
+      CHECK(found.says("save it as several files (save_safetensors_sharded"));
+    }
+  }
+  SafetensorsHeader header;
+  header.metadata = {{"notes", std::string(300, 'x')}};
+  auto const found =
+      failure_of([&] { static_cast<void>(format::write_safetensors_header(header, "m", most)); });
+  CHECK(found.kind == "UnsupportedError");
+  CHECK(found.says("the metadata of a safetensors file would make its header 336 bytes long"));
+}
+
+TEST_CASE("the header is filled tensor by tensor, until one has no room") {
+  format::SafetensorsHeaderText text(100);
+  format::SafetensorsEntry a{"a", sm::DType::float32, {3}, 0, 0};
+  format::SafetensorsEntry b{"b", sm::DType::float32, {3}, 0, 0};
+  CHECK(text.add(a));
+  CHECK_FALSE(text.add(b));
+  CHECK(text.data_bytes() == 12);
+  CHECK(text_of(text.finish({})) == R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}} )");
+  format::SafetensorsHeaderText more(200);
+  CHECK(more.add(a));
+  CHECK(more.add(b));
+  CHECK(b.begin == 12);
+  CHECK(b.end == 24);
+  CHECK(read(text_of(more.finish({{"format", "pt"}}))).tensors.size() == 2);
+  format::SafetensorsHeaderText noted(100);
+  CHECK_FALSE(noted.add(a, 50));  // what it adds to the metadata counts
+  CHECK(noted.add(a, 30));
+  format::SafetensorsHeaderText real;  // the format's own limit, which is a multiple of 8
+  real.reserve(100'000'000 - 55);
+  CHECK_FALSE(real.add(a));
+  format::SafetensorsHeaderText enough;
+  enough.reserve(100'000'000 - 56);
+  CHECK(enough.add(a));
+}
+
+TEST_CASE("SHARDMESH_SHAPES says how large the whole tensors are") {
+  auto const shapes = [](std::string_view text) {
+    return format::read_shapes(text, "x.safetensors");
+  };
+  auto const found = shapes(R"({"a":[2,0],"b":[]})");
+  REQUIRE(found.size() == 2);
+  CHECK(found[0].first == "a");
+  CHECK(found[0].second == sm::Shape{2, 0});
+  CHECK(found[1].second.empty());
+  for (std::string_view const text :
+       {R"({"a":{}})", R"({"a":"2"})", R"({"a":[1,1,1,1,1,1,1,1,1]})"}) {
+    auto const bad = failure_of([&] { static_cast<void>(shapes(text)); });
+    CHECK(bad.kind == "CorruptError");
+    CHECK(bad.says("of \"a\" in SHARDMESH_SHAPES something else than a shape"));
+  }
 }
 
 TEST_CASE("the headers of real files are read") {

@@ -13,6 +13,7 @@
 
 #include <doctest/doctest.h>
 #include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/environment.hpp>
 #include <shardmesh/comm/spawn.hpp>
 #include <shardmesh/comm/threads.hpp>
@@ -181,6 +182,90 @@ TEST_CASE("what cannot be saved is refused on every rank, and leaves nothing") {
   });
   CHECK(loaded_difference(path) == "");
   CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+}
+
+namespace {
+
+/// Saves with a header of at most so many bytes.
+std::string save_with_header(std::string const& path,
+                             sm::detail::ModelForm form,
+                             std::uint64_t most_header_bytes) {
+  std::string said;
+  sm::launch(sm::threads{4}, [&](auto& world) {
+    auto const mesh = sm::device_mesh(world, {2, 2}, {"a", "b"});
+    std::string mine;
+    try {
+      sm::detail::run_save_model(world, path, state_of(mesh, 7), form,
+                                 {.header_bytes = most_header_bytes});
+    } catch (sm::UnsupportedError const& error) {  // no rank is told by another
+      mine = error.what();
+    }
+    auto const all = sm::all_gather_text(world, mine);
+    if (world.rank() == 0) {
+      said = all[0];
+      CHECK(all == std::vector<std::string>(4, said));
+    }
+  });
+  return said;
+}
+
+/// The length of the longest header in a directory.
+std::uint64_t longest_header(std::string const& directory) {
+  std::uint64_t longest = 0;
+  for (std::string const& name : sm::PosixStorage::list(directory)) {
+    if (name.ends_with(".safetensors")) {
+      std::string const bytes = test::slurp(directory + "/" + name);
+      longest =
+          std::max(longest, sm::format::load_le<std::uint64_t>(sm::format::as_bytes(bytes), 0));
+    }
+  }
+  return longest;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a header that is too large for one file is refused on all ranks before there is a file") {
+  using sm::detail::ModelForm;
+  test::Scratch const scratch;
+  std::string const path = scratch / "one.safetensors";
+  CHECK(sm::ModelRoom{}.header_bytes == 100'000'000);
+  CHECK(save_with_header(path, ModelForm::one_file, 100'000'000) == "");
+  std::uint64_t const needed = longest_header(scratch / "");
+  test::fs::remove(path);
+  CHECK(save_with_header(path, ModelForm::one_file, needed) == "");
+  CHECK(loaded_difference(path) == "");
+  test::fs::remove(path);
+  std::string const said = save_with_header(path, ModelForm::one_file, needed - 8);
+  CHECK(said.find("the safetensors header of " + path + " would be longer than " +
+                  std::to_string(needed - 8) + " bytes") != said.npos);
+  CHECK(said.find("save_safetensors_sharded") != said.npos);
+  CHECK(said.find("--to hf") != said.npos);
+  CHECK(sm::PosixStorage::list(scratch / "").empty());
+}
+
+TEST_CASE("where there may be several files, one that has a full header is followed by another") {
+  using sm::detail::ModelForm;
+  test::Scratch const scratch;
+  for (ModelForm const form : {ModelForm::hub, ModelForm::shards}) {
+    std::string const path = scratch / "model";
+    CHECK(save_with_header(path, form, 100'000'000) == "");
+    std::uint64_t const longest = longest_header(path);
+    std::size_t const files = sm::PosixStorage::list(path).size();
+    for (std::uint64_t const most : {longest - 8, longest * 2 / 3}) {
+      test::fs::remove_all(path);
+      CHECK(save_with_header(path, form, most) == "");
+      CHECK(longest_header(path) <= most);
+      CHECK(sm::PosixStorage::list(path).size() >= files + (most < longest - 8 ? 1 : 0));
+      CHECK(loaded_difference(path) == "");
+      sm::SafetensorsCatalog catalog(path);
+      CHECK(sm::verify(catalog).damage.empty());
+    }
+    test::fs::remove_all(path);
+    std::string const said = save_with_header(path, form, 40);  // no room for any tensor
+    CHECK(said.find("would be longer than 40 bytes") != said.npos);
+    CHECK(sm::PosixStorage::list(scratch / "").empty());
+  }
 }
 
 #if SHARDMESH_TEST_MAY_FORK

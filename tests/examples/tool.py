@@ -236,9 +236,68 @@ def check_files() -> None:
         expect("diff of a cache of links", call("diff", str(files / "keys"), str(cache)).returncode, 0)
 
 
+def check_hub() -> None:
+    """Models of several safetensors files, some of them not whole."""
+    stale, variant, missing = (str(DATA / "hub" / name) for name in ("stale", "variant", "missing"))
+    no_checksums = "this format has no checksums, changed elements cannot be seen"
+    done = call("verify", stale)
+    expect("verify of safetensors", (done.returncode, done.stdout),
+           (0, f"{stale}: 2 values, 72 B read, names, sizes and places are sound; {no_checksums}\n"))
+    report = json.loads(call("verify", stale, "--json").stdout)
+    expect("JSON of verify", report,
+           {"path": stale, "values": 2, "bytes": 72, "checksums": False, "damage": [], "notes": []})
+    dcp = str(DATA / "checkpoints" / "dtypes" / "checkpoint")
+    expect("checksums of DCP", json.loads(call("verify", dcp, "--json").stdout)["checksums"], True)
+    expect("verify of DCP", call("verify", dcp).stdout.endswith("read, 0 damaged\n"), True)
+    rows = {row["name"]: row for row in json.loads(call("inspect", stale, "--json").stdout)}
+    expect("a tensor of the file that the index names", (rows["up.weight"]["dtype"], rows["up.weight"]["shape"]), ("float32", "(6, 2)"))
+    expect("tensors that the index lists", sorted(rows), ["norm.weight", "up.weight"])
+
+    for command in (("inspect",), ("verify",), ("diff", variant)):
+        done = call(*command, variant)
+        said = all(words in done.stderr for words in ("holds 2 models", "unet.safetensors.index.fp16.json", "give the path of one"))
+        expect(f"{command} of two models", (done.returncode, said), (1, True))
+    whole, half = f"{variant}/unet.safetensors.index.json", f"{variant}/unet.safetensors.index.fp16.json"
+    for path, dtype in ((whole, "float32"), (half, "float16")):
+        expect("dtypes by index", {row["dtype"] for row in json.loads(call("inspect", path, "--json").stdout)}, {dtype})
+        expect("verify by index", call("verify", path).returncode, 0)
+        expect("diff by index", call("diff", path, path).stdout, "2 values compared, 0 differ\n")
+    expect("diff of two indexes", call("diff", whole, half).stdout.splitlines()[-1], "2 values compared, 2 differ")
+
+    done = call("inspect", missing)
+    expect("inspect of what is left", done.returncode, 0)
+    expect("its last line", done.stdout.splitlines()[-1], f"{missing}: 1 tensors, 8 B; 0 plain values; 2 cannot be read")
+    rows = {row["name"]: row for row in json.loads(call("inspect", missing, "--json").stdout)}
+    expect("rows of what is left", sorted(rows), ["gone", "here", "lost"])
+    expect("a tensor that is there", "problem" in rows["here"], False)
+    for name, words in (("gone", "which has no such tensor"), ("lost", "a-00002-of-00002.safetensors, which cannot be read")):
+        for text in (rows[name]["problem"], next(line for line in done.stdout.splitlines() if line.startswith(f"UNREADABLE {name}"))):
+            if words not in text:
+                sys.exit(f"inspect of {name}: {text!r} does not say {words!r}")
+    done = call("verify", missing)
+    last = f"{missing}: 3 values, 8 B read, 2 damaged; {no_checksums}"
+    expect("verify of what is left", (done.returncode, done.stdout.splitlines()[-1]), (1, last))
+    expect("diff of what is left", call("diff", missing, missing).stdout.splitlines()[-1], "3 values compared, 2 differ")
+    with tempfile.TemporaryDirectory() as folder:
+        target = pathlib.Path(folder) / "x.safetensors"
+        done = call("convert", missing, str(target))
+        expect("convert of what is left", (done.returncode, "which has no such tensor" in done.stderr), (1, True))
+        expect("files left", list(pathlib.Path(folder).iterdir()), [])
+        expect("convert by index", call("convert", whole, str(target)).returncode, 0)
+        expect("what was converted", call("diff", whole, str(target)).returncode, 0)
+        lost = pathlib.Path(folder) / "lost"
+        lost.mkdir()
+        target.rename(lost / "model-00001-of-00002.safetensors")
+        done = call("verify", str(lost))
+        expect("verify after a loss", (done.returncode, done.stdout.startswith("DAMAGE model-00002-of-00002.safetensors: ")), (1, True))
+        done = call("convert", str(lost), str(target))
+        expect("convert after a loss", (done.returncode, "model-00002-of-00002.safetensors is not there" in done.stderr), (0, True))
+
+
 check_batch()
 check_looking()
 check_files()
+check_hub()
 check_layout()
 check_convert()
 check_convert_targets()

@@ -92,7 +92,7 @@ class DcpCatalog {
     format::StorageInfo const& info = index_.place(key, i);
     File const& file = open_data(info, key);
     if (holds_blobs(file, info)) {
-      StoredBox data = Blobs::read_box(file, info.offset, key, box, tensor.dtype);
+      StoredBox data = reader_.read_box(file, info.offset, key, box, tensor.dtype);
       bytes_read_ += data.bytes.size();
       return data;
     }
@@ -145,6 +145,11 @@ class DcpCatalog {
   /// Bytes of items, and of tensors in blobs, that were read.
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
 
+  /// False once data was read that has none: tensors in safetensors blobs.
+  [[nodiscard]] bool has_checksums() const noexcept {
+    return std::none_of(blobs_.begin(), blobs_.end(), [](auto const& file) { return file.second; });
+  }
+
   /// All that `.metadata` says.
   [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return index_.metadata(); }
 
@@ -193,6 +198,7 @@ class DcpCatalog {
   DcpIndex index_;
   std::uint64_t bytes_read_ = 0;
   OpenFiles files_;
+  Blobs reader_;
   std::unordered_map<std::string, bool> blobs_;  ///< by file, whether its tensors are blobs
 };
 

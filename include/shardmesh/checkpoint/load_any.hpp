@@ -25,7 +25,7 @@ namespace detail {
 }  // namespace detail
 
 /// Calls `use(catalog)` with the catalog of whatever `path` is: a directory with `.metadata` (both
-/// of PyTorch's serialization formats), a safetensors file, or a directory of such.
+/// of PyTorch's serialization formats), a safetensors file, an index of such, or a directory with them.
 template <class Use>
 decltype(auto) with_catalog(std::string const& path, Use&& use) {
   if (detail::is_dcp(path)) {
@@ -36,8 +36,8 @@ decltype(auto) with_catalog(std::string const& path, Use&& use) {
   return std::forward<Use>(use)(catalog);
 }
 
-/// `load` for any format: PyTorch's checkpoint directories, safetensors files and directories. Needs
-/// nlohmann-json.
+/// `load` for any format: PyTorch's checkpoint directories, safetensors files, their indexes and
+/// directories. Needs nlohmann-json.
 /// @throws what `load` throws.
 /// @collective over `comm`.
 template <Communicator Comm>

@@ -3,18 +3,20 @@
 #pragma once
 
 #include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/commit.hpp>
+#include <shardmesh/checkpoint/safetensors_blob.hpp>
+#include <shardmesh/checkpoint/safetensors_files.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
+#include <shardmesh/checkpoint/safetensors_header_writer.hpp>
+#include <shardmesh/checkpoint/safetensors_index.hpp>
 #include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
@@ -24,148 +26,76 @@
 namespace shardmesh {
 inline namespace v0 {
 
-namespace detail {
-
-/// A run of a file that holds one safetensors header with its data.
-struct SafetensorsBlob {
-  format::SafetensorsHeader header;
-  std::uint64_t data = 0;  ///< byte of the file where the data starts
-};
-
-/// Reads and checks the header at byte `offset`.
-[[nodiscard]] inline SafetensorsBlob read_safetensors_blob(File const& file, std::uint64_t offset) {
-  auto const refuse = [&](std::string const& what) {
-    throw CorruptError(file.path(), offset,
-                       "shardmesh: " + file.path() + " is no safetensors file: " + what);
-  };
-  if (file.size() < offset + 8) {
-    refuse("it has only " + std::to_string(file.size()) + " bytes");
-  }
-  std::uint64_t length = 0;
-  format::Bytes const head = file.read(offset, 8);
-  std::memcpy(&length, head.data(), 8);
-  if (length > format::most_safetensors_header_bytes || length > file.size() - offset - 8) {
-    refuse("its header would have " + std::to_string(length) + " bytes (truncated file?)");
-  }
-  format::Bytes const text = file.read(offset + 8, length);
-  SafetensorsBlob blob{format::read_safetensors_header(format::as_text(text), file.path()),
-                       offset + 8 + length};
-  if (blob.header.data_bytes() > file.size() - blob.data) {
-    refuse("its header promises " + std::to_string(blob.header.data_bytes()) +
-           " bytes of data, there are " + std::to_string(file.size() - blob.data) +
-           " (truncated file?)");
-  }
-  return blob;
-}
-
-[[nodiscard]] inline StoredBox read_safetensors_box(File const& file,
-                                                    SafetensorsBlob const& blob,
-                                                    format::SafetensorsEntry const& entry) {
-  return {file.read(blob.data + entry.begin, entry.end - entry.begin), 0,
-          byte_strides(entry.shape, size_of(entry.dtype))};
-}
-
-[[nodiscard]] inline bool ends_with_safetensors(std::string_view path) {
-  return path.ends_with(".safetensors");
-}
-
-}  // namespace detail
-
-/// For `DcpCatalog`: reads checkpoints whose data files are safetensors blobs
-/// (`SerializationFormat.SAFETENSORS`).
-struct SafetensorsBlobs {
-  [[nodiscard]] static StoredBox read_box(
-      File const& file, std::uint64_t offset, std::string const& key, Box const& box, DType dtype) {
-    detail::SafetensorsBlob const blob = detail::read_safetensors_blob(file, offset);
-    for (format::SafetensorsEntry const& entry : blob.header.tensors) {
-      if (entry.name != key) {
-        continue;
-      }
-      check_offsets(file, blob.header, key, box);
-      if (entry.unsupported.empty() && entry.dtype == dtype && entry.shape == box.extent) {
-        return detail::read_safetensors_box(file, blob, entry);
-      }
-      fail(file, key, "has another shape or dtype than .metadata says");
-    }
-    fail(file, key, "is not in the file that .metadata names");
-  }
-
- private:
-  [[noreturn]] static void fail(File const& file, std::string const& key, char const* what) {
-    throw CorruptError(file.path(), 0,
-                       "shardmesh::load: " + file.path() + ": \"" + key + "\" " + what);
-  }
-  /// A second box of one tensor would have replaced the first in the file; its offsets tell.
-  static void check_offsets(File const& file,
-                            format::SafetensorsHeader const& header,
-                            std::string const& key,
-                            Box const& box) {
-    std::string const* const info = header.find_metadata("DCP_SHARDING_INFO");
-    if (info == nullptr) {
-      return;
-    }
-    for (auto const& [name, offsets] : format::read_dcp_sharding_info(*info, file.path())) {
-      if (name == key && !(offsets == box.offset)) {
-        fail(file, key, "is another part of the tensor than .metadata says");
-      }
-    }
-  }
-};
-
-/// Tensors of one safetensors file, or of a directory: a model of several files, as its
-/// `model.safetensors.index.json` lists them (all `*.safetensors` if there is none), or the sharded
-/// variant of `torch.distributed.checkpoint.HuggingFaceStorageWriter`, whose files say where
-/// their parts lie.
+/// Tensors of one safetensors file, of a model of several files, as an index lists them
+/// (`find_safetensors_files`), or of the sharded variant of
+/// `torch.distributed.checkpoint.HuggingFaceStorageWriter`, whose files say where their parts lie.
+///
+/// An index decides which file a tensor is read from; what it does not list is not there. A tensor
+/// that is listed but cannot be read, for want of its file or of parts of it, is a key like others;
+/// `problem` says why, and the others can be read.
 class SafetensorsCatalog {
  public:
-  /// @param path  a file, or a directory with files named `*.safetensors`.
-  /// @throws IoError, CorruptError (damage, parts that do not make a tensor), UnsupportedError.
+  /// @param path  a file, an index, or a directory with one index or with files named `*.safetensors`.
+  /// @throws IoError, CorruptError (damage), UnsupportedError, InvalidArgument (several indexes).
   explicit SafetensorsCatalog(std::string path) : path_(std::move(path)) {
-    std::string const index = path_ + "/model.safetensors.index.json";
-    std::vector<std::pair<std::string, std::string>> indexed;
-    std::vector<std::string> names;
-    if (detail::ends_with_safetensors(path_)) {
-      names.push_back(path_);
-    } else if (PosixStorage::exists(index)) {
-      indexed = read_index(index);
-      for (auto const& [key, file] : indexed) {
-        names.push_back(path_ + "/" + file);
+    SafetensorsFiles const found = find_safetensors_files(path_);
+    for (auto const& [tensor, file] : found.map.files) {
+      listed_.emplace(tensor, file);
+    }
+    std::unordered_map<std::string, std::string> unreadable;  // why, by file
+    for (std::string const& name : found.names) {
+      if (found.index.empty()) {
+        add_file(found.prefix + name, {});
+        continue;
       }
-    } else {
-      for (std::string const& name : PosixStorage::list(path_)) {
-        if (detail::ends_with_safetensors(name)) {
-          names.push_back(path_ + "/" + name);
-        }
+      try {
+        add_file(found.prefix + name, name);
+      } catch (Error const& error) {
+        unreadable.emplace(name, error.what());
       }
     }
-    std::sort(names.begin(), names.end());
-    names.erase(std::unique(names.begin(), names.end()), names.end());
-    if (names.empty()) {
-      throw IoError(path_, ENOENT,
-                    "shardmesh::load: " + path_ +
-                        " holds no file named *.safetensors; give the file or its "
-                        "directory");
+    for (auto const& [tensor, file] : found.map.files) {
+      if (!contains(tensor)) {
+        auto const why = unreadable.find(file);
+        block(tensor, "shardmesh: " + found.index + " says that \"" + escaped(tensor) +
+                          "\" is in " + file + ", " +
+                          (why == unreadable.end() ? "which has no such tensor"
+                                                   : "which cannot be read (" + why->second + ")"));
+      }
     }
-    for (std::string const& name : names) {
-      add_file(name);
+    if (found.index.empty() && !path_.ends_with(".safetensors")) {
+      look_for_lost_files(found.names);
     }
     check_parts();
-    for (auto const& [key, file] : indexed) {
-      if (!contains(key)) {
-        throw CorruptError(index, 0,
-                           "shardmesh: " + index + " says that \"" + escaped(key) + "\" is in " +
-                               file + ", which has no such tensor");
-      }
-    }
+    compare_size(found);
   }
 
   [[nodiscard]] std::string const& describe() const noexcept { return path_; }
   [[nodiscard]] std::vector<std::string> const& keys() const noexcept { return keys_; }
   [[nodiscard]] bool contains(std::string const& key) const { return tensors_.count(key) > 0; }
+  /// nullptr, too, for one that cannot be read.
   [[nodiscard]] StoredTensor const* tensor(std::string const& key) const {
     auto const found = tensors_.find(key);
-    return found == tensors_.end() ? nullptr : &found->second.stored;
+    return found == tensors_.end() || !found->second.problem.empty() ? nullptr
+                                                                     : &found->second.stored;
   }
+  /// Why a tensor that is listed cannot be read; nullptr if it can.
+  [[nodiscard]] std::string const* problem(std::string const& key) const {
+    auto const found = tensors_.find(key);
+    return found == tensors_.end() || found->second.problem.empty() ? nullptr
+                                                                    : &found->second.problem;
+  }
+  /// Files that were lost, as far as the others tell: names, and what to say.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> const& lost_files()
+      const noexcept {
+    return lost_;
+  }
+  /// What may be a loss, but is no proof of one.
+  [[nodiscard]] std::vector<std::string> const& notes() const noexcept { return notes_; }
+  /// The format has none.
+  [[nodiscard]] static constexpr bool has_checksums() noexcept { return false; }
+
+  /// @pre tensor(key) != nullptr, and box i exists.
   /// @throws UnsupportedError for a dtype that is not known, IoError, CorruptError.
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) {
     detail::refuse_unsupported(tensors_.at(key).stored, path_ + ": \"" + key + "\"");
@@ -197,21 +127,14 @@ class SafetensorsCatalog {
   }
   /// By `read_part`.
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
-  [[nodiscard]] static Value value(std::string const&) { return {}; }
-
- private:
-  [[nodiscard]] static std::vector<std::pair<std::string, std::string>> read_index(
-      std::string const& path) {
-    File const file = File::open(path);
-    if (file.size() > format::most_safetensors_header_bytes) {
-      throw CorruptError(path, 0,
-                         "shardmesh: " + path + " has " + std::to_string(file.size()) +
-                             " bytes, too many for an index");
-    }
-    format::Bytes const text = file.read(0, file.size());
-    return format::read_safetensors_index(format::as_text(text), path);
+  /// There are no plain values.
+  /// @throws CorruptError for a tensor that cannot be read.
+  [[nodiscard]] Value value(std::string const& key) const {
+    detail::refuse_unreadable(*this, key);
+    return {};
   }
 
+ private:
   struct HeadedFile {
     std::string path;
     detail::SafetensorsBlob blob;
@@ -219,6 +142,13 @@ class SafetensorsCatalog {
   struct Entry {
     StoredTensor stored;
     std::vector<std::pair<std::size_t, std::size_t>> parts;  ///< file, tensor in it
+    bool is_told = false;                                    ///< a file has told the global shape
+    std::string problem;                                     ///< why it cannot be read
+  };
+  /// What the metadata of a file says of its tensors.
+  struct Told {
+    std::optional<std::unordered_map<std::string, Shape>> offsets;
+    std::unordered_map<std::string, Shape> shapes;
   };
 
   [[nodiscard]] StoredBox read_rows(Entry const& tensor, std::size_t i, Box const& part) {
@@ -235,81 +165,204 @@ class SafetensorsCatalog {
             detail::byte_strides(part.extent, element)};
   }
 
-  void add_file(std::string const& name) {
-    File const& file = open_.open(name);
+  [[nodiscard]] static Told read_metadata(format::SafetensorsHeader const& header,
+                                          std::string const& path) {
+    Told told;
+    if (auto const* const info = header.find_metadata("DCP_SHARDING_INFO")) {
+      told.offsets.emplace();
+      for (auto& [key, offset] : format::read_dcp_sharding_info(*info, path)) {
+        told.offsets->emplace(key, offset);
+      }
+    }
+    if (auto const* const shapes = header.find_metadata(format::shapes_key)) {
+      for (auto& [key, shape] : format::read_shapes(*shapes, path)) {
+        told.shapes.emplace(key, shape);
+      }
+    }
+    return told;
+  }
+
+  /// @param listed_as  its name in the index: only tensors that are listed there are taken.
+  void add_file(std::string const& path, std::string const& listed_as) {
+    File const& file = open_.open(path);
     detail::SafetensorsBlob blob = detail::read_safetensors_blob(file, 0);
     if (blob.data + blob.header.data_bytes() != file.size()) {
-      throw CorruptError(name, blob.data + blob.header.data_bytes(),
-                         "shardmesh: " + name + " is longer than its header says");
+      throw CorruptError(path, blob.data + blob.header.data_bytes(),
+                         "shardmesh: " + path + " is longer than its header says");
     }
-    std::unordered_map<std::string, Shape> offsets;
-    std::string const* const info = blob.header.find_metadata("DCP_SHARDING_INFO");
-    if (info != nullptr) {
-      for (auto const& [key, offset] : format::read_dcp_sharding_info(*info, name)) {
-        offsets.emplace(key, offset);
-      }
-    }
+    Told const told = read_metadata(blob.header, path);
     for (std::size_t i = 0; i < blob.header.tensors.size(); ++i) {
       format::SafetensorsEntry const& part = blob.header.tensors[i];
-      Shape offset(part.shape.size(), 0);
-      if (info != nullptr) {
-        auto const found = offsets.find(part.name);
-        if (found == offsets.end() || found->second.size() != part.shape.size()) {
-          throw CorruptError(name, 0,
-                             "shardmesh: " + name + ": DCP_SHARDING_INFO says nothing of \"" +
-                                 escaped(part.name) + "\"");
+      if (!listed_as.empty()) {
+        auto const listed = listed_.find(part.name);
+        if (listed == listed_.end() || listed->second != listed_as) {
+          continue;
         }
-        offset = found->second;
       }
-      add_part(part, offset, name, i);
+      try {
+        add_part(part, told, path, i);
+      } catch (Error const& error) {  // offsets that overflow
+        block(part.name,
+              "shardmesh: " + path + ": \"" + escaped(part.name) + "\": " + error.what());
+      }
     }
-    files_.push_back({name, std::move(blob)});
+    files_.push_back({path, std::move(blob)});
   }
 
   void add_part(format::SafetensorsEntry const& part,
-                Shape const& offset,
+                Told const& told,
                 std::string const& file,
                 std::size_t i) {
+    Shape offset(part.shape.size(), 0);
+    if (told.offsets) {
+      auto const found = told.offsets->find(part.name);
+      if (found == told.offsets->end() || found->second.size() != part.shape.size()) {
+        block(part.name, "shardmesh: " + file + ": DCP_SHARDING_INFO says nothing of \"" +
+                             escaped(part.name) + "\"");
+        return;
+      }
+      offset = found->second;
+    }
     auto const [at, is_new] = tensors_.try_emplace(part.name);
-    StoredTensor& stored = at->second.stored;
+    Entry& entry = at->second;
+    StoredTensor& stored = entry.stored;
     if (is_new) {
       keys_.push_back(part.name);
+    }
+    if (entry.parts.empty()) {
       stored.dtype = part.dtype;
       stored.unsupported = part.unsupported;
       stored.shape = Shape(part.shape.size(), 0);
     }
     if (stored.dtype != part.dtype || stored.unsupported != part.unsupported ||
         stored.shape.size() != part.shape.size()) {
-      throw CorruptError(file, 0,
-                         "shardmesh: " + file + ": \"" + escaped(part.name) +
-                             "\" differs in dtype or rank from its part in another file");
+      block(part.name, "shardmesh: " + file + ": \"" + escaped(part.name) +
+                           "\" differs in dtype or rank from its part in another file (" +
+                           files(part.name).front() +
+                           "); if these are two models, give the path of one file or index");
+      return;
     }
-    for (std::size_t d = 0; d < offset.size(); ++d) {
-      stored.shape[d] = std::max(stored.shape[d], checked_add(offset[d], part.shape[d]));
+    if (!take_shape(entry, part, offset, told)) {
+      block(part.name, "shardmesh: " + file + ": the files disagree about the shape of \"" +
+                           escaped(part.name) + "\"");
     }
     stored.boxes.push_back({offset, part.shape});
-    at->second.parts.emplace_back(files_.size(), i);
+    entry.parts.emplace_back(files_.size(), i);
   }
 
-  void check_parts() const {
-    for (auto const& [key, entry] : tensors_) {
-      index_t held = 0;
-      for (std::size_t i = 0; i < entry.stored.boxes.size(); ++i) {
-        held += entry.stored.boxes[i].volume();
-        for (std::size_t j = 0; j < i; ++j) {
-          if (intersect(entry.stored.boxes[i], entry.stored.boxes[j])) {
-            throw CorruptError(path_, 0,
-                               "shardmesh: " + path_ + ": two files hold the same part of \"" +
-                                   escaped(key) + "\"");
-          }
+  /// The shape is what the files say, or what their parts reach.
+  /// @returns false if a part lies outside.
+  [[nodiscard]] static bool take_shape(Entry& entry,
+                                       format::SafetensorsEntry const& part,
+                                       Shape const& offset,
+                                       Told const& told) {
+    Shape& shape = entry.stored.shape;
+    auto const whole = told.shapes.find(part.name);
+    bool const tells = whole != told.shapes.end();
+    bool fits = entry.parts.empty() || tells == entry.is_told;
+    if (tells) {
+      fits = fits && whole->second.size() == shape.size() &&
+             (entry.parts.empty() || whole->second == shape);
+      entry.is_told = true;
+      shape = fits ? whole->second : shape;
+    }
+    for (std::size_t d = 0; d < offset.size(); ++d) {
+      index_t const end = checked_add(offset[d], part.shape[d]);
+      fits = fits && (!tells || end <= shape[d]);
+      shape[d] = std::max(shape[d], end);
+    }
+    return fits;
+  }
+
+  /// Makes a key that cannot be read; the first reason stays.
+  void block(std::string const& key, std::string why) {
+    auto const [at, is_new] = tensors_.try_emplace(key);
+    if (is_new) {
+      keys_.push_back(key);
+    }
+    if (at->second.problem.empty()) {
+      at->second.problem = std::move(why);
+    }
+  }
+
+  /// Do the parts of each tensor fill it, each element once?
+  void check_parts() {
+    for (std::string const& key : keys_) {
+      Entry& entry = tensors_.at(key);
+      if (!entry.problem.empty()) {
+        continue;
+      }
+      try {
+        entry.problem = fault_of_parts(key, entry);
+      } catch (Error const& error) {  // a shape that overflows
+        entry.problem = "shardmesh: " + path_ + ": \"" + escaped(key) + "\": " + error.what();
+      }
+    }
+  }
+
+  [[nodiscard]] std::string fault_of_parts(std::string const& key, Entry const& entry) const {
+    std::vector<Box> const& boxes = entry.stored.boxes;
+    std::string const place = "shardmesh: " + path_ + ": ";
+    index_t held = 0;
+    for (std::size_t i = 0; i < boxes.size(); ++i) {
+      held = checked_add(held, boxes[i].volume());
+      for (std::size_t j = 0; j < i; ++j) {
+        if (intersect(boxes[i], boxes[j])) {
+          return place + "two files hold the same part of \"" + escaped(key) + "\", " +
+                 files(key)[j] + " and " + files(key)[i] +
+                 "; if these are two models, give the path of one file or index";
         }
       }
-      if (held != volume(entry.stored.shape)) {
-        throw CorruptError(path_, 0,
-                           "shardmesh: " + path_ + ": the files hold " + std::to_string(held) +
-                               " of the " + std::to_string(volume(entry.stored.shape)) +
-                               " elements of \"" + escaped(key) + "\"; is a file missing?");
+    }
+    if (held != volume(entry.stored.shape)) {
+      return place + "the files hold " + std::to_string(held) + " of the " +
+             std::to_string(volume(entry.stored.shape)) + " elements of \"" + escaped(key) + "\" " +
+             to_string(entry.stored.shape) + "; is a file missing?";
+    }
+    return {};
+  }
+
+  /// Where no index lists the files, their names and what our own writer noted tell of others.
+  void look_for_lost_files(std::vector<std::string> const& names) {
+    for (auto const& [name, what] : format::missing_numbers(names)) {
+      lost_.emplace_back(name, "shardmesh: " + path_ + ": " + what);
+    }
+    std::string count;
+    std::size_t there = 0;
+    for (HeadedFile const& file : files_) {
+      if (auto const* const said = file.blob.header.find_metadata(format::files_key)) {
+        count = *said;
+        ++there;
       }
+    }
+    if (!count.empty() && count != std::to_string(there)) {
+      lost_.emplace_back(path_, "shardmesh: " + path_ + " has " + std::to_string(there) +
+                                    " of the files of one save, which say that they are " +
+                                    escaped(count) + "; get all of them again");
+    }
+    for (std::size_t const shard :
+         count.empty() ? format::missing_shards(names) : std::vector<std::size_t>()) {
+      notes_.push_back(path_ + " has no file of shard " + std::to_string(shard) +
+                       ", but of higher ones: lost, or its rank had nothing to write");
+    }
+  }
+
+  /// An index may be older than the files, or count what is not stored, so this is only noted.
+  void compare_size(SafetensorsFiles const& found) {
+    std::uint64_t bytes = 0;
+    for (auto const& [key, entry] : tensors_) {
+      if (!entry.problem.empty()) {
+        return;
+      }
+      for (auto const& [file, i] : entry.parts) {
+        format::SafetensorsEntry const& part = files_[file].blob.header.tensors[i];
+        bytes += part.end - part.begin;
+      }
+    }
+    if (found.map.total_size && *found.map.total_size != bytes) {
+      notes_.push_back(found.index + " says that all tensors have " +
+                       std::to_string(*found.map.total_size) + " bytes, those in the files have " +
+                       std::to_string(bytes) + "; do the files belong to this index?");
     }
   }
 
@@ -318,6 +371,10 @@ class SafetensorsCatalog {
   std::vector<HeadedFile> files_;
   std::vector<std::string> keys_;
   std::unordered_map<std::string, Entry> tensors_;
+  std::unordered_map<std::string, std::string>
+      listed_;  ///< file by tensor, where there is an index
+  std::vector<std::pair<std::string, std::string>> lost_;
+  std::vector<std::string> notes_;
   std::uint64_t bytes_read_ = 0;
 };
 
@@ -325,7 +382,8 @@ class SafetensorsCatalog {
 /// safetensors file; plain values are left out. The file appears when it is complete and on the disk; a
 /// link stays one, the file that it leads to is replaced, or made.
 /// No communication: call it on one rank, e.g. with `full_state_dict`.
-/// @throws InvalidArgument for a sharded or partial tensor, UnsupportedError (dtype), IoError.
+/// @throws InvalidArgument for a sharded or partial tensor, UnsupportedError (dtype; a header above
+///         100,000,000 bytes, which readers refuse), IoError.
 inline void save_safetensors(std::string const& path, StateDict const& dict) {
   format::SafetensorsHeader header;
   header.metadata = {{"format", "pt"}};
@@ -343,7 +401,7 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
     header.tensors.push_back({entry.key, entry.tensor().dtype(), entry.tensor().shape(), 0, 0});
     tensors.push_back(&entry.tensor());
   }
-  format::Bytes const head = format::write_safetensors_header(header);
+  format::Bytes const head = format::write_safetensors_header(header, path);
   std::string const target = detail::save_target(path, "shardmesh::save_safetensors");
   std::string const temporary = PosixStorage::temporary_name(target);
   PosixStorage::remove_all(temporary);

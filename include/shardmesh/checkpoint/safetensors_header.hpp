@@ -2,14 +2,13 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-// The JSON header of a safetensors file, read and written strictly. Source of the rules: the format
+// The JSON header of a safetensors file, read strictly. Source of the rules: the format
 // description and checks of https://github.com/huggingface/safetensors.
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <optional>
 #include <set>
@@ -66,6 +65,11 @@ struct SafetensorsHeader {
 
 /// Headers above this size are refused, as the reference implementation does.
 inline constexpr std::uint64_t most_safetensors_header_bytes = 100'000'000;
+
+/// Metadata that the files of `save_safetensors_by_rank` have besides DCP's: the shapes of the whole
+/// tensors, and how many files there are. Without them a file of a last rank can be lost unseen.
+inline constexpr std::string_view shapes_key = "SHARDMESH_SHAPES";
+inline constexpr std::string_view files_key = "SHARDMESH_FILES";
 
 namespace detail {
 
@@ -307,70 +311,15 @@ inline void take_dtype(SafetensorsEntry& entry,
 
 namespace detail {
 
-/// Refuses names that could be written but not read again.
-inline void check_writable(SafetensorsHeader const& header) {
-  std::set<std::string_view> seen;
-  for (SafetensorsEntry const& entry : header.tensors) {
-    if (!is_utf8(entry.name) || entry.name.find('\0') != std::string::npos ||
-        entry.name == "__metadata__" || !seen.insert(entry.name).second) {
-      throw InvalidArgument(
-          "shardmesh: \"" + escaped(entry.name) +
-          "\" cannot name a tensor of a safetensors file: names are UTF-8 without "
-          "NUL, not __metadata__, and stand once; rename it");
-    }
+[[nodiscard]] inline Shape to_shape(std::vector<std::uint64_t> const& numbers) {
+  Shape shape;
+  for (std::uint64_t const number : numbers) {
+    shape.push_back(static_cast<index_t>(number));
   }
-  for (auto const& [name, value] : header.metadata) {
-    if (!is_utf8(name + value) || (name + value).find('\0') != std::string::npos) {
-      throw InvalidArgument("shardmesh: the metadata \"" + escaped(name) +
-                            "\" of a safetensors file is not UTF-8 without NUL");
-    }
-  }
+  return shape;
 }
 
 }  // namespace detail
-
-/// The first bytes of a safetensors file: length, JSON, spaces up to a multiple of 8. `begin` and
-/// `end` of the entries are filled here, in the given order.
-/// @throws UnsupportedError for complex128, which the format has not; InvalidArgument for names and
-///         metadata that no reader would accept.
-[[nodiscard]] inline Bytes write_safetensors_header(SafetensorsHeader& header) {
-  detail::check_writable(header);
-  nlohmann::ordered_json json;
-  if (!header.metadata.empty()) {
-    for (auto const& [name, value] : header.metadata) {
-      json["__metadata__"][name] = value;
-    }
-  }
-  std::uint64_t end = 0;
-  for (SafetensorsEntry& entry : header.tensors) {
-    SafetensorsDtype const* const dtype = find_safetensors_dtype(entry.dtype);
-    if (dtype == nullptr) {
-      throw UnsupportedError("shardmesh: \"" + entry.name + "\" is " +
-                             std::string(to_string(entry.dtype)) +
-                             ", which safetensors files cannot hold");
-    }
-    if (entry.shape.empty() && dtype->packed > 1) {
-      throw UnsupportedError(
-          "shardmesh: \"" + entry.name + "\" is a single element of " +
-          std::string(to_string(entry.dtype)) +
-          ", and safetensors files count the numbers in it; give it a dimension");
-    }
-    Shape const shape = shape_in_file(*dtype, entry.shape);
-    entry.begin = end;
-    end += static_cast<std::uint64_t>(volume(entry.shape)) * size_of(entry.dtype);
-    entry.end = end;
-    json[entry.name] = {{"dtype", dtype->name},
-                        {"shape", std::vector<index_t>(shape.begin(), shape.end())},
-                        {"data_offsets", {entry.begin, entry.end}}};
-  }
-  std::string text = json.is_null() ? "{}" : json.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  Bytes bytes(8 + text.size());
-  auto const size = static_cast<std::uint64_t>(text.size());
-  std::memcpy(bytes.data(), &size, 8);
-  std::memcpy(bytes.data() + 8, text.data(), text.size());
-  return bytes;
-}
 
 /// The part of DCP's sharded variant that says where each tensor of a file lies in its global
 /// tensor: the JSON text of the metadata key "DCP_SHARDING_INFO", read as (name, offsets) pairs.
@@ -383,32 +332,21 @@ inline void check_writable(SafetensorsHeader const& header) {
       detail::refuse_entry(path, member.name,
                            "in DCP_SHARDING_INFO something else than saved_offsets");
     }
-    Shape offsets;
-    for (std::uint64_t const offset : member.members[0].numbers) {
-      offsets.push_back(static_cast<index_t>(offset));
-    }
-    found.emplace_back(member.name, offsets);
+    found.emplace_back(member.name, detail::to_shape(member.members[0].numbers));
   }
   return found;
 }
 
-/// `model.safetensors.index.json` of a model of several files, read as (tensor, file) pairs.
-/// @throws CorruptError for anything but an object with a "weight_map" of names to plain file names.
-[[nodiscard]] inline std::vector<std::pair<std::string, std::string>> read_safetensors_index(
+/// The JSON text of the metadata key `shapes_key`, read as (name, global shape) pairs.
+[[nodiscard]] inline std::vector<std::pair<std::string, Shape>> read_shapes(
     std::string_view text, std::string const& path) {
-  auto const refuse = [&path](std::string const& what) {
-    throw CorruptError(path, 0, "shardmesh: " + path + " is no safetensors index: " + what);
-  };
-  auto const json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
-    refuse("it is no JSON object with a \"weight_map\"");
-  }
-  std::vector<std::pair<std::string, std::string>> found;
-  for (auto const& [name, file] : json["weight_map"].items()) {
-    if (!file.is_string() || !is_plain_file_name(file.get<std::string>())) {
-      refuse("the file of \"" + escaped(name) + "\" is not a plain name");
+  std::vector<std::pair<std::string, Shape>> found;
+  for (detail::JsonMember const& member : detail::StrictJson::parse(text, path).members) {
+    if (!member.is_list || member.numbers.size() > max_rank) {
+      detail::refuse_entry(path, member.name,
+                           "in " + std::string(shapes_key) + " something else than a shape");
     }
-    found.emplace_back(name, file.get<std::string>());
+    found.emplace_back(member.name, detail::to_shape(member.numbers));
   }
   return found;
 }

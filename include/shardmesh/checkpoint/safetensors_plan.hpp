@@ -7,14 +7,21 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
+#include <shardmesh/checkpoint/safetensors_header_writer.hpp>
+#include <shardmesh/checkpoint/safetensors_index.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
+#include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/core/shape.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -49,108 +56,217 @@ namespace detail {
   return std::string(text.size() < 5 ? 5 - text.size() : 0, '0') + text;
 }
 
-/// Fills in where each part goes, once the headers are complete.
-inline void place_parts(ModelPlan& plan) {
-  std::vector<std::unordered_map<std::string, std::uint64_t>> begins(plan.files.size());
-  for (std::size_t i = 0; i < plan.files.size(); ++i) {
-    ModelFile& file = plan.files[i];
-    file.head = format::write_safetensors_header(file.header);
-    for (format::SafetensorsEntry const& entry : file.header.tensors) {
-      begins[i].emplace(entry.name, file.head.size() + entry.begin);
+/// Header and text of a file that is being planned.
+struct FileInProgress {
+  format::SafetensorsHeader header;
+  format::SafetensorsHeaderText text;
+  bool full = false;  ///< a tensor had no room
+
+  explicit FileInProgress(std::uint64_t most_header_bytes) : text(most_header_bytes) {}
+
+  /// @returns false if there is no room for it in the header.
+  [[nodiscard]] bool add(std::string const& key,
+                         DType dtype,
+                         Shape const& shape,
+                         std::uint64_t metadata = 0) {
+    format::SafetensorsEntry entry{key, dtype, shape, 0, 0};
+    if (!text.add(entry, metadata)) {
+      return false;
     }
+    header.tensors.push_back(std::move(entry));
+    return true;
+  }
+  void set_metadata(std::vector<std::pair<std::string, std::string>> metadata) {
+    header.metadata = std::move(metadata);
+    text.reserve(format::detail::json_metadata(header.metadata).size());
+  }
+};
+
+/// Completes the headers, and with them the places of the parts.
+inline void finish_plan(ModelPlan& plan, std::vector<FileInProgress>& files) {
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    plan.files[i].header = std::move(files[i].header);
+    plan.files[i].head = files[i].text.finish(plan.files[i].header.metadata);
   }
   for (ModelPart& part : plan.parts) {
-    part.offset = begins[part.file].at(part.item->item.key);
+    part.offset += plan.files[part.file].head.size();
   }
 }
 
 }  // namespace detail
 
-/// Whole tensors in the order of the save plan, a new file whenever the next one would not fit:
-/// "model-00002-of-00010.safetensors", or "model.safetensors" if one is enough. Pure: every rank finds
-/// the same.
-/// @param most_bytes  tensor data in a file; a larger tensor has a file of its own.
-/// @throws UnsupportedError (dtype), InvalidArgument (names), as `write_safetensors_header`.
+/// What a file of a model may hold.
+struct ModelRoom {
+  std::uint64_t data_bytes = UINT64_MAX;  ///< of tensors; a larger tensor has a file of its own
+  std::uint64_t header_bytes = format::most_safetensors_header_bytes;
+};
+
+/// Whole tensors in the order of the save plan, a new file whenever the next one would not fit, by its
+/// data or in the header: "model-00002-of-00010.safetensors", or "model.safetensors" if one is enough.
+/// Pure: every rank finds the same.
+/// @param one_file  its name, if there is to be only one.
+/// @throws UnsupportedError (dtype; a header that would be too large where there is to be one file),
+///         InvalidArgument (names), as `write_safetensors_header`.
 [[nodiscard]] inline ModelPlan plan_model(std::vector<PlacedItem> const& plan,
-                                          std::uint64_t most_bytes) {
+                                          ModelRoom const& room,
+                                          std::string const& one_file = {}) {
   ModelPlan model;
-  std::unordered_map<std::string, std::size_t> file_of;
-  std::uint64_t held = 0;
-  model.files.emplace_back().header.metadata = {{"format", "pt"}};
+  std::unordered_map<std::string_view, std::pair<std::size_t, std::uint64_t>> places;
+  std::vector<detail::FileInProgress> files;
+  auto const start = [&] {
+    files.emplace_back(room.header_bytes).set_metadata({{"format", "pt"}});
+  };
+  start();
   for (PlacedItem const& placed : plan) {
     SaveItem const& item = placed.item;
-    if (file_of.count(item.key) == 0) {
+    auto const [at, is_new] = places.try_emplace(item.key, 0, 0);
+    if (is_new) {
+      std::uint64_t const held = files.back().text.data_bytes();
       std::uint64_t const bytes =
           static_cast<std::uint64_t>(volume(item.shape)) * size_of(*item.dtype);
-      if (held > 0 && bytes > most_bytes - std::min(held, most_bytes)) {
-        model.files.emplace_back().header.metadata = {{"format", "pt"}};
-        held = 0;
+      bool const full = held > 0 && bytes > room.data_bytes - std::min(held, room.data_bytes);
+      if (full || !files.back().add(item.key, *item.dtype, item.shape)) {
+        std::size_t const number = files.back().header.tensors.size();
+        bool const may_start = one_file.empty() && number > 0;
+        if (may_start) {
+          start();
+        }
+        if (!may_start || !files.back().add(item.key, *item.dtype, item.shape)) {
+          format::throw_large_header(one_file.empty() ? "a file" : one_file, item.key, number,
+                                     room.header_bytes);
+        }
       }
-      held += bytes;
-      file_of.emplace(item.key, model.files.size() - 1);
-      model.files.back().header.tensors.push_back({item.key, *item.dtype, item.shape, 0, 0});
+      at->second = {files.size() - 1, files.back().header.tensors.back().begin};
     }
-    model.parts.push_back({&placed, file_of.at(item.key), 0});
+    model.parts.push_back({&placed, at->second.first, at->second.second});
   }
-  for (std::size_t i = 0; i < model.files.size(); ++i) {
-    model.files[i].name = model.files.size() == 1
+  model.files.resize(files.size());
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    model.files[i].name = !one_file.empty() ? one_file
+                          : files.size() == 1
                               ? "model.safetensors"
                               : "model-" + detail::five_digits(i + 1) + "-of-" +
-                                    detail::five_digits(model.files.size()) + ".safetensors";
+                                    detail::five_digits(files.size()) + ".safetensors";
   }
-  detail::place_parts(model);
+  detail::finish_plan(model, files);
   return model;
 }
 
+namespace detail {
+
+/// The metadata of one file of the sharded variant, as text that grows with its tensors: what DCP
+/// reads, the offsets of the parts; and what tells that a file was lost, the shapes of the tensors.
+struct ShardNotes {
+  std::string offsets = "{";
+  std::string shapes = "{";
+
+  /// @returns bytes that are more now, as text in JSON.
+  std::uint64_t add(SaveItem const& item) {
+    std::string const name =
+        (offsets.size() == 1 ? "" : ",") + format::detail::json_string(item.key) + ":";
+    std::string const offset = name + "{\"saved_offsets\":" +
+                               nlohmann::json(format::detail::json_list(item.box.offset)).dump() +
+                               "}";
+    std::string const shape = name + nlohmann::json(format::detail::json_list(item.shape)).dump();
+    offsets += offset;
+    shapes += shape;
+    return format::detail::json_string(offset).size() + format::detail::json_string(shape).size();
+  }
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> metadata(
+      std::string const& files) const {
+    return {{"format", "pt"},
+            {"DCP_VERSION", "1.0"},
+            {"DCP_SHARDING_INFO", offsets + "}"},
+            {std::string(format::shapes_key), shapes + "}"},
+            {std::string(format::files_key), files}};
+  }
+};
+
+}  // namespace detail
+
 /// A file for each rank that writes anything, as DCP's `HuggingFaceStorageWriter` names and marks
 /// them: "shard-00003-model-00001-of-00001.safetensors" is rank 2's. A second box of a tensor, of a
-/// strided shard, goes into a further file, since a file has each name once. Pure.
+/// strided shard, goes into a further file, since a file has each name once; so do tensors for which
+/// there is no room in a header. Pure.
 /// @throws as `plan_model`.
-[[nodiscard]] inline ModelPlan plan_model_shards(std::vector<PlacedItem> const& plan) {
-  std::map<std::pair<int, std::size_t>, std::size_t> files;  // of rank and number
-  std::map<std::pair<int, std::string>, std::size_t> boxes;  // so far, of rank and key
-  std::vector<nlohmann::ordered_json> offsets;
+[[nodiscard]] inline ModelPlan plan_model_shards(
+    std::vector<PlacedItem> const& plan,
+    std::uint64_t most_header_bytes = format::most_safetensors_header_bytes) {
+  std::map<int, std::vector<std::size_t>> by_rank;               // files, by number
+  std::map<std::pair<int, std::string_view>, std::size_t> next;  // number for the next box
+  std::vector<detail::FileInProgress> files;
+  std::vector<detail::ShardNotes> notes;
   ModelPlan model;
+  auto const add = [&](std::size_t file, SaveItem const& item) {
+    if (files[file].full) {
+      return false;
+    }
+    std::uint64_t const bytes = detail::ShardNotes{}.add(item);
+    files[file].full = !files[file].add(item.key, *item.dtype, item.box.extent, bytes);
+    if (!files[file].full) {
+      notes[file].add(item);
+    }
+    return !files[file].full;
+  };
   std::size_t highest = 0;
   for (PlacedItem const& placed : plan) {
     SaveItem const& item = placed.item;
-    std::size_t const number = boxes[{placed.rank, item.key}]++;
-    auto const [at, is_new] = files.try_emplace({placed.rank, number}, model.files.size());
-    if (is_new) {
-      model.files.emplace_back();
-      offsets.push_back(nlohmann::ordered_json::object());
+    std::vector<std::size_t>& own = by_rank[placed.rank];
+    std::size_t& number = next[{placed.rank, item.key}];
+    while (number < own.size() && !add(own[number], item)) {
+      ++number;
     }
+    if (number == own.size()) {
+      own.push_back(files.size());
+      notes.emplace_back();
+      // The number of files is not known yet; any has at most 20 digits.
+      files.emplace_back(most_header_bytes)
+          .text.reserve(
+              format::detail::json_metadata(notes.back().metadata(std::string(20, '0'))).size());
+      if (!add(own[number], item)) {
+        format::throw_large_header("a file", item.key, 0, most_header_bytes);
+      }
+    }
+    model.parts.push_back({&placed, own[number], files[own[number]].header.tensors.back().begin});
     highest = std::max(highest, number);
-    model.files[at->second].header.tensors.push_back(
-        {item.key, *item.dtype, item.box.extent, 0, 0});
-    offsets[at->second][item.key]["saved_offsets"] =
-        std::vector<index_t>(item.box.offset.begin(), item.box.offset.end());
-    model.parts.push_back({&placed, at->second, 0});
+    ++number;
   }
-  for (auto const& [who, at] : files) {
-    auto const& [rank, number] = who;
-    model.files[at].name = "shard-" + detail::five_digits(static_cast<std::size_t>(rank) + 1) +
-                           "-model-" + detail::five_digits(number + 1) + "-of-" +
-                           detail::five_digits(highest + 1) + ".safetensors";
-    model.files[at].header.metadata = {
-        {"format", "pt"}, {"DCP_VERSION", "1.0"}, {"DCP_SHARDING_INFO", offsets[at].dump()}};
+  model.files.resize(files.size());
+  for (auto const& [rank, own] : by_rank) {
+    for (std::size_t number = 0; number < own.size(); ++number) {
+      model.files[own[number]].name = "shard-" +
+                                      detail::five_digits(static_cast<std::size_t>(rank) + 1) +
+                                      "-model-" + detail::five_digits(number + 1) + "-of-" +
+                                      detail::five_digits(highest + 1) + ".safetensors";
+      files[own[number]].header.metadata =
+          notes[own[number]].metadata(std::to_string(files.size()));
+    }
   }
-  detail::place_parts(model);
+  detail::finish_plan(model, files);
   return model;
 }
 
 /// `model.safetensors.index.json` of a model of several files.
+/// @throws UnsupportedError if it would be larger than what is read.
 [[nodiscard]] inline std::string index_of_model(ModelPlan const& model) {
   std::uint64_t total = 0;
-  nlohmann::ordered_json files = nlohmann::ordered_json::object();
+  std::string files;
   for (ModelFile const& file : model.files) {
     total += file.header.data_bytes();
     for (format::SafetensorsEntry const& entry : file.header.tensors) {
-      files[entry.name] = file.name;
+      files += (files.empty() ? "\n    " : ",\n    ") + format::detail::json_string(entry.name) +
+               ": " + format::detail::json_string(file.name);
     }
   }
-  nlohmann::ordered_json const index{{"metadata", {{"total_size", total}}}, {"weight_map", files}};
-  return index.dump(2) + "\n";
+  std::string index = "{\n  \"metadata\": {\n    \"total_size\": " + std::to_string(total) +
+                      "\n  },\n  \"weight_map\": {" + files + "\n  }\n}\n";
+  if (index.size() > format::most_safetensors_index_bytes) {
+    throw UnsupportedError("shardmesh: the index of the model would have " +
+                           std::to_string(index.size()) + " bytes, at most " +
+                           std::to_string(format::most_safetensors_index_bytes) +
+                           " are read; give shorter names");
+  }
+  return index;
 }
 
 }  // namespace v0

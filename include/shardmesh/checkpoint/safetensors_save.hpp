@@ -150,7 +150,7 @@ void run_save_model(Comm const& comm,
                     std::string target,
                     StateDict const& dict,
                     ModelForm form,
-                    std::uint64_t most_bytes,
+                    ModelRoom const& room = {},
                     Existing existing = Existing::refuse) {
   constexpr char operation[] = "shardmesh::save_safetensors";
   StateDict tensors;
@@ -167,8 +167,12 @@ void run_save_model(Comm const& comm,
   }
   std::vector<PlacedItem> const placed = plan_save(offers);
   refuse_unlike(comm, operation, offer, placed);
-  ModelPlan const model =
-      form == ModelForm::shards ? plan_model_shards(placed) : plan_model(placed, most_bytes);
+  // What cannot be written is refused here, on all ranks alike, before there is any file.
+  ModelPlan const model = form == ModelForm::shards
+                              ? plan_model_shards(placed, room.header_bytes)
+                              : plan_model(placed, room, form == ModelForm::one_file ? target : "");
+  std::string const index =
+      form == ModelForm::hub && model.files.size() > 1 ? index_of_model(model) : "";
   std::string temporary;
   auto const paths = [&] {
     std::vector<std::string> result;
@@ -195,8 +199,8 @@ void run_save_model(Comm const& comm,
       if (comm.rank() != 0) {
         return;
       }
-      if (form == ModelForm::hub && model.files.size() > 1) {
-        write_file(temporary + "/model.safetensors.index.json", index_of_model(model));
+      if (!index.empty()) {
+        write_file(temporary + "/model.safetensors.index.json", index);
       }
       if (form == ModelForm::one_file) {
         PosixStorage::rename(temporary, target);
@@ -223,19 +227,21 @@ void run_save_model(Comm const& comm,
 /// @param path  on a file system that all ranks see. A link stays one: the file that it leads to is
 ///              replaced, or made.
 /// @throws InvalidArgument (a partial tensor, names that the format has not), UnsupportedError
-///         (dtype), ShapeError (ranks hold different things under one name), MismatchError (plain
-///         tensors of one name with different elements, see `save`), IoError; RankFailed on ranks
-///         that had no problem.
+///         (dtype; a header above 100,000,000 bytes, which readers refuse, as hundreds of thousands of
+///         tensors have it: save several files), ShapeError (ranks hold different things under one
+///         name), MismatchError (plain tensors of one name with different elements, see `save`),
+///         IoError; RankFailed on ranks that had no problem.
 /// @collective over `comm`.
 template <Communicator Comm>
 void save_safetensors(Comm const& comm, std::string const& path, StateDict const& dict) {
-  detail::run_save_model(comm, path, dict, detail::ModelForm::one_file, UINT64_MAX);
+  detail::run_save_model(comm, path, dict, detail::ModelForm::one_file);
 }
 
 /// The same as a directory of several files with `model.safetensors.index.json`, the form of model
 /// hubs; one file and no index if all fit into one.
 /// @param directory   must not exist, unless it is to be replaced.
-/// @param most_bytes  tensor data in a file; a larger tensor has a file of its own.
+/// @param most_bytes  tensor data in a file; a larger tensor has a file of its own. Another file is
+///                    started, too, when a header would be larger than readers accept.
 /// @param existing    a directory of such files may be replaced as `save` replaces a checkpoint.
 /// @throws as `save_safetensors`; InvalidArgument if the directory exists and is not to be replaced, or
 ///         holds safetensors of other names.
@@ -246,11 +252,13 @@ void save_safetensors_sharded(Comm const& comm,
                               StateDict const& dict,
                               std::uint64_t most_bytes,
                               Existing existing = Existing::refuse) {
-  detail::run_save_model(comm, directory, dict, detail::ModelForm::hub, most_bytes, existing);
+  detail::run_save_model(comm, directory, dict, detail::ModelForm::hub, {.data_bytes = most_bytes},
+                         existing);
 }
 
 /// The same as PyTorch's `HuggingFaceStorageWriter(save_distributed=True)` writes it: a file for each
-/// rank, which `HuggingFaceStorageReader` and `load_any` put together.
+/// rank, which `HuggingFaceStorageReader` and `load_any` put together. The shapes of the tensors and the
+/// number of files are noted besides, so that `verify` sees a file that was lost.
 /// @param directory  must not exist.
 /// @throws as `save_safetensors`; InvalidArgument if the directory exists.
 /// @collective over `comm`.
@@ -258,7 +266,7 @@ template <Communicator Comm>
 void save_safetensors_by_rank(Comm const& comm,
                               std::string const& directory,
                               StateDict const& dict) {
-  detail::run_save_model(comm, directory, dict, detail::ModelForm::shards, UINT64_MAX);
+  detail::run_save_model(comm, directory, dict, detail::ModelForm::shards);
 }
 
 }  // namespace v0

@@ -49,6 +49,8 @@ struct StoredBox {
 ///   and returns its bytes.
 /// - `read_part(key, i, part)`, where there is one: reads some rows of a box, of which every byte can
 ///   be trusted alone.
+/// - `problem(key)`, where there is one: why a key that is listed cannot be read, or nullptr; `tensor`
+///   of such a key is nullptr.
 template <class C>
 concept Catalog = requires(C& catalog, std::string const& key, std::size_t box) {
   { catalog.describe() } -> std::convertible_to<std::string>;
@@ -60,6 +62,16 @@ concept Catalog = requires(C& catalog, std::string const& key, std::size_t box) 
   { catalog.bytes_read() } -> std::convertible_to<std::uint64_t>;
 };
 
+/// Why a key that a catalog lists cannot be read; nullptr if it can, or is not listed.
+template <class C>
+[[nodiscard]] std::string const* problem_of(C const& catalog, std::string const& key) {
+  if constexpr (requires { catalog.problem(key); }) {
+    return catalog.problem(key);
+  } else {
+    return nullptr;
+  }
+}
+
 namespace detail {
 
 /// @throws UnsupportedError for a tensor that is listed but cannot be read.
@@ -68,6 +80,14 @@ inline void refuse_unsupported(StoredTensor const& stored, std::string const& pl
   if (!stored.unsupported.empty()) {
     throw UnsupportedError("shardmesh::load: " + place + " cannot be read: " + stored.unsupported +
                            "; everything else can be loaded without it");
+  }
+}
+
+/// @throws CorruptError for a key that is listed but cannot be read.
+template <class C>
+void refuse_unreadable(C const& catalog, std::string const& key) {
+  if (std::string const* const problem = problem_of(catalog, key)) {
+    throw CorruptError(catalog.describe(), 0, *problem);
   }
 }
 

@@ -27,10 +27,12 @@ struct VerifyReport {
   std::size_t values = 0;   ///< tensors and plain values
   std::uint64_t bytes = 0;  ///< read
   std::vector<Damage> damage;
-  std::vector<std::string> notes;  ///< what could not be checked, and why; no damage
+  std::vector<std::string> notes;  ///< what could not be checked, or may be a loss; no damage
   /// What could be checked in part only: tensors of element types that are not known, of which places
   /// and checksums were checked, as far as the format has them. No damage.
   std::vector<Damage> unchecked;
+  /// False for a format without checksums: that changed elements cannot be seen.
+  bool has_checksums = true;
 };
 
 namespace detail {
@@ -124,6 +126,20 @@ void verify_files(C const& catalog, VerifyReport& report) {
   }
 }
 
+/// What a catalog knows to be lost, and what it has no means to see.
+template <class C>
+void verify_catalog(C const& catalog, VerifyReport& report) {
+  if constexpr (requires { catalog.lost_files(); }) {
+    for (auto const& [name, what] : catalog.lost_files()) {
+      report.damage.push_back({name, what});
+    }
+    report.notes = catalog.notes();
+  }
+  if constexpr (requires { catalog.has_checksums(); }) {
+    report.has_checksums = catalog.has_checksums();
+  }
+}
+
 }  // namespace detail
 
 /// Reads every item of a checkpoint and checks it: CRCs, bounds, dtypes and shapes against what the
@@ -133,7 +149,9 @@ void verify_files(C const& catalog, VerifyReport& report) {
 /// Nothing is thrown for damage; all of it is reported, also that of files that are missing or cannot be
 /// read.
 ///
-/// Not seen: damaged elements in safetensors files, a format without checksums; without a manifest also
+/// Not seen: damaged elements in safetensors files, a format without checksums (`has_checksums`); the
+/// loss of the files of the last ranks of PyTorch's sharded safetensors, which say nowhere how many
+/// they are or how large the tensors were (those of `save_safetensors_by_rank` do); without a manifest also
 /// bytes that carry no data (padding; fields of zip headers that are stored twice or mean
 /// nothing, such as times), and a name in `.metadata` that was altered where its path is the name.
 ///
@@ -142,6 +160,12 @@ template <Catalog C, class Progress>
 [[nodiscard]] VerifyReport verify(C& catalog, Progress&& progress) {
   VerifyReport report;
   for (std::string const& key : catalog.keys()) {
+    if (std::string const* const problem = problem_of(catalog, key)) {
+      report.damage.push_back({key, *problem});
+      ++report.values;
+      progress();
+      continue;
+    }
     StoredTensor const* const stored = catalog.tensor(key);
     std::size_t const items = stored == nullptr ? 1 : stored->boxes.size();
     for (std::size_t i = 0; i < items; ++i) {
@@ -166,6 +190,7 @@ template <Catalog C, class Progress>
   }
   detail::verify_paths(catalog, report);
   detail::verify_files(catalog, report);
+  detail::verify_catalog(catalog, report);
   return report;
 }
 

@@ -284,7 +284,7 @@ class LoadJob {
 
   void miss(StateEntry const& entry) {
     if (options_.missing == KeyPolicy::error) {
-      throw_missing(entry.key, catalog_.describe(), keys_);
+      throw_missing(entry.key, catalog_, keys_);
     }
     skipped_.emplace(entry.key, true);
     if (options_.missing != KeyPolicy::ignore) {

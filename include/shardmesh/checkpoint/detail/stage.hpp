@@ -19,10 +19,18 @@ namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-/// Throws KeyError for a key that a checkpoint has not, with the nearest one that it has.
-[[noreturn]] inline void throw_missing(std::string const& key,
-                                       std::string const& where,
-                                       std::vector<std::string> const& keys) {
+/// Throws KeyError for a key that a checkpoint has not, with the nearest one that it has, and the files
+/// that it has lost.
+template <class C>
+[[noreturn]] void throw_missing(std::string const& key,
+                                C const& catalog,
+                                std::vector<std::string> const& keys) {
+  std::string lost;
+  if constexpr (requires { catalog.lost_files(); }) {
+    for (auto const& [name, what] : catalog.lost_files()) {
+      lost += ". It may be in a file that is not there: " + what;
+    }
+  }
   std::size_t best = 0;
   std::string nearest;
   for (std::string const& other : keys) {
@@ -36,11 +44,11 @@ namespace detail {
       nearest = other;
     }
   }
-  throw KeyError("shardmesh::load: " + where + " has no \"" + key + "\"" +
+  throw KeyError("shardmesh::load: " + std::string(catalog.describe()) + " has no \"" + key + "\"" +
                  (nearest.empty() ? ""
                                   : "; the nearest of its " + std::to_string(keys.size()) +
                                         " keys is \"" + nearest + "\"") +
-                 ". Load a state dict with the names that were saved");
+                 (lost.empty() ? ". Load a state dict with the names that were saved" : lost));
 }
 
 /// What is to replace the local part of a tensor, collected in host memory: nothing is overwritten
@@ -117,13 +125,15 @@ inline void refuse_partial_target(std::string const& place, AnyTensor const& ten
 /// Makes room for a tensor, after checking that the checkpoint holds it: kind, shape, dtype, and all
 /// elements that this rank needs.
 /// @throws KeyError (a plain value), ShapeError, InvalidArgument (dtype; a partial tensor),
-///         UnsupportedError (a dtype that is not known), CorruptError (elements that are missing).
+///         UnsupportedError (a dtype that is not known), CorruptError (it cannot be read; elements
+///         that are missing).
 template <class C>
 [[nodiscard]] StagedTensor stage_tensor(C const& catalog,
                                         std::string const& key,
                                         AnyTensor const& tensor,
                                         DTypePolicy policy,
                                         CheckpointReport& report) {
+  refuse_unreadable(catalog, key);
   StoredTensor const* const stored = catalog.tensor(key);
   std::string const place = catalog.describe() + ": \"" + key + "\"";
   if (stored == nullptr) {
@@ -179,6 +189,7 @@ template <class C>
 template <class C>
 [[nodiscard]] std::vector<std::string> value_keys(C const& catalog, StateEntry const& entry) {
   if (catalog.contains(entry.key)) {
+    refuse_unreadable(catalog, entry.key);
     if (catalog.tensor(entry.key) != nullptr) {
       throw KeyError("shardmesh::load: " + catalog.describe() + ": \"" + entry.key +
                      "\" is a tensor, the state dict has a plain value");
@@ -188,7 +199,8 @@ template <class C>
   std::vector<std::string> keys;
   for (std::size_t depth = 1; depth < entry.path.size(); ++depth) {
     std::string prefix = flat_key(std::span(entry.path).first(depth));
-    if (catalog.contains(prefix) && catalog.tensor(prefix) == nullptr) {
+    if (catalog.contains(prefix) && catalog.tensor(prefix) == nullptr &&
+        problem_of(catalog, prefix) == nullptr) {
       keys.push_back(std::move(prefix));
     }
   }
@@ -286,7 +298,7 @@ template <Catalog C>
       }
     }
     if (!one.tensor && !one.value) {
-      throw_missing(entry.key, catalog.describe(), catalog.keys());
+      throw_missing(entry.key, catalog, catalog.keys());
     }
   }
   return staged;

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/checkpoint/safetensors_header.hpp>
+#include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/stored.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/layout/box.hpp>
+#include <shardmesh/tensor/detail/job.hpp>
+
+namespace shardmesh {
+inline namespace v0 {
+
+namespace detail {
+
+/// A run of a file that holds one safetensors header with its data.
+struct SafetensorsBlob {
+  format::SafetensorsHeader header;
+  std::uint64_t data = 0;  ///< byte of the file where the data starts
+};
+
+/// Reads and checks the header at byte `offset`.
+[[nodiscard]] inline SafetensorsBlob read_safetensors_blob(File const& file, std::uint64_t offset) {
+  auto const refuse = [&](std::string const& what) {
+    throw CorruptError(file.path(), offset,
+                       "shardmesh: " + file.path() + " is no safetensors file: " + what);
+  };
+  if (file.size() < offset + 8) {
+    refuse("it has only " + std::to_string(file.size()) + " bytes");
+  }
+  std::uint64_t length = 0;
+  format::Bytes const head = file.read(offset, 8);
+  std::memcpy(&length, head.data(), 8);
+  if (length > file.size() - offset - 8) {
+    refuse("its header would have " + std::to_string(length) + " bytes (truncated file?)");
+  }
+  if (length > format::most_safetensors_header_bytes) {
+    refuse("its header has " + std::to_string(length) + " bytes; the format allows " +
+           std::to_string(format::most_safetensors_header_bytes));
+  }
+  format::Bytes const text = file.read(offset + 8, length);
+  SafetensorsBlob blob{format::read_safetensors_header(format::as_text(text), file.path()),
+                       offset + 8 + length};
+  if (blob.header.data_bytes() > file.size() - blob.data) {
+    refuse("its header promises " + std::to_string(blob.header.data_bytes()) +
+           " bytes of data, there are " + std::to_string(file.size() - blob.data) +
+           " (truncated file?)");
+  }
+  return blob;
+}
+
+}  // namespace detail
+
+/// For `DcpCatalog`: reads checkpoints whose data files are safetensors blobs
+/// (`SerializationFormat.SAFETENSORS`). The header of each is read once.
+class SafetensorsBlobs {
+ public:
+  [[nodiscard]] StoredBox read_box(
+      File const& file, std::uint64_t offset, std::string const& key, Box const& box, DType dtype) {
+    Known const& known = open(file, offset);
+    auto const found = known.numbers.find(key);
+    if (found == known.numbers.end()) {
+      fail(file, key, "is not in the file that .metadata names");
+    }
+    // A second box of one tensor would have replaced the first in the file; its offsets tell.
+    auto const told = known.offsets.find(key);
+    if (told != known.offsets.end() && !(told->second == box.offset)) {
+      fail(file, key, "is another part of the tensor than .metadata says");
+    }
+    format::SafetensorsEntry const& entry = known.blob.header.tensors[found->second];
+    if (!entry.unsupported.empty() || entry.dtype != dtype || !(entry.shape == box.extent)) {
+      fail(file, key, "has another shape or dtype than .metadata says");
+    }
+    return {file.read(known.blob.data + entry.begin, entry.end - entry.begin), 0,
+            detail::byte_strides(entry.shape, size_of(entry.dtype))};
+  }
+
+ private:
+  /// A header, with its tensors by name.
+  struct Known {
+    detail::SafetensorsBlob blob;
+    std::unordered_map<std::string, std::size_t> numbers;
+    std::unordered_map<std::string, Shape> offsets;
+  };
+
+  [[nodiscard]] Known const& open(File const& file, std::uint64_t offset) {
+    auto const at = known_.find({file.path(), offset});
+    if (at != known_.end()) {
+      return at->second;
+    }
+    Known known{detail::read_safetensors_blob(file, offset), {}, {}};
+    for (std::size_t i = 0; i < known.blob.header.tensors.size(); ++i) {
+      known.numbers.emplace(known.blob.header.tensors[i].name, i);
+    }
+    if (auto const* const info = known.blob.header.find_metadata("DCP_SHARDING_INFO")) {
+      for (auto& [name, shape] : format::read_dcp_sharding_info(*info, file.path())) {
+        known.offsets.emplace(name, shape);
+      }
+    }
+    return known_.emplace(std::pair{file.path(), offset}, std::move(known)).first->second;
+  }
+
+  [[noreturn]] static void fail(File const& file, std::string const& key, char const* what) {
+    throw CorruptError(file.path(), 0,
+                       "shardmesh::load: " + file.path() + ": \"" + key + "\" " + what);
+  }
+
+  std::map<std::pair<std::string, std::uint64_t>, Known> known_;  ///< by file and byte
+};
+
+}  // namespace v0
+}  // namespace shardmesh

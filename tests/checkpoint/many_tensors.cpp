@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+// Models of very many tensors: work that grows with their number, not with its square.
+#include <shardmesh/checkpoint/safetensors_plan.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
+
+#include <algorithm>
+#include <ctime>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include <doctest/doctest.h>
+#include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/checkpoint/verify.hpp>
+#include <shardmesh/comm/threads.hpp>
+
+#include "../support/checkpoints.hpp"
+#include "../support/sanitizers.hpp"
+
+namespace sm = shardmesh;
+namespace format = shardmesh::format;
+
+TEST_SUITE_BEGIN("checkpoint.many_tensors");
+
+namespace {
+
+/// How much more processor time four times as many tensors take: 4 if it is linear, 16 if it is
+/// quadratic, whatever the machine. Other processes do not count; the best of three runs does.
+double growth(std::function<std::function<void()>(std::size_t)> const& job) {
+  std::size_t const few = test::sanitized ? 2'000 : 3'000;
+  double best = std::numeric_limits<double>::max();
+  for (int run = 0; run < 3 && best > 5; ++run) {
+    std::function<void()> const small = job(few);
+    std::function<void()> const large = job(4 * few);
+    std::clock_t const start = std::clock();
+    small();
+    std::clock_t const middle = std::clock();
+    large();
+    std::clock_t const end = std::clock();
+    best = std::min(best, static_cast<double>(end - middle) /
+                              static_cast<double>(std::max<std::clock_t>(middle - start, 1)));
+  }
+  return best;
+}
+
+std::string name_of(std::size_t number) {
+  return "model.layers." + std::to_string(number) + ".weight";
+}
+
+format::SafetensorsHeader header_of(std::size_t tensors) {
+  format::SafetensorsHeader header;
+  for (std::size_t i = 0; i < tensors; ++i) {
+    header.tensors.push_back({name_of(i), sm::DType::int8, {2}, 0, 0});
+  }
+  return header;
+}
+
+/// What two ranks would write: half of each tensor.
+std::vector<sm::PlacedItem> halves_of(std::size_t tensors) {
+  std::vector<sm::PlacedItem> placed;
+  for (int const rank : {0, 1}) {
+    for (std::size_t i = 0; i < tensors; ++i) {
+      placed.push_back(
+          {{name_of(i), {name_of(i)}, sm::DType::int8, {2}, {{rank}, {1}}, 1}, rank, 0});
+    }
+  }
+  return placed;
+}
+
+constexpr double linear = 7;  // at most; what was quadratic had 10 and more
+
+}  // namespace
+
+TEST_CASE("headers are written and read in linear time") {
+  CHECK(growth([](std::size_t tensors) {
+          return [header = header_of(tensors)]() mutable {
+            static_cast<void>(format::write_safetensors_header(header));
+          };
+        }) < linear);
+  CHECK(growth([](std::size_t tensors) {
+          format::SafetensorsHeader header = header_of(tensors);
+          auto const bytes = format::write_safetensors_header(header);
+          return [text = std::string(format::as_text(bytes).substr(8))] {
+            static_cast<void>(format::read_safetensors_header(text, "x"));
+          };
+        }) < linear);
+}
+
+TEST_CASE("files and the index are planned in linear time, whatever the form") {
+  auto const plan_growth = [](auto plan) {
+    return growth([plan](std::size_t tensors) {
+      return [plan, placed = halves_of(tensors)] { static_cast<void>(plan(placed)); };
+    });
+  };
+  CHECK(plan_growth([](auto const& placed) { return sm::plan_model(placed, {}, "one"); }) < linear);
+  CHECK(plan_growth([](auto const& placed) {
+          return sm::index_of_model(sm::plan_model(placed, {.data_bytes = 1'000}));
+        }) < linear);
+  CHECK(plan_growth([](auto const& placed) { return sm::plan_model_shards(placed); }) < linear);
+}
+
+TEST_CASE("saving, listing, verifying and loading take linear time") {
+  test::Scratch const scratch;
+  auto const on_one = [](auto part) {
+    sm::launch(sm::threads{1}, [&](auto& world) { part(world); });
+  };
+  auto const state_of = [](std::size_t tensors) {
+    sm::StateDict dict;
+    for (std::size_t i = 0; i < tensors; ++i) {
+      dict.insert(name_of(i), sm::Tensor<std::int8_t>(sm::Shape{2}));
+    }
+    return dict;
+  };
+  auto const path_of = [&](std::size_t tensors) {
+    return scratch / std::to_string(tensors) + ".safetensors";
+  };
+  CHECK(growth([&](std::size_t tensors) {
+          return [&, tensors, dict = state_of(tensors)] {
+            sm::save_safetensors(path_of(tensors), dict);
+          };
+        }) < linear);
+  CHECK(growth([&](std::size_t tensors) {
+          return [&, tensors, dict = state_of(tensors)] {
+            on_one([&](auto& world) { sm::save_safetensors(world, path_of(tensors), dict); });
+          };
+        }) < linear);
+  CHECK(growth([&](std::size_t tensors) {
+          return [&, tensors] {
+            sm::SafetensorsCatalog catalog(path_of(tensors));
+            CHECK(sm::verify(catalog).values == tensors);
+          };
+        }) < linear);
+  CHECK(growth([&](std::size_t tensors) {
+          return [&, tensors, dict = state_of(tensors)]() mutable {
+            on_one([&](auto& world) { sm::load_any(world, path_of(tensors), dict); });
+          };
+        }) < linear);
+}
+
+TEST_SUITE_END();
