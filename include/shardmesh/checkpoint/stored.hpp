@@ -36,6 +36,7 @@ struct StoredBox {
 /// - `contains(key)`, `keys()`: what there is; `tensor(key)`: nullptr if it is no tensor.
 /// - `read_box(key, i)`: reads and checks one box. `value(key)`: reads a plain value.
 /// - `bytes_read()`: of items, so far.
+/// - `path(key)`, where there is one: the steps of which the key is made.
 /// - `read_part(key, i, part)`, where there is one: reads some rows of a box, of which every byte can
 ///   be trusted alone.
 template <class C>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -28,7 +29,8 @@ struct SaveSource {
 /// What this rank could write, and where it would take it from.
 struct SaveOffer {
   std::vector<SaveItem> items;
-  std::vector<SaveSource> sources;  ///< by item
+  std::vector<SaveSource> sources;        ///< by item
+  std::shared_ptr<StateDict const> dict;  ///< that the sources are of, if not the caller's
 };
 
 inline void refuse_partial(StateEntry const& entry) {
@@ -61,9 +63,13 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
   }
 }
 
+/// @param dict  must outlive the offer.
 [[nodiscard]] inline SaveOffer make_offer(StateDict const& dict) {
   SaveOffer offer;
-  for (StateEntry const& entry : dict) {
+  if (auto current = up_to_date(dict)) {
+    offer.dict = std::make_shared<StateDict const>(std::move(*current));
+  }
+  for (StateEntry const& entry : offer.dict != nullptr ? *offer.dict : dict) {
     if (entry.is_tensor()) {
       offer_tensor(entry, offer);
     } else {
