@@ -13,6 +13,8 @@
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/key_map.hpp>
+#include <shardmesh/core/value.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
@@ -63,19 +65,74 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
   }
 }
 
+/// Does PyTorch store a list as one value? Not if it, or a list in it, has a dict.
+[[nodiscard]] inline bool is_one_value(Value::List const& list) {
+  for (Value const& item : list) {
+    auto const* const inner = item.get<Value::List>();
+    if (item.get<Value::Dict>() != nullptr || (inner != nullptr && !is_one_value(*inner))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/// Offers a plain value as PyTorch stores it: dicts, and lists that have some, element by element.
+/// (Of an empty dict PyTorch stores nothing; here it is a value.)
+/// @param f  f(path, value) hears of each.
+template <class F>
+void for_each_part(std::vector<PathElement> const& path, Value const& value, F const& f) {
+  auto const inside = [&](PathElement step, Value const& part) {
+    std::vector<PathElement> longer = path;
+    longer.push_back(std::move(step));
+    for_each_part(longer, part, f);
+  };
+  auto const* const dict = value.get<Value::Dict>();
+  auto const* const list = value.get<Value::List>();
+  if (dict != nullptr && !dict->empty()) {
+    for (auto const& [name, part] : *dict) {
+      inside(name, part);
+    }
+  } else if (list != nullptr && !is_one_value(*list)) {
+    for (std::size_t i = 0; i < list->size(); ++i) {
+      inside(static_cast<index_t>(i), (*list)[i]);
+    }
+  } else {
+    f(path, value);
+  }
+}
+
+/// @throws KeyError if an element would get the key of another value.
+inline void offer_value(StateDict const& dict,
+                        StateEntry const& entry,
+                        KeyList& elements,
+                        SaveOffer& offer) {
+  for_each_part(
+      entry.path, entry.plain(), [&](std::vector<PathElement> const& path, Value const& value) {
+        std::string key = path.size() == entry.path.size() ? entry.key : key_of(path);
+        if (key != entry.key && (dict.contains(key) || !elements.add(key))) {
+          throw KeyError("shardmesh::save: an element of \"" + entry.key +
+                         "\" has the key of another value, \"" + key +
+                         "\"; names must differ after joining with dots");
+        }
+        format::Bytes archive = format::write_bytes_item(value);
+        offer.items.push_back({std::move(key), path, std::nullopt, {}, {}, archive.size()});
+        offer.sources.push_back({nullptr, {}, std::move(archive)});
+      });
+}
+
 /// @param dict  must outlive the offer.
 [[nodiscard]] inline SaveOffer make_offer(StateDict const& dict) {
   SaveOffer offer;
   if (auto current = up_to_date(dict)) {
     offer.dict = std::make_shared<StateDict const>(std::move(*current));
   }
-  for (StateEntry const& entry : offer.dict != nullptr ? *offer.dict : dict) {
+  StateDict const& all = offer.dict != nullptr ? *offer.dict : dict;
+  KeyList elements;
+  for (StateEntry const& entry : all) {
     if (entry.is_tensor()) {
       offer_tensor(entry, offer);
     } else {
-      format::Bytes archive = format::write_bytes_item(entry.plain());
-      offer.items.push_back({entry.key, entry.path, std::nullopt, {}, {}, archive.size()});
-      offer.sources.push_back({nullptr, {}, std::move(archive)});
+      offer_value(all, entry, elements, offer);
     }
   }
   return offer;

@@ -87,7 +87,8 @@ class StagedTensor {
       if (auto const number = number_of(stored_, from)) {
         put_number(*number);
       } else {
-        refuse("an element of " + std::string(to_string(stored_)));
+        refuse("holds a number of " + std::string(to_string(stored_)) + " that is too large for " +
+               type_of_target());
       }
       return;
     }
@@ -99,7 +100,7 @@ class StagedTensor {
     try {
       convert_elements(stored_, packed.data(), tensor_.dtype(), converted.data(), count);
     } catch (InvalidArgument const& error) {
-      refuse(error.what());
+      refuse("does not fit " + type_of_target() + ": " + error.what());
     }
     HostMemory::copy({converted.data(), target, common.extent, byte_strides(common.extent, bytes),
                       target_strides, bytes});
@@ -112,8 +113,9 @@ class StagedTensor {
   bool put_number(Value const& number) {
     auto const element = element_of_number(number, tensor_.dtype());
     if (!element || (!element->exact && policy_ == DTypePolicy::error)) {
-      refuse(to_string(number) +
-             (element ? ", and has it only rounded; load with DTypePolicy::cast to round it" : ""));
+      refuse("is " + to_string(number) + ", which " + type_of_target() +
+             (element ? " holds only rounded; load with DTypePolicy::cast to round it"
+                      : " cannot hold"));
     }
     if (!local_.empty()) {
       local_ = element->bytes;
@@ -128,9 +130,11 @@ class StagedTensor {
   void apply() const { tensor_.assign(local_); }
 
  private:
+  [[nodiscard]] std::string type_of_target() const {
+    return "a tensor of " + std::string(to_string(tensor_.dtype()));
+  }
   [[noreturn]] void refuse(std::string const& what) const {
-    throw InvalidArgument("shardmesh::load: " + where_ + " does not fit a tensor of " +
-                          std::string(to_string(tensor_.dtype())) + ": " + what);
+    throw InvalidArgument("shardmesh::load: " + where_ + " " + what);
   }
 
   AnyTensor tensor_;
