@@ -132,9 +132,11 @@ TEST_CASE(
   auto const expected = expected_steps();
   test::Scratch const scratch;
   CHECK(expected.size() == 10);
-  for (auto const& [name, steps] : expected.items()) {
+  for (auto const& one : expected.items()) {
+    std::string const name = one.key();
+    nlohmann::json const& steps = one.value();
     for (int const ranks : {1, 3}) {
-      sm::launch(sm::threads{ranks}, [&, &name = name, &steps = steps](World& world) {
+      sm::launch(sm::threads{ranks}, [&](World& world) {
         INFO(name, ", ", ranks, " ranks");
         Net net(world);
         AdamW adam = optimizer_for(name, net);
