@@ -96,7 +96,6 @@ class Trainer {
   void load(Comm const& world, std::string const& directory) {
     sm::StateDict dict = state();
     sm::load(world, directory, dict);
-    adam_.load_options(dict, "optim.");
   }
 
   /// One step: gather the parameters, run forward and backward on this rank's batch, average the

@@ -7,6 +7,7 @@
 #include <shardmesh/checkpoint/format/dtype_names.hpp>
 #include <shardmesh/checkpoint/format/file_name.hpp>
 #include <shardmesh/checkpoint/format/lazy_view.hpp>
+#include <shardmesh/checkpoint/format/numpy_number.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/format/tensor_pickle.hpp>
 
@@ -428,6 +429,61 @@ TEST_CASE("what is made of more than plain values comes back opaque, unread") {
     sm::Value const value = format::read_bytes_item(item);
     CHECK(value.kind() == "opaque");
     CHECK(format::write_bytes_item(value) == item);
+  }
+}
+
+namespace {
+
+std::string le32(std::size_t value) {
+  return {static_cast<char>(value & 0xff), static_cast<char>(value >> 8U), '\0', '\0'};
+}
+std::string text(std::string const& utf8) {
+  return "X" + le32(utf8.size()) + utf8;
+}
+
+/// The pickle of a number as numpy writes it, in parts that can be replaced.
+struct NumpyPickle {
+  std::string module = "numpy._core.multiarray";
+  std::string type = "f8";
+  std::string flags = "\x89\x88";  // False, True
+  std::string order = "<";
+  std::string state = "NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff" + std::string("K\0", 2);
+  std::string bytes = std::string("\0\0\0\0\0\0\0@", 8);
+  std::string encoding = "latin1";
+
+  [[nodiscard]] std::string value() const {
+    std::string const pickle = "\x80\x02" + std::string("c") + module +
+                               "\nscalar\ncnumpy\ndtype\n" + text(type) + flags + "\x87R(K\3" +
+                               text(order) + state + "tbc_codecs\nencode\n" + text(bytes) +
+                               text(encoding) + "\x86R\x86R.";
+    Bytes const item = archive_of(test::bytes_of(pickle), {});
+    return sm::to_string(format::read_bytes_item(item));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("numbers of numpy are read in the exact shape that numpy writes, and no other") {
+  using P = NumpyPickle;
+  std::string const opaque = "<opaque";
+  CHECK(P{}.value() == "2.0");
+  CHECK(P{.module = "numpy.core.multiarray"}.value() == "2.0");
+  CHECK(P{.flags = std::string("K\0K\1", 4)}.value() == "2.0");
+  CHECK(P{.order = ">", .bytes = std::string("@\0\0\0\0\0\0\0", 8)}.value() == "2.0");
+  CHECK(P{.type = "i2", .order = ">", .bytes = "\xc3\xbf\xc3\xbe"}.value() == "-2");
+  CHECK(P{.type = "u2", .bytes = "\xc3\xbe\xc3\xbf"}.value() == "65534");
+  CHECK(P{.type = "b1", .order = "|", .bytes = "\1"}.value() == "True");
+  CHECK(P{.type = "f2", .bytes = std::string("\0<", 2)}.value() == "1.0");
+  CHECK(P{.type = "u8", .bytes = std::string("\0\0\0\0\0\0\0", 7) + "\xc2\x80"}.value().starts_with(
+      opaque));  // 2**63
+  for (P const& wrong :
+       {P{.module = "numpy.core"}, P{.type = "f4"}, P{.type = "f9"}, P{.type = "c8"},
+        P{.type = "O8"}, P{.type = "x8"}, P{.type = "8"}, P{.type = ""}, P{.flags = "\x88\x88"},
+        P{.flags = "NN"},
+        P{.state = "NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff" + std::string("K\7", 2)},
+        P{.state = "NNN"}, P{.bytes = "1234567"}, P{.bytes = "123456789"},
+        P{.bytes = "1234567\xe2\x82\xac"}, P{.encoding = "utf8"}, P{.encoding = "rot13"}}) {
+    CHECK_MESSAGE(wrong.value().starts_with(opaque), wrong.type << " " << wrong.bytes);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <shardmesh/optim/optimizer.hpp>
 #include <shardmesh/optim/parameter_groups.hpp>
 #include <shardmesh/optim/sgd.hpp>
+#include <shardmesh/state/load_state_dict.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
 
@@ -118,6 +119,23 @@ std::vector<sm::NamedParameter<Host>> parameters(std::vector<std::string> const&
 
 Host pair_of(float a, float b) {
   return Host::from({2}, std::vector<float>{a, b});
+}
+
+/// Loads a state dict from another on one rank.
+void load(sm::StateDict into,
+          sm::StateDict const& from,
+          sm::KeyPolicy missing_tensors = sm::KeyPolicy::error,
+          sm::KeyPolicy unexpected = sm::KeyPolicy::error) {
+  sm::StateDict chosen;
+  for (sm::StateEntry const& entry : into) {
+    if (missing_tensors == sm::KeyPolicy::error || !entry.is_tensor()) {
+      chosen.insert(entry.path, entry.value);
+    }
+  }
+  unexpected = missing_tensors == sm::KeyPolicy::error ? unexpected : sm::KeyPolicy::ignore;
+  sm::launch(sm::threads{1}, [&](auto& world) {
+    sm::load_state_dict(world, chosen, from, {.unexpected = unexpected});
+  });
 }
 
 /// An optimizer of a user's own: w -= lr * sign(g + decay * w). No state but the number of steps.
@@ -298,31 +316,47 @@ TEST_CASE("hyper-parameters go from group to group by the names of the parameter
   Adam const from(
       {Adam::Group{a, {.lr = 0.25}}, Adam::Group{bc, {.betas = {0.5, 0.75}, .weight_decay = 2}}});
   Adam to({Adam::Group{bc, {}}, Adam::Group{a, {}}});
-  sm::StateDict const nested{{"optim", from.state_dict()}};
-  to.load_options(nested, "optim.");
+  load({{"optim", to.state_dict()}}, {{"optim", from.state_dict()}});
   CHECK(to.options(0).betas == std::array<double, 2>{0.5, 0.75});
   CHECK(to.options(0).weight_decay == 2.0);
   CHECK(to.options(1).lr == 0.25);
 
   Adam flat({Adam::Group{bc, {}}, Adam::Group{a, {}}});
-  flat.load_flattened(sm::StateDict{{"optim", from.flattened_state_dict()}}, "optim.");
+  load({{"optim", flat.flattened_state_dict()}}, {{"optim", from.flattened_state_dict()}});
   CHECK(sm::hyper_parameters(flat.options(0)) == sm::hyper_parameters(to.options(0)));
   CHECK(sm::hyper_parameters(flat.options(1)) == sm::hyper_parameters(to.options(1)));
 
   Adam one(parameters({"a", "b"}));
-  for (bool const flattened : {false, true}) {
-    auto const load = [&] {
-      flattened ? one.load_flattened(from.flattened_state_dict())
-                : one.load_options(from.state_dict());
-    };
-    CHECK_THROWS_WITH_AS(load(), doctest::Contains("the hyper-parameters of \"b\" differ"),
+  auto const refused = [&](sm::StateDict const& into, sm::StateDict const& state) {
+    CHECK_THROWS_WITH_AS(load(into, state, sm::KeyPolicy::ignore),
+                         doctest::Contains("the hyper-parameters of \"b\" differ"),
                          sm::InvalidArgument);
     CHECK(one.options().lr == 1e-3);
-  }
+  };
+  refused(one.state_dict(), from.state_dict());
+  refused(one.flattened_state_dict(), from.flattened_state_dict());
   Adam stranger(parameters({"z"}));
-  CHECK_THROWS_WITH_AS(stranger.load_options(nested, "optim."),
-                       doctest::Contains("lists the parameter \"z\""), sm::KeyError);
-  CHECK_THROWS_AS(stranger.load_flattened(from.flattened_state_dict()), sm::KeyError);
+  CHECK_THROWS_WITH_AS(load(stranger.state_dict(), from.state_dict(), sm::KeyPolicy::ignore),
+                       doctest::Contains("no group of the state has the parameter \"z\""),
+                       sm::KeyError);
+  CHECK_THROWS_WITH_AS(
+      load(stranger.flattened_state_dict(), from.flattened_state_dict(), sm::KeyPolicy::ignore),
+      doctest::Contains("\"param_groups.z.lr\""), sm::KeyError);
+}
+
+TEST_CASE("a state dict of one form takes a state of the other") {
+  using Adam = sm::Adam<Host>;
+  Adam const from({Adam::Group{parameters({"a"}), {.lr = 0.25}},
+                   Adam::Group{parameters({"b.c", "0.w"}), {.lr = 0.5}}});
+  Adam to({Adam::Group{parameters({"0.w", "b.c"}), {}}, Adam::Group{parameters({"a"}), {}}});
+  load(to.state_dict(), from.flattened_state_dict());
+  CHECK(to.options(0).lr == 0.5);
+  CHECK(to.options(1).lr == 0.25);
+  to.options(0).lr = 0.75;
+  Adam back({Adam::Group{parameters({"a"}), {}}, Adam::Group{parameters({"b.c", "0.w"}), {}}});
+  load(back.flattened_state_dict(), to.state_dict());
+  CHECK(back.options(0).lr == 0.25);
+  CHECK(back.options(1).lr == 0.75);
 }
 
 TEST_CASE("a loaded momentum buffer counts as one, as in PyTorch") {
@@ -331,17 +365,27 @@ TEST_CASE("a loaded momentum buffer counts as one, as in PyTorch") {
   Host const weight = pair_of(0, 0);
   sm::Sgd<Host> sgd({{"w", weight}}, options);
   sgd.state_dict().at("state.w.momentum_buffer").tensor().get<Host>()->span()[0] = 8;
-  sgd.load_options(sm::Sgd<Host>({{"w", pair_of(0, 0)}}, options).state_dict());
+  sm::StateDict const copy = sm::offloaded(sgd.state_dict());
+  load(sgd.state_dict(), copy);
   sgd.step({pair_of(4, 0)});
   CHECK(weight.span()[0] == -5.0F);  // 0.5 * 8 + 0.25 * 4
 }
 
-TEST_CASE("a momentum buffer that was loaded without options is gone on with") {
-  Host const weight = pair_of(0, 0);
-  sm::Sgd<Host> sgd({{"w", weight}}, {.lr = 1, .momentum = 0.5});
-  sgd.state_dict().at("state.w.momentum_buffer").tensor().get<Host>()->span()[0] = 8;
-  sgd.step({pair_of(4, 0)});
-  CHECK(weight.span()[0] == -8.0F);  // 0.5 * 8 + 4
+TEST_CASE("a momentum buffer that is loaded without options, or not, is told apart") {
+  sm::SgdOptions const options{.lr = 1, .momentum = 0.5, .dampening = 0.75};
+  for (bool const has_buffer : {false, true}) {
+    Host const weight = pair_of(0, 0);
+    sm::Sgd<Host> sgd({{"w", weight}}, options);
+    sm::StateDict into;
+    sm::StateDict from;
+    for (sm::StateEntry const& entry : sgd.state_dict()) {
+      (entry.is_tensor() == has_buffer ? into : from).insert(entry.path, entry.value);
+    }
+    load(into, sm::offloaded(sgd.state_dict()), sm::KeyPolicy::error, sm::KeyPolicy::ignore);
+    sgd.step({pair_of(4, 0)});
+    CHECK(weight.span()[0] ==
+          (has_buffer ? -1.0F : -4.0F));  // 0.25 * 4: not the first step any more
+  }
 }
 
 TEST_CASE("a fourth optimizer is a struct of its options") {

@@ -72,9 +72,11 @@ TEST_CASE("a full state needs a communicator; without options the state is the o
     CHECK(text.find("optimizer_state_dict(world, optimizer, options)") != std::string::npos);
     auto const missing = test::error_of<sm::KeyError>([&] {
       sm::load_optimizer_state_dict(world, adam, adam.state_dict(),
-                                    {.flatten_optimizer_state_dict = true});
+                                    {.renames = {{"in_proj", "encoder"}}});
     });
-    CHECK(missing.find("param_groups.in_proj.weight.lr") != std::string::npos);
+    CHECK(missing.find("\"state.encoder.weight.step\"") != std::string::npos);
+    CHECK(missing.find("no group of the state has the parameter \"encoder.weight\"") !=
+          std::string::npos);
   });
 }
 

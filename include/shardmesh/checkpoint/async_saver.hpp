@@ -165,12 +165,15 @@ class AsyncSaver {
 
   /// @returns the devices that the writer is to bind.
   std::vector<DeviceBinding> take_snapshot(StateDict const& dict) {
+    if (auto const current = detail::up_to_date(dict)) {
+      return take_snapshot(*current);
+    }
     std::vector<DeviceBinding> devices;
     StateDict taken;
     AnyTensor const* last = nullptr;
     for (StateEntry const& entry : dict) {
       if (!entry.is_tensor()) {
-        taken.insert(entry.path, entry.value);
+        taken.insert(entry.path, entry.value.detached());
         continue;
       }
       bool const known = snapshot_.contains(entry.key) && snapshot_.at(entry.key).is_tensor();

@@ -82,6 +82,9 @@ class DcpCatalog {
   [[nodiscard]] StoredTensor const* tensor(std::string const& key) const {
     return index_.tensor(key);
   }
+  [[nodiscard]] std::vector<PathElement> const& path(std::string const& key) const {
+    return index_.path(key);
+  }
 
   /// @pre tensor(key) != nullptr, and box i exists and has elements.
   /// @throws CorruptError, IoError, UnsupportedError.

@@ -15,6 +15,7 @@
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/format/zip_reader.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
+#include <shardmesh/core/value.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -38,6 +39,12 @@ class DcpIndex {
       names.push_back(entry.fqn);
     }
     return names;
+  }
+
+  /// Where a value stood in the nested state dict.
+  /// @pre contains(key).
+  [[nodiscard]] std::vector<PathElement> const& path(std::string const& key) const {
+    return metadata_.entries[index_.at(key)].path;
   }
 
   /// nullptr for what is no tensor.

@@ -13,6 +13,7 @@
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/load_job.hpp>
+#include <shardmesh/checkpoint/detail/tied.hpp>
 #include <shardmesh/checkpoint/load_options.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/comm/communicator.hpp>
@@ -24,16 +25,18 @@ inline namespace v0 {
 
 namespace detail {
 
+/// Values come first: options that an optimizer cannot take are refused before a tensor is read.
 template <Communicator Comm, Catalog C>
 void load_values(Comm const& comm, LoadJob<C>& job) {
-  if (job.plan().values.empty()) {
-    return;
-  }
   std::string shared;
-  together(comm, "shardmesh::load", [&] { shared = job.read_values(comm.rank()); });
+  if (!job.plan().values.empty()) {
+    together(comm, "shardmesh::load", [&] { shared = job.read_values(comm.rank()); });
+  }
   if (job.shares_values()) {
     job.take_values(all_gather_text(comm, shared));
   }
+  together(comm, "shardmesh::load", [&] { job.stage_values(); });
+  job.find_unused(comm);
 }
 
 /// Rounds in which nothing is passed on need no agreement: a failure in one is told later.
@@ -55,7 +58,7 @@ void load_tensors(Comm const& comm, LoadJob<C>& job) {
     }
   }
   if (!error) {
-    error = caught([&] { job.stage_values(); });
+    error = caught([&] { job.compare_tied(); });
   }
   agree_on_failure(comm, "shardmesh::load", error);
 }
@@ -83,9 +86,14 @@ inline void log_keys(LoadOptions const& options, CheckpointReport const& report)
 /// by one of the ranks that want any of it, balanced by bytes, checked there, and passed on to the
 /// others (`plan_load`). Plain values of the dict are replaced. Ranks may want different keys.
 ///
+/// Optimizers whose state is in the dict get all of their options, those that they do not know
+/// included, which they carry along; groups are found by the names of their parameters. A number that
+/// was saved as a 0-d tensor loads into a plain one and the reverse; containers are found whether
+/// they were saved whole or element by element. Of tied tensors one name suffices.
+///
 /// @returns what was done, on this rank.
-/// @throws KeyError, ShapeError, InvalidArgument (dtype; a partial tensor), CorruptError, IoError on
-///         ranks that see the problem, RankFailed on the others; MismatchError if ranks see different checkpoints.
+/// @throws KeyError, ShapeError, InvalidArgument (dtype; a partial tensor; an option of an optimizer that
+///         makes no sense; tied tensors with different values), CorruptError, IoError on ranks that see the problem, RankFailed on the others; MismatchError if ranks see different checkpoints.
 /// @collective over `comm`, with equal options.
 template <Communicator Comm, class Open>
 CheckpointReport load_from(Comm const& comm,
@@ -96,9 +104,10 @@ CheckpointReport load_from(Comm const& comm,
   CheckpointReport report;
   std::optional<C> catalog;
   std::optional<detail::LoadJob<C>> job;
+  std::vector<detail::Tie> const ties = detail::gather_ties(comm, dict);
   detail::together(comm, "shardmesh::load", [&] {
     catalog.emplace(open());
-    job.emplace(*catalog, dict, options, report);
+    job.emplace(*catalog, dict, options, report, ties);
   });
   job->make_plan(comm);
   detail::load_values(comm, *job);

@@ -15,7 +15,8 @@ inline namespace v0 {
 /// What `load` does about differences, and how much memory it may take. The same on all ranks.
 struct LoadOptions {
   /// Where the element type that was saved is not the tensor's. Floating-point numbers are converted
-  /// into each other, complex numbers and integers likewise; other pairs are an error.
+  /// into each other, complex numbers and integers likewise; other pairs are an error. A number, of a
+  /// 0-d tensor or plain, that a 0-d tensor of any type has exactly is not a difference.
   DTypePolicy dtype = DTypePolicy::error;
   /// Keys of the state dict that the checkpoint has not; what is not an error is left as it is.
   KeyPolicy missing = KeyPolicy::error;

@@ -47,6 +47,7 @@ struct StoredBox {
 /// - `bytes_read()`: of items, so far.
 /// - `check_box(key, i)`, where there is one: checks what can be checked of a box that cannot be read,
 ///   and returns its bytes.
+/// - `path(key)`, where there is one: the steps of which the key is made.
 /// - `read_part(key, i, part)`, where there is one: reads some rows of a box, of which every byte can
 ///   be trusted alone.
 /// - `problem(key)`, where there is one: why a key that is listed cannot be read, or nullptr; `tensor`

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/dcp_index.hpp>
+#include <shardmesh/checkpoint/detail/load_alone.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
-#include <shardmesh/checkpoint/detail/stage.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
@@ -105,6 +105,9 @@ class StreamCatalog {
   [[nodiscard]] StoredTensor const* tensor(std::string const& key) const {
     return index_.tensor(key);
   }
+  [[nodiscard]] std::vector<PathElement> const& path(std::string const& key) const {
+    return index_.path(key);
+  }
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) const {
     format::StorageInfo const& info = index_.place(key, i);
     StoredTensor const& tensor = *index_.tensor(key);
@@ -141,6 +144,9 @@ class StreamCatalog {
 /// @throws InvalidArgument (a partial tensor), UnsupportedError (elements that PyTorch has not), IoError
 ///         (the stream takes no more).
 inline void save_stream(std::ostream& out, StateDict const& dict) {
+  if (auto const current = detail::up_to_date(dict)) {
+    return save_stream(out, *current);
+  }
   detail::refuse_foreign_dtypes(dict);
   format::DcpMetadata metadata;
   std::uint64_t end = 0;
@@ -203,7 +209,7 @@ inline void save_stream(std::ostream& out, StateDict const& dict) {
 ///         stream that ends early or is none, elements that it does not hold).
 inline void load_stream(std::istream& in, StateDict& dict) {
   detail::StreamCatalog const catalog(in);
-  detail::apply(detail::stage_alone(catalog, dict), dict);
+  detail::load_alone(catalog, dict);
 }
 
 }  // namespace v0

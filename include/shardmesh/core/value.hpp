@@ -64,15 +64,22 @@ class Value {
   /// The `T` (bool, std::int64_t, double, std::string, List, Tuple, Dict, Opaque or None) that is
   /// held; nullptr if it is something else.
   template <class T>
-  [[nodiscard]] T const* get() const noexcept {
+  [[nodiscard]] T const* get() const& noexcept {
     auto const [kind, held] = slot(std::type_identity<T>{});
     return kind == kind_ ? held : nullptr;
   }
+  /// A temporary value takes what it holds along: keep the value, or use `as`.
+  template <class T>
+  T const* get() const&& = delete;
 
-  /// The `T` that is held.
+  /// The `T` that is held; of a temporary value a copy.
   /// @throws InvalidArgument if it is something else.
   template <class T>
-  [[nodiscard]] T const& as() const {
+  [[nodiscard]] T as() const&& {
+    return static_cast<Value const&>(*this).as<T>();
+  }
+  template <class T>
+  [[nodiscard]] T const& as() const& {
     if (T const* held = get<T>()) {
       return *held;
     }

@@ -144,16 +144,16 @@ class FlatShard : public detail::UnitSchedule<detail::FlatUnit<Sharding, T, Spac
   }
 
   /// The state of an optimizer of `parameters()`, in its nested form, as state of the model's own
-  /// parameters: copies.
+  /// parameters: copies of the tensors. Hyper-parameters are the optimizer's own: a load sets them.
   /// @collective over the shard group.
   [[nodiscard]] StateDict optimizer_state_dict(StateDict const& flat) const {
     return detail::unflatten_state(flat, flat_units());
   }
 
   /// Takes over optimizer state of the form of `optimizer_state_dict` into `flat`, the optimizer's
-  /// own state. Hyper-parameters are not touched: give `dict` to the optimizer's `load_options` after
-  /// its lists of parameters.
-  /// @throws KeyError if a state is missing; ShapeError if one is sharded otherwise.
+  /// own state, with the hyper-parameters that `dict` has.
+  /// @throws KeyError if a state is missing; ShapeError if one is sharded otherwise; InvalidArgument
+  ///         for a hyper-parameter that makes no sense. Nothing is changed then.
   /// @collective over the shard group.
   void load_optimizer_state_dict(StateDict const& dict, StateDict const& flat) const {
     detail::flatten_state(dict, flat, flat_units());

@@ -3,10 +3,14 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/value_tree.hpp>
+#include <shardmesh/state/live_sections.hpp>
+#include <shardmesh/state/live_values.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
@@ -37,24 +41,47 @@ template <class Parameter>
          entry.path[1] == PathElement(flat_name);
 }
 
-/// The members' names in the place of their flat parameters'.
+/// The names of the members in the place of their flat parameter's.
 template <class Unit>
-[[nodiscard]] Value unflatten_names(Value const& list, std::vector<Unit const*> const& units) {
-  Value::List names;
-  for (Value const& name : list.template as<Value::List>()) {
-    for (Unit const* unit : units) {
-      if (name == Value(unit->flat_name())) {
-        for (auto const& member : unit->members()) {
-          names.emplace_back(member.parameter.names.front());
-        }
-      }
+[[nodiscard]] std::vector<std::pair<std::string, std::vector<std::string>>> member_names(
+    std::vector<Unit const*> const& units) {
+  std::vector<std::pair<std::string, std::vector<std::string>>> names;
+  for (Unit const* unit : units) {
+    names.emplace_back(unit->flat_name(), std::vector<std::string>{});
+    for (auto const& member : unit->members()) {
+      names.back().second.push_back(member.parameter.names.front());
     }
   }
   return names;
 }
 
+/// The hyper-parameters of an optimizer of flat parameters, of the same optimizer, with the names of
+/// the members.
+template <class Unit>
+void insert_options(StateDict const& flat, std::vector<Unit const*> const& units, StateDict& dict) {
+  std::shared_ptr<LiveValues> from;
+  std::shared_ptr<LiveValues> to;
+  for (StateEntry const& entry : flat) {
+    LiveLink link = entry.value.link();
+    if (entry.is_tensor()) {
+      continue;
+    }
+    if (link.owner == nullptr) {
+      dict.insert(entry.path, entry.value);
+      continue;
+    }
+    if (link.owner != from) {
+      from = link.owner;
+      to = from->renamed(member_names(units));
+    }
+    link.owner = to;
+    dict.insert(entry.path, std::move(link));
+  }
+}
+
 /// Optimizer state of flat parameters as state of their members, in PyTorch's order: all of one
-/// parameter, then the next. What is not sharded, `step`, every member gets.
+/// parameter, then the next. What is not sharded, `step`, every member gets. Hyper-parameters stay
+/// those of the optimizer itself.
 /// @collective over the shard group.
 template <class Unit>
 [[nodiscard]] StateDict unflatten_state(StateDict const& flat,
@@ -89,17 +116,45 @@ template <class Unit>
       }
     }
   }
-  for (StateEntry const& entry : flat) {
-    if (!entry.is_tensor()) {
-      bool const names = entry.path.back() == PathElement("params");
-      dict.insert(entry.path, names ? unflatten_names(entry.plain(), units) : entry.plain());
-    }
-  }
+  insert_options(flat, units, dict);
   return dict;
 }
 
-/// The reverse, into the tensors of `flat`.
-/// @throws KeyError, ShapeError as `flat_member`; nothing is changed then.
+/// Lets the optimizer whose state `flat` is check the hyper-parameters that `dict` has of its members.
+template <class Unit>
+[[nodiscard]] std::vector<std::unique_ptr<LivePlan>> option_plans(
+    StateDict const& dict, StateDict const& flat, std::vector<Unit const*> const& units) {
+  if (auto const current = up_to_date(dict)) {
+    return option_plans(*current, flat, units);
+  }
+  std::vector<std::unique_ptr<LivePlan>> plans;
+  for (LiveSection const& section : live_sections(flat)) {
+    std::shared_ptr<LiveValues> const owner = section.owner->renamed(member_names(units));
+    LiveLoad load;
+    load.prefix = section.prefix;
+    load.wanted = section.wanted;
+    for (auto const& [key, link] : section.tensors) {
+      load.tensors.emplace_back(link.group, link.name);
+    }
+    ValueTree found;
+    for (StateEntry const& entry : dict) {
+      if (!entry.is_tensor() && !entry.path.empty() &&
+          entry.path.front() == PathElement(owner->root())) {
+        found.add(entry.path, entry.plain());
+      }
+    }
+    Value const whole = std::move(found).finish();
+    if (auto const* const options = whole.get<Value::Dict>()) {
+      load.found = *options;
+    }
+    plans.push_back(owner->prepare(load));
+  }
+  return plans;
+}
+
+/// The reverse, into the tensors of `flat`, with the hyper-parameters that `dict` has.
+/// @throws KeyError, ShapeError as `flat_member`; InvalidArgument for a hyper-parameter that makes no
+///         sense. Nothing is changed then.
 /// @collective over the shard group.
 template <class Unit>
 void flatten_state(StateDict const& dict,
@@ -130,12 +185,16 @@ void flatten_state(StateDict const& dict,
       }
     }
   }
+  std::vector<std::unique_ptr<LivePlan>> const plans = option_plans(dict, flat, units);
   for (Move const& move : moves) {
     if (move.scalar != nullptr) {
       move.target->assign(move.scalar->local_bytes());
     } else {
       move.unit->flatten(move.parts, *move.target->template get<Parameter>());
     }
+  }
+  for (auto const& plan : plans) {
+    plan->apply();
   }
 }
 

@@ -3,13 +3,17 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/core/value.hpp>
-#include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -37,63 +41,144 @@ struct HyperParameterWriter {
   [[nodiscard]] static Value number(double value) { return value == 0 ? Value(0) : Value(value); }
 };
 
-/// Reads hyper-parameters from a state dict, where each stands under `prefix` and its name.
+/// Finds one hyper-parameter as a plain value.
+struct HyperParameterPicker {
+  std::string const& wanted;
+  std::optional<Value> found;
+
+  template <class T>
+  void operator()(char const* name, T const& value) {
+    if (!found && wanted == name) {
+      HyperParameterWriter writer;
+      writer(name, value);
+      found = std::move(writer.entries.front().second);
+    }
+  }
+};
+
+/// Reads hyper-parameters from the options of a group as they were saved. What they have besides is
+/// kept for the next save.
 class HyperParameterReader {
  public:
-  HyperParameterReader(StateDict const& dict, std::string prefix)
-      : dict_(&dict), prefix_(std::move(prefix)) {}
+  /// @param prefix    of the keys, for messages.
+  /// @param unwanted  hyper-parameters that are to stay as they are.
+  HyperParameterReader(Value::Dict const& from, std::string prefix, KeyList const& unwanted)
+      : from_(&from), prefix_(std::move(prefix)), unwanted_(&unwanted) {
+    known_.add("params");
+  }
 
-  void operator()(char const* name, double& value) const { value = number(name, plain(name)); }
-  void operator()(char const* name, bool& value) const {
-    if (dict_->contains(prefix_ + name)) {  // PyTorch's older versions have fewer switches
-      value = plain(name).as<bool>();
+  void operator()(char const* name, double& value) {
+    if (Value const* const found = find(name, true)) {
+      value = number(name, *found);
     }
   }
-  void operator()(char const* name, std::array<double, 2>& pair) const {
-    auto const& items = plain(name).as<Value::Tuple>().items;
-    if (items.size() != 2) {
-      throw InvalidArgument("shardmesh::Optimizer: \"" + prefix_ + name + "\" holds " +
-                            std::to_string(items.size()) + " numbers instead of 2");
+  /// PyTorch's older versions have fewer switches.
+  void operator()(char const* name, bool& value) {
+    if (Value const* const found = find(name, false)) {
+      value = flag(name, *found);
     }
-    pair = {number(name, items[0]), number(name, items[1])};
   }
-  /// How PyTorch is to compute: it says nothing about the result.
-  void operator()(char const*, Value const&) const {}
+  void operator()(char const* name, std::array<double, 2>& pair) {
+    if (Value const* const found = find(name, true)) {
+      auto const* items = found->get<Value::List>();
+      if (auto const* const tuple = found->get<Value::Tuple>()) {
+        items = &tuple->items;
+      }
+      if (items == nullptr) {
+        refuse(name, "is of the kind " + std::string(found->kind()) + ", not two numbers");
+      }
+      if (items->size() != 2) {
+        refuse(name, "holds " + std::to_string(items->size()) + " numbers instead of 2");
+      }
+      pair = {number(name, (*items)[0]), number(name, (*items)[1])};
+    }
+  }
+  /// How PyTorch is to compute: it says nothing about the result. Kept if it is not the usual value.
+  void operator()(char const* name, Value const& usual) {
+    Value const* const found = find(name, false);
+    if (found != nullptr && !(*found == usual)) {
+      carried_.emplace_back(name, *found);
+    }
+  }
   /// What this optimizer is; another one's state means something else.
   template <bool value>
-  void operator()(char const* name, std::bool_constant<value>) const {
+  void operator()(char const* name, std::bool_constant<value>) {
     bool is = value;
     (*this)(name, is);
     if (is != value) {
-      throw InvalidArgument("shardmesh::Optimizer: \"" + prefix_ + name + "\" is " +
-                            to_string(Value(is)) + ", this optimizer's " + to_string(Value(value)) +
-                            "; load the state into the one it is of");
+      refuse(name, "is " + to_string(Value(is)) + ", this optimizer's " + to_string(Value(value)) +
+                       "; load the state into the one it is of");
     }
   }
 
- private:
-  [[nodiscard]] Value const& plain(char const* name) const {
-    StateEntry const& entry = dict_->at(prefix_ + name);
-    if (entry.is_tensor()) {
-      throw InvalidArgument("shardmesh::Optimizer: \"" + entry.key +
-                            "\" is a tensor; save it as a plain number");
+  /// Hyper-parameters that must be there, and are not.
+  [[nodiscard]] std::vector<std::string> const& missing() const noexcept { return missing_; }
+
+  /// After all hyper-parameters: what there is besides, in order.
+  [[nodiscard]] Value::Dict carried() && {
+    for (auto const& [name, value] : *from_) {
+      if (!known_.contains(name)) {
+        carried_.emplace_back(name, value);
+      }
     }
-    return entry.plain();
+    return std::move(carried_);
+  }
+
+ private:
+  /// nullptr if it is not there, or not wanted.
+  [[nodiscard]] Value const* find(std::string const& name, bool must_be_there) {
+    known_.add(name);
+    if (unwanted_->contains(name)) {
+      return nullptr;
+    }
+    for (auto const& [other, value] : *from_) {
+      if (other == name) {
+        return &value;
+      }
+    }
+    if (must_be_there) {
+      missing_.push_back(name);
+    }
+    return nullptr;
+  }
+
+  [[noreturn]] void refuse(std::string const& name, std::string const& what) const {
+    throw InvalidArgument("shardmesh::Optimizer: \"" + prefix_ + name + "\" " + what);
   }
 
   [[nodiscard]] double number(char const* name, Value const& value) const {
     if (auto const* integer = value.get<std::int64_t>()) {
-      return static_cast<double>(*integer);
+      auto const real = static_cast<double>(*integer);
+      if (std::abs(real) > 0x1p53) {
+        refuse(name, "is " + to_string(value) + ", which a floating-point number has only rounded");
+      }
+      return real;
     }
     if (auto const* real = value.get<double>()) {
       return *real;
     }
-    throw InvalidArgument("shardmesh::Optimizer: \"" + prefix_ + name + "\" is of the kind " +
-                          std::string(value.kind()) + ", not a number");
+    refuse(name, "is of the kind " + std::string(value.kind()) + ", not a number");
   }
 
-  StateDict const* dict_;
+  /// Python's True is 1.
+  [[nodiscard]] bool flag(char const* name, Value const& value) const {
+    if (auto const* held = value.get<bool>()) {
+      return *held;
+    }
+    auto const* integer = value.get<std::int64_t>();
+    if (integer == nullptr || *integer < 0 || *integer > 1) {
+      refuse(name, "is " + to_string(value) + ", of the kind " + std::string(value.kind()) +
+                       ", not a bool");
+    }
+    return *integer == 1;
+  }
+
+  Value::Dict const* from_;
   std::string prefix_;
+  KeyList known_;
+  KeyList const* unwanted_;
+  std::vector<std::string> missing_;
+  Value::Dict carried_;
 };
 
 }  // namespace detail

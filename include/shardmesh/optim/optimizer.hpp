@@ -4,16 +4,17 @@
 
 #include <concepts>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/error.hpp>
-#include <shardmesh/core/key_map.hpp>
-#include <shardmesh/optim/hyper_parameters.hpp>
+#include <shardmesh/core/value.hpp>
+#include <shardmesh/optim/optimizer_values.hpp>
 #include <shardmesh/optim/parameter_groups.hpp>
+#include <shardmesh/state/live_values.hpp>
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/state/visit.hpp>
 #include <shardmesh/tensor/local_part.hpp>
@@ -68,8 +69,10 @@ inline void expect_option(
 /// are those of PyTorch's optimizer of the same name, where there is one.
 ///
 /// A step runs where the parameters are: on a device, in stream order, with the bits of the host.
-/// The state exists from the beginning, all zero: `state_dict()` is what would be loaded. It may be
-/// copied; copies share parameters and state, as tensors do.
+/// The state exists from the beginning, all zero: `state_dict()` is what would be loaded. A state dict
+/// refers to the optimizer, to hyper-parameters as to tensors: loading into it sets both, saving it
+/// writes what both are by then. It may outlive the optimizer. Optimizers may be copied; copies share
+/// parameters, state and hyper-parameters, as tensors do.
 ///
 /// @tparam Parameter `DistTensor<float, ...>`, `ShardedTensor<float, ...>` or `Tensor<float, ...>`.
 /// @tparam Options hyper-parameters and arithmetic, see `OptimizerOptions`.
@@ -101,7 +104,7 @@ class Optimizer {
     detail::SeenParameters<Parameter> seen;
     for (Group const& group : groups) {
       group.options.check();
-      groups_.push_back({group.options, parameters_.size(), 0});
+      core_->groups.push_back({group.options, parameters_.size(), 0});
       for (auto const& parameter : detail::without_ties(group.parameters)) {
         check_new(parameter, seen);
         seen.add(parameter);
@@ -114,14 +117,24 @@ class Optimizer {
   [[nodiscard]] std::vector<NamedParameter<Parameter>> const& parameters() const noexcept {
     return parameters_;
   }
-  [[nodiscard]] std::size_t groups() const noexcept { return groups_.size(); }
+  [[nodiscard]] std::size_t groups() const noexcept { return core_->groups.size(); }
 
   /// @{ Hyper-parameters of a group; they may be changed between steps (a schedule of `lr`), but not
   /// so that other state is needed.
   [[nodiscard]] Options const& options(std::size_t group = 0) const {
-    return groups_.at(group).options;
+    return core_->groups.at(group).options;
   }
-  [[nodiscard]] Options& options(std::size_t group = 0) { return groups_.at(group).options; }
+  [[nodiscard]] Options& options(std::size_t group = 0) { return core_->groups.at(group).options; }
+  /// @}
+
+  /// @{ Options of a group that a loaded state had and this optimizer has not, such as a scheduler's
+  /// `initial_lr`: they are saved with its own. A scheduler may read and add some.
+  [[nodiscard]] Value::Dict const& carried_options(std::size_t group = 0) const {
+    return core_->groups.at(group).carried;
+  }
+  [[nodiscard]] Value::Dict& carried_options(std::size_t group = 0) {
+    return core_->groups.at(group).carried;
+  }
   /// @}
 
   /// One step, with a gradient for each of `parameters()`, of the same local shape. No communication.
@@ -130,14 +143,13 @@ class Optimizer {
   ///         options were changed so that they need other state. Nothing is changed then.
   void step(std::vector<Parameter> const& gradients, Stream stream = {}) {
     check(gradients);
-    for (GroupRange const& group : groups_) {
+    for (auto const& group : core_->groups) {
       for (std::size_t i = group.first; i < group.first + group.count; ++i) {
-        Slot& slot = slots_[i];
-        float& count = slot.step.span()[0];
+        float& count = core_->steps[i].span()[0];
         count += 1;
         auto const& weights = local_part(parameters_[i].value);
         UpdateOperands operands{weights.data(), local_part(gradients[i]).data(), {}, double{count}};
-        for (Parameter const& one : slot.state) {
+        for (Parameter const& one : state_[i]) {
           operands.state.push_back(local_part(one).data());
         }
         Space::for_each_index(weights.size(), group.options.update(operands), stream);
@@ -146,90 +158,62 @@ class Optimizer {
   }
 
   /// PyTorch's nested form: `state.<parameter>.<name>`, `param_groups.<group>.<option>`. `step` is a
-  /// 0-d tensor in host memory, never sharded. Complete before the first step, too.
-  [[nodiscard]] StateDict state_dict() const {
+  /// 0-d tensor in host memory, never sharded. Complete before the first step, too. A load finds groups
+  /// by the names of their parameters, one without parameters by its number.
+  [[nodiscard]] StateDict state_dict() const { return state_dict(names()); }
+
+  /// The same with other names of the parameters, one for each of `parameters()`.
+  [[nodiscard]] StateDict state_dict(std::vector<std::string> const& names) const {
     StateDict dict;
-    for_each_state(
-        [&dict](std::string const& parameter, std::string const& name, AnyTensor const& tensor) {
-          dict.insert({"state", parameter, name}, tensor);
-        });
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      auto const index = static_cast<index_t>(g);
-      for (auto const& [name, value] : hyper_parameters(groups_[g].options)) {
-        dict.insert({"param_groups", index, name}, value);
-      }
-      Value::List names;
-      for_each_name(groups_[g], [&names](std::string const& name) { names.emplace_back(name); });
-      dict.insert({"param_groups", index, "params"}, std::move(names));
-    }
+    auto const values = values_of(detail::OptimizerForm::nested, names);
+    for_each_state([&](std::size_t i, std::string const& name, AnyTensor const& tensor) {
+      dict.insert({"state", names[i], name}, {tensor, {values, i, name, 3}});
+    });
+    insert_options(values, dict);
     return dict;
   }
 
   /// PyTorch's flattened form (`flatten_optimizer_state_dict`), which does not depend on the grouping:
-  /// `state.<parameter>.<name>`, `param_groups.<parameter>.<option>`, each key a single name.
-  [[nodiscard]] StateDict flattened_state_dict() const {
+  /// `state.<parameter>.<name>`, `param_groups.<parameter>.<option>`, each key a single name. It has no
+  /// place for the options of a group without parameters.
+  [[nodiscard]] StateDict flattened_state_dict() const { return flattened_state_dict(names()); }
+
+  /// The same with other names of the parameters, one for each of `parameters()`.
+  [[nodiscard]] StateDict flattened_state_dict(std::vector<std::string> const& names) const {
     StateDict dict;
-    for_each_state(
-        [&dict](std::string const& parameter, std::string const& name, AnyTensor const& tensor) {
-          dict.insert("state." + parameter + "." + name, tensor);
-        });
-    for (GroupRange const& group : groups_) {
-      Value::Dict const values = hyper_parameters(group.options);
-      for_each_name(group, [&](std::string const& parameter) {
-        for (auto const& [name, value] : values) {
-          dict.insert("param_groups." + parameter + "." + name, value);
-        }
-      });
-    }
+    auto const values = values_of(detail::OptimizerForm::flattened, names);
+    for_each_state([&](std::size_t i, std::string const& name, AnyTensor const& tensor) {
+      dict.insert("state." + names[i] + "." + name, {tensor, {values, i, name, 1}});
+    });
+    insert_options(values, dict);
     return dict;
   }
 
-  /// Takes the hyper-parameters of a state dict of the nested form. The tensors of `state_dict()` are
-  /// the optimizer's own, so loading into it has already set them. Groups are found by the names of
-  /// their parameters. What PyTorch's switches without meaning here say is not kept.
-  /// @param prefix of the keys, such as "optim.".
-  /// @throws KeyError if a hyper-parameter or a parameter is missing; InvalidArgument if a value
-  ///         is of the wrong kind, makes no sense, or needs state that this optimizer has not
-  ///         (amsgrad, momentum; construct it with them), or if parameters of one group were in several.
-  void load_options(StateDict const& dict, std::string const& prefix = "") {
-    detail::KeyMap<std::string> group_of;
-    for (index_t g = 0;; ++g) {
-      std::string const group = prefix + "param_groups." + std::to_string(g) + ".";
-      if (!dict.contains(group + "params")) {
-        break;
-      }
-      for (Value const& name : dict.at(group + "params").plain().template as<Value::List>()) {
-        group_of.add(name.template as<std::string>(), group);
-      }
-    }
-    load(dict, [&](std::string const& parameter) {
-      std::string const* const found = group_of.find(parameter);
-      if (found == nullptr) {
-        throw KeyError(std::string("shardmesh::") + Options::name + ": no \"" + prefix +
-                       "param_groups.<n>.params\" of the state lists the parameter \"" + parameter +
-                       "\"; load a state of the same model, with the prefix of its keys");
-      }
-      return *found;
-    });
-  }
-
-  /// The same of the flattened form.
-  /// @throws as `load_options`.
-  void load_flattened(StateDict const& dict, std::string const& prefix = "") {
-    load(dict,
-         [&](std::string const& parameter) { return prefix + "param_groups." + parameter + "."; });
-  }
-
  private:
-  struct GroupRange {
-    Options options;
-    std::size_t first;
-    std::size_t count;
-  };
-  struct Slot {
-    Tensor<float> step;  ///< 0-d, on the host, never sharded
-    std::vector<Parameter> state;
-  };
+  [[nodiscard]] std::vector<std::string> names() const {
+    std::vector<std::string> names;
+    for (auto const& parameter : parameters_) {
+      names.push_back(parameter.name);
+    }
+    return names;
+  }
+
+  [[nodiscard]] std::shared_ptr<LiveValues> values_of(detail::OptimizerForm form,
+                                                      std::vector<std::string> const& names) const {
+    std::vector<std::vector<std::string>> each;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      each.push_back({names.at(i)});
+    }
+    return std::make_shared<detail::OptimizerValues<Options>>(core_, form, std::move(each));
+  }
+
+  static void insert_options(std::shared_ptr<LiveValues> const& values, StateDict& dict) {
+    for (LiveValues::Place& place : values->places()) {
+      std::size_t const depth = place.path.size();
+      dict.insert(std::move(place.path),
+                  LiveLink{values, place.group, std::move(place.name), depth, place.is_carried});
+    }
+  }
 
   void check_new(NamedParameter<Parameter> const& parameter,
                  detail::SeenParameters<Parameter> const& seen) const {
@@ -246,13 +230,14 @@ class Optimizer {
 
   /// To the last group.
   void add(NamedParameter<Parameter> const& parameter) {
-    Slot slot{Tensor<float>::zeros({}), {}};
-    for (std::size_t i = 0; i < groups_.back().options.state_names().size(); ++i) {
-      slot.state.push_back(zeros_like(parameter.value));
+    auto& group = core_->groups.back();
+    core_->steps.push_back(Tensor<float>::zeros({}));
+    state_.emplace_back();
+    for (std::size_t i = 0; i < group.options.state_names().size(); ++i) {
+      state_.back().push_back(zeros_like(parameter.value));
     }
-    slots_.push_back(std::move(slot));
     parameters_.push_back(parameter);
-    ++groups_.back().count;
+    ++group.count;
   }
 
   void check(std::vector<Parameter> const& gradients) const {
@@ -271,100 +256,36 @@ class Optimizer {
                          "; shard gradients as their parameters");
       }
     }
-    for (GroupRange const& group : groups_) {
+    for (auto const& group : core_->groups) {
       group.options.check();
-      if (group.count > 0 &&
-          slots_[group.first].state.size() != group.options.state_names().size()) {
+      if (group.count > 0 && state_[group.first].size() != group.options.state_names().size()) {
         throw InvalidArgument(who + "the options were changed so that they need other state (" +
-                              joined(group.options.state_names()) +
+                              detail::joined(group.options.state_names()) +
                               "); construct an optimizer with them");
       }
-    }
-  }
-
-  /// @param prefix_of where in `dict` the hyper-parameters of a parameter stand.
-  template <class PrefixOf>
-  void load(StateDict const& dict, PrefixOf const& prefix_of) {
-    std::vector<Options> loaded;
-    for (GroupRange const& group : groups_) {
-      loaded.push_back(read(dict, group, prefix_of));
-    }
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      groups_[g].options = loaded[g];
-    }
-    if (!Options::counts_steps) {  // the buffers that were loaded with them hold something
-      for (Slot& slot : slots_) {
-        slot.step.span()[0] = detail::larger(slot.step.span()[0], 1.0F);
-      }
-    }
-  }
-
-  template <class PrefixOf>
-  [[nodiscard]] Options read(StateDict const& dict,
-                             GroupRange const& group,
-                             PrefixOf const& prefix_of) const {
-    std::string const who = std::string("shardmesh::") + Options::name + ": ";
-    Options options = group.options;
-    std::string last;
-    for_each_name(group, [&](std::string const& parameter) {
-      std::string const prefix = prefix_of(parameter);
-      if (prefix == last) {
-        return;
-      }
-      Options one = group.options;
-      one.visit(detail::HyperParameterReader(dict, prefix));
-      if (!last.empty() && hyper_parameters(one) != hyper_parameters(options)) {
-        throw InvalidArgument(who + "the hyper-parameters of \"" + parameter +
-                              "\" differ from those of others in its group (" + prefix + "* and " +
-                              last + "*); put it in a group of its own");
-      }
-      options = one;
-      last = prefix;
-    });
-    options.check();
-    if (options.state_names() != group.options.state_names()) {
-      throw InvalidArgument(who + "the state was written with options that keep " +
-                            joined(options.state_names()) + ", these keep " +
-                            joined(group.options.state_names()) +
-                            "; construct the optimizer with the options of the state");
-    }
-    return options;
-  }
-
-  [[nodiscard]] static std::string joined(std::vector<std::string> const& names) {
-    std::string text;
-    for (std::string const& name : names) {
-      text += (text.empty() ? "" : ", ") + name;
-    }
-    return text.empty() ? "no state" : text;
-  }
-
-  template <class F>
-  void for_each_name(GroupRange const& group, F&& f) const {
-    for (std::size_t i = group.first; i < group.first + group.count; ++i) {
-      f(parameters_[i].name);
     }
   }
 
   /// f(parameter, name, tensor), in PyTorch's order.
   template <class F>
   void for_each_state(F&& f) const {
-    for (GroupRange const& group : groups_) {
+    for (auto const& group : core_->groups) {
       std::vector<std::string> const names = group.options.state_names();
       for (std::size_t i = group.first; i < group.first + group.count; ++i) {
         if (Options::counts_steps) {
-          f(parameters_[i].name, "step", AnyTensor(slots_[i].step));
+          f(i, "step", AnyTensor(core_->steps[i]));
         }
-        for (std::size_t j = 0; j < names.size(); ++j) {
-          f(parameters_[i].name, names[j], AnyTensor(slots_[i].state[j]));
+        for (std::size_t j = 0; j < names.size() && j < state_[i].size(); ++j) {
+          f(i, names[j], AnyTensor(state_[i][j]));
         }
       }
     }
   }
 
   std::vector<NamedParameter<Parameter>> parameters_;
-  std::vector<Slot> slots_;
-  std::vector<GroupRange> groups_;
+  std::vector<std::vector<Parameter>> state_;  // by parameter, in the order of `state_names()`
+  std::shared_ptr<detail::OptimizerCore<Options>> core_ =
+      std::make_shared<detail::OptimizerCore<Options>>();
 };
 
 }  // namespace v0

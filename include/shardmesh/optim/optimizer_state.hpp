@@ -2,9 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <cstddef>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <shardmesh/optim/optimizer.hpp>
@@ -21,34 +19,12 @@ namespace detail {
 template <class Parameter, class Options>
 [[nodiscard]] StateDict named_optimizer_state(Optimizer<Parameter, Options> const& optimizer,
                                               StateOptions const& options) {
-  StateDict named;
-  if (options.flatten_optimizer_state_dict) {
-    for (StateEntry const& entry : optimizer.flattened_state_dict()) {
-      std::size_t const first = entry.key.find('.') + 1;
-      std::size_t const last = entry.key.rfind('.');  // names of states and options have no dot
-      named.insert(entry.key.substr(0, first) +
-                       renamed(entry.key.substr(first, last - first), options) +
-                       entry.key.substr(last),
-                   entry.value);
-    }
-    return named;
+  std::vector<std::string> names;
+  for (auto const& parameter : optimizer.parameters()) {
+    names.push_back(renamed(parameter.name, options));
   }
-  for (StateEntry const& entry : optimizer.state_dict()) {
-    std::vector<PathElement> path = entry.path;
-    if (entry.is_tensor()) {
-      path[1] = PathElement(renamed(path[1].key(), options));
-      named.insert(std::move(path), entry.value);
-    } else if (path.back() == PathElement("params")) {
-      Value::List names;
-      for (Value const& name : entry.plain().template as<Value::List>()) {
-        names.emplace_back(renamed(name.template as<std::string>(), options));
-      }
-      named.insert(std::move(path), Value(std::move(names)));
-    } else {
-      named.insert(std::move(path), entry.value);
-    }
-  }
-  return named;
+  return options.flatten_optimizer_state_dict ? optimizer.flattened_state_dict(names)
+                                              : optimizer.state_dict(names);
 }
 
 }  // namespace detail
@@ -87,8 +63,7 @@ template <Communicator Comm, class Parameter, class Options>
 }
 
 /// Loads an optimizer, hyper-parameters included, from a state of the form that `options` say.
-/// @returns, @throws as `load_state_dict`; as `Optimizer::load_options` for hyper-parameters, after the
-///          tensors have been loaded.
+/// @returns, @throws as `load_state_dict`.
 /// @collective over `comm`.
 template <Communicator Comm, class Parameter, class Options>
 StateLoadReport load_optimizer_state_dict(Comm const& comm,
@@ -96,27 +71,7 @@ StateLoadReport load_optimizer_state_dict(Comm const& comm,
                                           StateDict const& from,
                                           StateOptions const& options = {}) {
   StateDict into = detail::named_optimizer_state(optimizer, options);
-  StateLoadReport report = load_state_dict(comm, into, from, options);
-  // The optimizer reads its hyper-parameters by its own names.
-  bool const flat = options.flatten_optimizer_state_dict;
-  StateDict own = flat ? optimizer.flattened_state_dict() : optimizer.state_dict();
-  std::vector<std::pair<std::string, Value>> loaded;
-  auto other = into.begin();
-  for (StateEntry const& entry : own) {
-    if (!entry.is_tensor() && !(entry.path.back() == PathElement("params"))) {
-      loaded.emplace_back(entry.key, other->plain());
-    }
-    ++other;
-  }
-  for (auto& [key, value] : loaded) {
-    own.set(key, std::move(value));
-  }
-  if (flat) {
-    optimizer.load_flattened(own);
-  } else {
-    optimizer.load_options(own);
-  }
-  return report;
+  return load_state_dict(comm, into, from, options);
 }
 
 }  // namespace v0

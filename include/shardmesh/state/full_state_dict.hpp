@@ -164,9 +164,12 @@ template <Communicator Comm>
 }
 
 /// A dict of whole tensors: `whole(key)` for the distributed ones, the others in host memory if
-/// `offload`.
+/// `offload`. Plain values are copies.
 template <class Whole>
 [[nodiscard]] StateDict assemble(StateDict const& dict, bool offload, Whole whole) {
+  if (auto const current = up_to_date(dict)) {
+    return assemble(*current, offload, std::move(whole));
+  }
   StateDict result;
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor() && entry.tensor().is_distributed()) {
@@ -175,7 +178,8 @@ template <class Whole>
       }
     } else {
       bool const copies = offload && entry.is_tensor();
-      result.insert(entry.path, copies ? StateValue(entry.tensor().offloaded()) : entry.value);
+      result.insert(entry.path,
+                    copies ? StateValue(entry.tensor().offloaded()) : entry.value.detached());
     }
   }
   return result;

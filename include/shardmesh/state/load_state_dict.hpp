@@ -33,6 +33,9 @@ template <Communicator Comm>
         "it needs full_state_dict as well");
   }
   check_ceiling(options.gather);
+  if (auto const current = up_to_date(from)) {
+    return load(comm, into, *current, options, extras);
+  }
   LoadSources const sources = find_sources(comm, into, from, options.broadcast_from_rank0);
   LoadCheck check(comm, into, sources, options, extras);
   StateLoadReport report = check.agree();
@@ -45,7 +48,9 @@ template <Communicator Comm>
 }  // namespace detail
 
 /// Loads the tensors and plain values of one state dict from another. `into` keeps its tensors, whose
-/// elements are overwritten; its plain values are replaced.
+/// elements are overwritten; its plain values are replaced. An optimizer whose state it has gets all
+/// of its options, those that it does not know included, which it carries along; groups are found by the
+/// names of their parameters.
 ///
 /// Nothing is written before everything has been checked on all ranks; then they all throw, or all
 /// load. Distributed values come from whole tensors (`full_state_dict`), or from distributed ones: of
@@ -56,7 +61,7 @@ template <Communicator Comm>
 ///              that are not distributed in rank 0's `into` then travel with the description of the dict.
 /// @returns the same lists on every rank.
 /// @throws KeyError (missing or unexpected keys, as `options` say), InvalidArgument (shape, dtype, kind,
-///         mesh; `broadcast_from_rank0` without `full_state_dict`), the same on every rank, naming the
+///         mesh; an option of an optimizer that makes no sense; tied tensors with different values; `broadcast_from_rank0` without `full_state_dict`), the same on every rank, naming the
 ///         first rank with the problem.
 /// @collective over `comm`, which holds the ranks of all distributed tensors.
 template <Communicator Comm>

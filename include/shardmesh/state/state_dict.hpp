@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <concepts>
 #include <cstddef>
 #include <initializer_list>
 #include <optional>
@@ -13,45 +12,17 @@
 #include <shardmesh/core/hash_index.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/state/any_tensor.hpp>
+#include <shardmesh/state/live_sections.hpp>
+#include <shardmesh/state/state_value.hpp>
 #include <shardmesh/state/visit.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 
-/// A leaf of a state dict: a tensor or a plain value.
-class StateValue {
- public:
-  template <std::convertible_to<AnyTensor> T>
-  StateValue(T const& tensor) : tensor_(tensor) {}
-  template <std::convertible_to<Value> T>
-  StateValue(T plain) : plain_(std::move(plain)) {}
-
-  [[nodiscard]] bool is_tensor() const noexcept { return tensor_.has_value(); }
-  /// @pre is_tensor().
-  [[nodiscard]] AnyTensor const& tensor() const noexcept { return *tensor_; }
-  /// @pre !is_tensor().
-  [[nodiscard]] Value const& plain() const noexcept { return plain_; }
-
- private:
-  std::optional<AnyTensor> tensor_;
-  Value plain_;
-};
-
-/// A value of a state dict with its path. `key` is the path joined with dots, PyTorch's flat key.
-struct StateEntry {
-  std::string key;
-  std::vector<PathElement> path;
-  StateValue value;
-
-  [[nodiscard]] bool is_tensor() const noexcept { return value.is_tensor(); }
-  /// @pre is_tensor().
-  [[nodiscard]] AnyTensor const& tensor() const noexcept { return value.tensor(); }
-  /// @pre !is_tensor().
-  [[nodiscard]] Value const& plain() const noexcept { return value.plain(); }
-};
-
 /// Named tensors and plain values, nested as PyTorch nests them, in the order of insertion. Tensors
-/// are handles: loading into a state dict writes the tensors that it was made of.
+/// are handles: loading into a state dict writes the tensors that it was made of. So are the
+/// hyper-parameters of an optimizer: a load sets them, a save writes what they are by then, whenever
+/// the dict was made. Other plain values are the dict's own.
 class StateDict {
  public:
   StateDict() = default;
@@ -115,14 +86,20 @@ class StateDict {
     return aliases_;
   }
 
-  /// Replaces a plain value.
-  /// @throws KeyError if there is no such key, or it holds a tensor.
+  /// Replaces a plain value; one of an optimizer is set there.
+  /// @throws KeyError if there is no such key, or it holds a tensor; InvalidArgument if the optimizer
+  ///         cannot have such a value.
   void set(std::string const& key, Value value) {
     if (at(key).is_tensor()) {
       throw KeyError("shardmesh::StateDict::set: \"" + key +
                      "\" holds a tensor; assign to the tensor instead");
     }
-    entries_[position_of(key)].value = std::move(value);
+    StateValue& held = entries_[position_of(key)].value;
+    if (held.is_live()) {
+      held.link().owner->write(held.link().group, held.link().name, std::move(value));
+    } else {
+      held = std::move(value);
+    }
   }
 
  private:
@@ -159,6 +136,29 @@ class StateDict {
 
 namespace detail {
 
+/// The dict with all values that its optimizers have by now and without those that they have no
+/// longer: a load may bring options along that nobody had when the dict was made. Nothing if it is so
+/// already.
+[[nodiscard]] inline std::optional<StateDict> up_to_date(StateDict const& dict) {
+  auto const has = [&dict](std::string const& key) { return dict.contains(key); };
+  LiveChanges const changes = find_live_changes(dict, has);
+  if (changes.added.size() == 0 && changes.gone.keys().empty()) {
+    return std::nullopt;
+  }
+  StateDict result;
+  for (StateEntry const& entry : dict) {
+    if (!changes.gone.contains(entry.key)) {
+      result.insert(entry.path, entry.value);
+    }
+    if (auto const* const added = changes.added.find(entry.key)) {
+      for (auto const& [path, link] : *added) {
+        result.insert(path, link);
+      }
+    }
+  }
+  return result;
+}
+
 template <class T>
 [[nodiscard]] StateValue state_value(T const& leaf) {
   if constexpr (AnyTensorType<T>) {
@@ -190,8 +190,11 @@ template <class Model>
 }
 
 /// The same state with every local part copied to host memory. Nothing but where the bytes live
-/// changes; tied tensors stay tied. No communication.
+/// changes; tied tensors stay tied. Plain values are copies, too. No communication.
 [[nodiscard]] inline StateDict offloaded(StateDict const& dict) {
+  if (auto const current = detail::up_to_date(dict)) {
+    return offloaded(*current);
+  }
   StateDict result;
   auto alias = dict.aliases().begin();
   for (StateEntry const& entry : dict) {
@@ -199,8 +202,8 @@ template <class Model>
       result.insert(entry.path, result.at(alias->second).value);
       ++alias;
     } else {
-      result.insert(entry.path,
-                    entry.is_tensor() ? StateValue(entry.tensor().offloaded()) : entry.value);
+      result.insert(entry.path, entry.is_tensor() ? StateValue(entry.tensor().offloaded())
+                                                  : entry.value.detached());
     }
   }
   return result;

@@ -12,8 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/detail/load_values.hpp>
 #include <shardmesh/checkpoint/detail/packer.hpp>
 #include <shardmesh/checkpoint/detail/stage.hpp>
+#include <shardmesh/checkpoint/detail/tied.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/load_options.hpp>
@@ -71,21 +73,39 @@ template <Catalog C>
 class LoadJob {
  public:
   /// Checks the state dict against the catalog. No communication.
-  LoadJob(C& catalog, StateDict const& dict, LoadOptions const& options, CheckpointReport& report)
-      : catalog_(catalog), dict_(dict), options_(options), report_(report), keys_(catalog.keys()) {
+  /// @param ties  of all ranks.
+  LoadJob(C& catalog,
+          StateDict const& dict,
+          LoadOptions const& options,
+          CheckpointReport& report,
+          std::vector<Tie> const& ties)
+      : catalog_(catalog),
+        dict_(dict),
+        options_(options),
+        report_(report),
+        keys_(catalog.keys()),
+        plain_(catalog, dict) {
     for (std::size_t i = 0; i < keys_.size(); ++i) {
       numbers_.emplace(keys_[i], i);
       stored_.push_back(catalog_.tensor(keys_[i]));
     }
     staged_.resize(dict.size());
+    std::vector<bool> missed(dict.size(), false);
     std::size_t position = 0;
     for (StateEntry const& entry : dict) {
-      if (entry.is_tensor()) {
-        want_tensor(entry, position);
-      } else {
-        want_value(entry);
-      }
+      missed[position] = !entry.is_live() && !want(entry, position);
       ++position;
+    }
+    forgive_tied(
+        dict, ties, [this](std::string const& key) { return numbers_.count(key) > 0; }, missed);
+    position = 0;
+    for (StateEntry const& entry : dict) {
+      if (missed[position++]) {
+        miss(entry.key, "");
+      }
+    }
+    for (std::string const& key : plain_.keys()) {
+      wishes_.values.push_back(numbers_.at(key));
     }
     auto const by_key = [](auto const& a, auto const& b) { return a.key < b.key; };
     std::sort(wishes_.tensors.begin(), wishes_.tensors.end(), by_key);
@@ -125,7 +145,7 @@ class LoadJob {
       if (one.reader != rank) {
         continue;
       }
-      Value value = catalog_.value(keys_[one.key]);
+      Value value = read_plain(catalog_, keys_[one.key]);
       if (one.wanted_by.size() > 1) {
         out.number(one.key);
         out.text(format::as_text(format::write_bytes_item(value)));
@@ -154,25 +174,51 @@ class LoadJob {
     }
   }
 
-  /// Finds the plain values of the state dict in those that were read.
+  /// Checks the plain values that were read, those of optimizers, too.
   void stage_values() {
-    std::size_t position = 0;
-    for (StateEntry const& entry : dict_) {
-      Staged& one = staged_[position++];
-      if (entry.is_tensor() || skipped_.count(entry.key) > 0) {
-        continue;
-      }
-      for (std::string const& key : value_keys(catalog_, entry)) {
-        if (Value const* const part = value_in(values_.at(numbers_.at(key)), key, entry);
-            part != nullptr && !one.value) {
-          one.value = *part;
-        }
-      }
-      if (!one.value) {
-        miss(entry);
+    plain_.stage(
+        dict_,
+        [this](std::string const& key) -> Value const& { return values_.at(numbers_.at(key)); },
+        options_.dtype, report_, staged_,
+        [this](std::string const& key, std::string const& why) { miss(key, why); });
+  }
+
+  /// Finds what was read for optimizers of which none, on any rank, knows what to do with it.
+  /// @collective over `comm`, if unexpected keys are not ignored.
+  template <Communicator Comm>
+  void find_unused(Comm const& comm) {
+    if (options_.unexpected == KeyPolicy::ignore) {
+      return;
+    }
+    std::vector<char> used(keys_.size(), 0);
+    for (std::size_t const key : wishes_.values) {
+      used[key] = 1;
+    }
+    for (std::string const& key : plain_.unused()) {
+      used[numbers_.at(key)] = 0;
+    }
+    Packer mine;
+    for (std::size_t const key : wishes_.values) {
+      mine.number(2 * key + static_cast<std::size_t>(used[key]));
+    }
+    std::vector<char> wanted(keys_.size(), 0);
+    for (std::string const& text : all_gather_text(comm, std::move(mine).finish())) {
+      for (Unpacker in(text); !in.at_end();) {
+        std::uint64_t const one = in.number();
+        char& known = wanted[static_cast<std::size_t>(one / 2)];
+        known = one % 2 == 1 ? 2 : std::max(known, char{1});
       }
     }
+    for (std::size_t key = 0; key < keys_.size(); ++key) {
+      if (wanted[key] == 1) {
+        report_.unexpected.push_back(keys_[key]);
+      }
+    }
+    refuse_unexpected();
   }
+
+  /// Compares what has been read under several names of one tensor.
+  void compare_tied() const { check_tied(dict_, staged_, catalog_.describe()); }
 
   /// Messages of a round, one for each pair of ranks, in the order of its units.
   struct Traffic {
@@ -257,38 +303,28 @@ class LoadJob {
   }
 
   /// Overwrites the state dict.
-  void apply(StateDict& dict) && { detail::apply(std::move(staged_), dict); }
+  void apply(StateDict& dict) && { detail::apply(std::move(staged_), std::move(plain_), dict); }
 
  private:
-  void want_tensor(StateEntry const& entry, std::size_t position) {
+  /// @returns false if there is nothing to load.
+  [[nodiscard]] bool want(StateEntry const& entry, std::size_t position) {
     auto const number = numbers_.find(entry.key);
-    if (number == numbers_.end()) {
-      miss(entry);
-      return;
+    if (number == numbers_.end() || !loads_as_tensor(catalog_, entry)) {
+      return plain_.want(entry, position);
     }
     auto& staged = staged_[position].tensor;
     staged.emplace(stage_tensor(catalog_, entry.key, entry.tensor(), options_.dtype, report_));
     positions_.emplace(number->second, position);
     wishes_.tensors.push_back({number->second, staged->boxes()});
+    return true;
   }
 
-  void want_value(StateEntry const& entry) {
-    std::vector<std::string> const keys = value_keys(catalog_, entry);
-    for (std::string const& key : keys) {
-      wishes_.values.push_back(numbers_.at(key));
-    }
-    if (keys.empty()) {
-      miss(entry);
-    }
-  }
-
-  void miss(StateEntry const& entry) {
+  void miss(std::string const& key, std::string const& why) {
     if (options_.missing == KeyPolicy::error) {
-      throw_missing(entry.key, catalog_, keys_);
+      throw_missing(key, catalog_, keys_, why);
     }
-    skipped_.emplace(entry.key, true);
     if (options_.missing != KeyPolicy::ignore) {
-      report_.missing.push_back(entry.key);
+      report_.missing.push_back(key);
     }
   }
 
@@ -310,6 +346,10 @@ class LoadJob {
         report_.unexpected.push_back(keys_[key]);
       }
     }
+    refuse_unexpected();
+  }
+
+  void refuse_unexpected() const {
     if (options_.unexpected == KeyPolicy::error && !report_.unexpected.empty()) {
       throw KeyError("shardmesh::load: " + catalog_.describe() + " has " +
                      std::to_string(report_.unexpected.size()) +
@@ -379,7 +419,7 @@ class LoadJob {
   std::vector<StoredTensor const*> stored_;                 ///< by number
   std::vector<Staged> staged_;                              ///< by position in the state dict
   std::unordered_map<std::size_t, std::size_t> positions_;  ///< in the state dict, by key
-  std::unordered_map<std::string, bool> skipped_;
+  LoadValues<C> plain_;
   std::unordered_map<std::size_t, Value> values_;
   LoadWishes wishes_;
   std::vector<LoadWishes> all_;  ///< by rank

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,6 +15,8 @@
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/key_map.hpp>
+#include <shardmesh/core/value.hpp>
 #include <shardmesh/state/checksum.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -31,7 +34,8 @@ struct SaveSource {
 /// What this rank could write, and where it would take it from.
 struct SaveOffer {
   std::vector<SaveItem> items;
-  std::vector<SaveSource> sources;  ///< by item
+  std::vector<SaveSource> sources;        ///< by item
+  std::shared_ptr<StateDict const> dict;  ///< that the sources are of, if not the caller's
 };
 
 inline void refuse_partial(StateEntry const& entry) {
@@ -76,13 +80,14 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
   }
 }
 
-/// The parameters of a group of an optimizer, if that is what an entry says: a list of names under
+/// The parameters of a group of an optimizer, if that is what a value is: a list of names under
 /// ..., "param_groups", number, "params".
-[[nodiscard]] inline std::optional<std::vector<std::string>> group_names(StateEntry const& entry) {
-  std::size_t const depth = entry.path.size();
-  Value::List const* const list = depth < 3 ? nullptr : entry.plain().get<Value::List>();
-  if (list == nullptr || !(entry.path[depth - 1] == PathElement("params")) ||
-      !(entry.path[depth - 3] == PathElement("param_groups"))) {
+[[nodiscard]] inline std::optional<std::vector<std::string>> group_names(
+    std::vector<PathElement> const& path, Value const& value) {
+  std::size_t const depth = path.size();
+  Value::List const* const list = depth < 3 ? nullptr : value.get<Value::List>();
+  if (list == nullptr || !(path[depth - 1] == PathElement("params")) ||
+      !(path[depth - 3] == PathElement("param_groups"))) {
     return std::nullopt;
   }
   std::vector<std::string> names;
@@ -108,16 +113,81 @@ inline void refuse_foreign_dtypes(StateDict const& dict) {
   }
 }
 
+/// Does PyTorch store a list as one value? Not if it, or a list in it, has a dict.
+[[nodiscard]] inline bool is_one_value(Value::List const& list) {
+  for (Value const& item : list) {
+    auto const* const inner = item.get<Value::List>();
+    if (item.get<Value::Dict>() != nullptr || (inner != nullptr && !is_one_value(*inner))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/// Offers a plain value as PyTorch stores it: dicts, and lists that have some, element by element.
+/// (Of an empty dict PyTorch stores nothing; here it is a value.)
+/// @param f  f(path, value) hears of each.
+template <class F>
+void for_each_part(std::vector<PathElement> const& path, Value const& value, F const& f) {
+  auto const inside = [&](PathElement step, Value const& part) {
+    std::vector<PathElement> longer = path;
+    longer.push_back(std::move(step));
+    for_each_part(longer, part, f);
+  };
+  auto const* const dict = value.get<Value::Dict>();
+  auto const* const list = value.get<Value::List>();
+  if (dict != nullptr && !dict->empty()) {
+    for (auto const& [name, part] : *dict) {
+      inside(name, part);
+    }
+  } else if (list != nullptr && !is_one_value(*list)) {
+    for (std::size_t i = 0; i < list->size(); ++i) {
+      inside(static_cast<index_t>(i), (*list)[i]);
+    }
+  } else {
+    f(path, value);
+  }
+}
+
+/// @throws KeyError if an element would get the key of another value.
+inline void offer_value(StateDict const& dict,
+                        StateEntry const& entry,
+                        KeyList& elements,
+                        SaveOffer& offer) {
+  for_each_part(entry.path, entry.plain(),
+                [&](std::vector<PathElement> const& path, Value const& value) {
+                  std::string key = path.size() == entry.path.size() ? entry.key : flat_key(path);
+                  if (key != entry.key && (dict.contains(key) || !elements.add(key))) {
+                    throw KeyError("shardmesh::save: an element of \"" + entry.key +
+                                   "\" has the key of another value, \"" + key +
+                                   "\"; names must differ after joining with dots");
+                  }
+                  format::Bytes archive = format::write_bytes_item(value);
+                  offer.items.push_back({std::move(key),
+                                         path,
+                                         std::nullopt,
+                                         {},
+                                         {},
+                                         archive.size(),
+                                         0,
+                                         group_names(path, value)});
+                  offer.sources.push_back({nullptr, {}, std::move(archive)});
+                });
+}
+
+/// @param dict  must outlive the offer.
 [[nodiscard]] inline SaveOffer make_offer(StateDict const& dict) {
   SaveOffer offer;
-  for (StateEntry const& entry : dict) {
+  if (auto current = up_to_date(dict)) {
+    offer.dict = std::make_shared<StateDict const>(std::move(*current));
+  }
+  StateDict const& all = offer.dict != nullptr ? *offer.dict : dict;
+  KeyList elements;
+  for (StateEntry const& entry : all) {
     if (entry.is_tensor()) {
       offer_tensor(entry, offer);
     } else {
-      format::Bytes archive = format::write_bytes_item(entry.plain());
-      offer.items.push_back(
-          {entry.key, entry.path, std::nullopt, {}, {}, archive.size(), 0, group_names(entry)});
-      offer.sources.push_back({nullptr, {}, std::move(archive)});
+      offer_value(all, entry, elements, offer);
     }
   }
   return offer;

@@ -13,6 +13,8 @@
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/memory/convert.hpp>
 #include <shardmesh/memory/host.hpp>
+#include <shardmesh/state/number.hpp>
+#include <shardmesh/state/policy.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
@@ -21,10 +23,12 @@ namespace detail {
 
 /// Throws KeyError for a key that a checkpoint has not, with the nearest one that it has, and the files
 /// that it has lost.
+/// @param why  more about it, or nothing.
 template <class C>
 [[noreturn]] void throw_missing(std::string const& key,
                                 C const& catalog,
-                                std::vector<std::string> const& keys) {
+                                std::vector<std::string> const& keys,
+                                std::string const& why = "") {
   std::string lost;
   if constexpr (requires { catalog.lost_files(); }) {
     for (auto const& [name, what] : catalog.lost_files()) {
@@ -45,6 +49,7 @@ template <class C>
     }
   }
   throw KeyError("shardmesh::load: " + std::string(catalog.describe()) + " has no \"" + key + "\"" +
+                 (why.empty() ? "" : ": " + why) +
                  (nearest.empty() ? ""
                                   : "; the nearest of its " + std::to_string(keys.size()) +
                                         " keys is \"" + nearest + "\"") +
@@ -55,8 +60,15 @@ template <class C>
 /// before everything has been read.
 class StagedTensor {
  public:
-  StagedTensor(AnyTensor const& tensor, DType stored)
-      : tensor_(tensor), stored_(stored), pieces_(tensor.pieces()), local_(tensor.bytes()) {}
+  /// @param where   the checkpoint and the key, for messages.
+  /// @param policy  of a 0-d tensor of another dtype: a number that both types have is none.
+  StagedTensor(AnyTensor const& tensor, DType stored, std::string where, DTypePolicy policy)
+      : tensor_(tensor),
+        stored_(stored),
+        where_(std::move(where)),
+        policy_(policy),
+        pieces_(tensor.pieces()),
+        local_(tensor.bytes()) {}
 
   [[nodiscard]] std::vector<Piece> const& pieces() const noexcept { return pieces_; }
   [[nodiscard]] std::vector<Box> boxes() const {
@@ -69,7 +81,7 @@ class StagedTensor {
 
   /// Takes the elements `common` of a piece.
   /// @param from  the first of them, of the stored type; `strides` in bytes.
-  /// @throws InvalidArgument for an integer that does not fit the tensor's type.
+  /// @throws InvalidArgument for a number that does not fit the tensor's type.
   void place(Piece const& piece, Box const& common, void const* from, Shape const& strides) {
     std::size_t const bytes = size_of(tensor_.dtype());
     LocalPlace const to{sum(piece.local, difference(common.offset, piece.box.offset)),
@@ -80,22 +92,64 @@ class StagedTensor {
       HostMemory::copy({from, target, common.extent, strides, target_strides, bytes});
       return;
     }
+    if (tensor_.shape().empty()) {
+      if (auto const number = number_of(stored_, from)) {
+        put_number(*number);
+      } else {
+        refuse("holds a number of " + std::string(to_string(stored_)) + " that is too large for " +
+               type_of_target());
+      }
+      return;
+    }
     auto const count = static_cast<std::size_t>(common.volume());
     std::vector<std::byte> packed(count * size_of(stored_));
     std::vector<std::byte> converted(count * bytes);
     HostMemory::copy({from, packed.data(), common.extent, strides,
                       byte_strides(common.extent, size_of(stored_)), size_of(stored_)});
-    convert_elements(stored_, packed.data(), tensor_.dtype(), converted.data(), count);
+    try {
+      convert_elements(stored_, packed.data(), tensor_.dtype(), converted.data(), count);
+    } catch (InvalidArgument const& error) {
+      refuse("does not fit " + type_of_target() + ": " + error.what());
+    }
     HostMemory::copy({converted.data(), target, common.extent, byte_strides(common.extent, bytes),
                       target_strides, bytes});
   }
+
+  /// Takes the one element of a 0-d tensor.
+  /// @returns false if it was rounded.
+  /// @throws InvalidArgument for what does not fit the tensor's type, or only rounded and the policy
+  ///         is `error`.
+  bool put_number(Value const& number) {
+    auto const element = element_of_number(number, tensor_.dtype());
+    if (!element || (!element->exact && policy_ == DTypePolicy::error)) {
+      refuse("is " + to_string(number) + ", which " + type_of_target() +
+             (element ? " holds only rounded; load with DTypePolicy::cast to round it"
+                      : " cannot hold"));
+    }
+    if (!local_.empty()) {
+      local_ = element->bytes;
+    }
+    return element->exact;
+  }
+
+  /// The elements that were placed.
+  [[nodiscard]] std::vector<std::byte> const& local() const noexcept { return local_; }
 
   /// Overwrites the tensor.
   void apply() const { tensor_.assign(local_); }
 
  private:
+  [[nodiscard]] std::string type_of_target() const {
+    return "a tensor of " + std::string(to_string(tensor_.dtype()));
+  }
+  [[noreturn]] void refuse(std::string const& what) const {
+    throw InvalidArgument("shardmesh::load: " + where_ + " " + what);
+  }
+
   AnyTensor tensor_;
   DType stored_;
+  std::string where_;
+  DTypePolicy policy_;
   std::vector<Piece> pieces_;
   std::vector<std::byte> local_;
 };
@@ -148,7 +202,9 @@ template <class C>
   }
   if (stored->dtype != tensor.dtype()) {
     bool const converts = is_convertible(stored->dtype, tensor.dtype());
-    if (policy == DTypePolicy::error || !converts) {
+    bool const is_number = stored->shape.empty() && has_numbers(stored->dtype) &&
+                           has_numbers(tensor.dtype());  // the number itself decides
+    if (!is_number && (policy == DTypePolicy::error || !converts)) {
       throw InvalidArgument("shardmesh::load: " + place + " holds " +
                             std::string(to_string(stored->dtype)) + ", the tensor to load into " +
                             std::string(to_string(tensor.dtype())) + "; " +
@@ -162,7 +218,7 @@ template <class C>
                             std::string(to_string(tensor.dtype())));
     }
   }
-  StagedTensor staged(tensor, stored->dtype);
+  StagedTensor staged(tensor, stored->dtype, place, policy);
   index_t wanted = 0;
   index_t found = 0;
   for (Piece const& piece : staged.pieces()) {
@@ -184,125 +240,11 @@ template <class C>
   return staged;
 }
 
-/// The keys under which the plain value of `entry` may be stored: its own, or, where PyTorch 2.3
-/// kept a whole container in one item, those of the containers that it is in, outermost first.
-template <class C>
-[[nodiscard]] std::vector<std::string> value_keys(C const& catalog, StateEntry const& entry) {
-  if (catalog.contains(entry.key)) {
-    refuse_unreadable(catalog, entry.key);
-    if (catalog.tensor(entry.key) != nullptr) {
-      throw KeyError("shardmesh::load: " + catalog.describe() + ": \"" + entry.key +
-                     "\" is a tensor, the state dict has a plain value");
-    }
-    return {entry.key};
-  }
-  std::vector<std::string> keys;
-  for (std::size_t depth = 1; depth < entry.path.size(); ++depth) {
-    std::string prefix = flat_key(std::span(entry.path).first(depth));
-    if (catalog.contains(prefix) && catalog.tensor(prefix) == nullptr &&
-        problem_of(catalog, prefix) == nullptr) {
-      keys.push_back(std::move(prefix));
-    }
-  }
-  return keys;
-}
-
-/// The element of a list or dict that a step of a path names, or nullptr.
-[[nodiscard]] inline Value const* element_of(Value const& container, PathElement const& step) {
-  if (auto const* list = container.get<Value::List>(); list != nullptr && !step.is_key()) {
-    auto const at = static_cast<std::size_t>(step.index());
-    return at < list->size() ? &(*list)[at] : nullptr;
-  }
-  if (auto const* dict = container.get<Value::Dict>(); dict != nullptr && step.is_key()) {
-    for (auto const& [name, value] : *dict) {
-      if (name == step.key()) {
-        return &value;
-      }
-    }
-  }
-  return nullptr;
-}
-
-/// The value of `entry` in what is stored under `key`, one of its `value_keys`; nullptr if it is not
-/// in there.
-[[nodiscard]] inline Value const* value_in(Value const& stored,
-                                           std::string const& key,
-                                           StateEntry const& entry) {
-  if (key == entry.key) {
-    return &stored;
-  }
-  std::size_t depth = 1;  // of the container: no other prefix of the path is as long as its key
-  while (depth < entry.path.size() &&
-         flat_key(std::span(entry.path).first(depth)).size() < key.size()) {
-    ++depth;
-  }
-  Value const* part = &stored;
-  for (; part != nullptr && depth < entry.path.size(); ++depth) {
-    part = element_of(*part, entry.path[depth]);
-  }
-  return part;
-}
-
 /// What is to replace an entry of a state dict; neither: it is left as it is.
 struct Staged {
   std::optional<StagedTensor> tensor;
   std::optional<Value> value;
 };
-
-/// Overwrites the tensors and plain values of a state dict by what was staged for them.
-inline void apply(std::vector<Staged> staged, StateDict& dict) {
-  std::vector<std::pair<std::string, Value>> values;
-  auto part = staged.begin();
-  for (StateEntry const& entry : dict) {
-    if (part->tensor) {
-      part->tensor->apply();
-    } else if (part->value) {
-      values.emplace_back(entry.key, std::move(*part->value));
-    }
-    ++part;
-  }
-  for (auto& [key, value] : values) {
-    dict.set(key, std::move(value));
-  }
-}
-
-/// Reads a state dict from a catalog of this rank's own, without the help of others.
-template <Catalog C>
-[[nodiscard]] std::vector<Staged> stage_alone(C& catalog, StateDict const& dict) {
-  std::vector<Staged> staged;
-  CheckpointReport report;
-  for (StateEntry const& entry : dict) {
-    Staged& one = staged.emplace_back();
-    if (!entry.is_tensor()) {
-      for (std::string const& key : value_keys(catalog, entry)) {
-        Value const whole = catalog.value(key);
-        if (Value const* const part = value_in(whole, key, entry); part != nullptr && !one.value) {
-          one.value = *part;
-        }
-      }
-    } else if (catalog.contains(entry.key)) {
-      one.tensor.emplace(
-          stage_tensor(catalog, entry.key, entry.tensor(), DTypePolicy::error, report));
-      StoredTensor const& stored = *catalog.tensor(entry.key);
-      for (std::size_t i = 0; i < stored.boxes.size(); ++i) {
-        StoredBox data;
-        for (Piece const& piece : one.tensor->pieces()) {
-          if (auto const common = intersect(piece.box, stored.boxes[i])) {
-            if (data.bytes.empty()) {
-              data = catalog.read_box(entry.key, i);
-            }
-            one.tensor->place(piece, *common, first_of(data, stored.boxes[i], *common),
-                              data.strides);
-          }
-        }
-      }
-    }
-    if (!one.tensor && !one.value) {
-      throw_missing(entry.key, catalog, catalog.keys());
-    }
-  }
-  return staged;
-}
 
 }  // namespace detail
 }  // namespace v0

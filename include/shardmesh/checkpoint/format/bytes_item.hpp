@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/format/numpy_number.hpp>
 #include <shardmesh/checkpoint/format/pickle_reader.hpp>
 #include <shardmesh/checkpoint/format/pickle_writer.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
@@ -55,6 +57,8 @@ class ValueReader {
         return read_inside(&ValueReader::read_items, ref, out);
       case PickleKind::dict:
         return read_inside(&ValueReader::read_dict, ref, out);
+      case PickleKind::call:
+        return read_number(ref, out);
       default:
         return false;
     }
@@ -76,6 +80,15 @@ class ValueReader {
     bool const plain = (this->*read_members)(ref, out);
     --depth_;
     return plain;
+  }
+
+  [[nodiscard]] bool read_number(PickleRef ref, Value& out) const {
+    std::optional<Value> number;
+    if (tree_.is(ref, PickleKind::call, PickleGlobal::numpy_scalar)) {
+      number = read_numpy_number(tree_, ref);
+    }
+    out = number ? *number : out;
+    return number.has_value();
   }
 
   [[nodiscard]] bool read_items(PickleRef ref, Value& out) {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 
@@ -51,6 +53,32 @@ namespace format::detail {
          tree.is_inert(arguments[0]) && tree.is(arguments[1], PickleKind::text);
 }
 
+/// `numpy.dtype("f8", False, True)`; older versions write numbers instead of the flags.
+[[nodiscard]] inline bool is_numpy_dtype(PickleTree const& tree,
+                                         std::span<PickleRef const> arguments) {
+  auto const is_flag = [&tree](PickleRef ref, std::int64_t value) {
+    return (tree.is(ref, PickleKind::boolean) || tree.is(ref, PickleKind::integer)) &&
+           tree.integer(ref) == value;
+  };
+  return arguments.size() == 3 && tree.is(arguments[0], PickleKind::text) &&
+         is_flag(arguments[1], 0) && is_flag(arguments[2], 1);
+}
+
+/// The state of a dtype of numbers: (version, byte order, None, None, None, -1, -1, 0).
+[[nodiscard]] inline bool is_numpy_dtype_state(PickleTree const& tree, PickleRef state) {
+  if (!tree.is(state, PickleKind::tuple) || tree.items(state).size() != 8) {
+    return false;
+  }
+  std::span<PickleRef const> const items = tree.items(state);
+  auto const is_integer = [&](std::size_t i, std::int64_t value) {
+    return tree.is(items[i], PickleKind::integer) && tree.integer(items[i]) == value;
+  };
+  return tree.is(items[0], PickleKind::integer) && tree.is(items[1], PickleKind::text) &&
+         tree.is(items[2], PickleKind::none) && tree.is(items[3], PickleKind::none) &&
+         tree.is(items[4], PickleKind::none) && is_integer(5, -1) && is_integer(6, -1) &&
+         is_integer(7, 0);
+}
+
 /// May `global` be called with these arguments? The machine keeps the call; nobody makes it.
 [[nodiscard]] inline bool may_call(PickleTree const& tree,
                                    PickleGlobal global,
@@ -70,6 +98,15 @@ namespace format::detail {
                          [&tree](PickleRef ref) { return tree.is(ref, PickleKind::text); });
     case PickleGlobal::ordered_dict:
       return arguments.empty();
+    case PickleGlobal::numpy_dtype:
+      return is_numpy_dtype(tree, arguments);
+    case PickleGlobal::numpy_scalar:
+      return arguments.size() == 2 &&
+             tree.is(arguments[0], PickleKind::call, PickleGlobal::numpy_dtype) &&
+             tree.is(arguments[1], PickleKind::call, PickleGlobal::encode);
+    case PickleGlobal::encode:
+      return arguments.size() == 2 && tree.is(arguments[0], PickleKind::text) &&
+             tree.is(arguments[1], PickleKind::text) && tree.text(arguments[1]) == "latin1";
     case PickleGlobal::rebuild_tensor_v2:
     case PickleGlobal::rebuild_tensor_v3:
     case PickleGlobal::rebuild_parameter:

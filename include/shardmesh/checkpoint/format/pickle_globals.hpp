@@ -18,7 +18,7 @@ namespace format {
 enum class PickleDialect : std::uint8_t {
   metadata,  ///< `.metadata` of a checkpoint
   tensor,    ///< `data.pkl` of a tensor's archive
-  plain,     ///< `data.pkl` of any other archive: plain values only, no globals at all
+  plain,     ///< `data.pkl` of any other archive: plain values, and numbers as numpy writes them
 };
 
 /// The closed table of globals. No name outside it means anything to the reader; in `.metadata` some may
@@ -47,6 +47,9 @@ enum class PickleGlobal : std::uint8_t {
   typed_storage,
   untyped_storage,
   inert,  ///< outside the table: a name without meaning
+  numpy_scalar,
+  numpy_dtype,
+  encode,
 };
 
 /// A global with, for `dtype` and `typed_storage`, its element type.
@@ -96,6 +99,14 @@ inline constexpr std::array<NamedGlobal, 5> tensor_globals{{
 }};
 // clang-format on
 
+/// What a number of numpy is made of: `scalar(dtype, encode(text, "latin1"))`.
+inline constexpr std::array<NamedGlobal, 4> plain_globals{{
+    {"numpy.core.multiarray", "scalar", PickleGlobal::numpy_scalar},
+    {"numpy._core.multiarray", "scalar", PickleGlobal::numpy_scalar},
+    {"numpy", "dtype", PickleGlobal::numpy_dtype},
+    {"_codecs", "encode", PickleGlobal::encode},
+}};
+
 [[nodiscard]] constexpr bool is_path_class(std::string_view module,
                                            std::string_view name) noexcept {
   return (module == "pathlib" || module == "pathlib._local") &&
@@ -141,7 +152,7 @@ template <std::size_t N>
                                                    std::string_view module,
                                                    std::string_view name) noexcept {
   if (dialect == PickleDialect::plain) {
-    return {};
+    return {detail::find_in(detail::plain_globals, module, name)};
   }
   if (module == "collections" && name == "OrderedDict") {
     return {PickleGlobal::ordered_dict};

@@ -159,6 +159,10 @@ class PickleMachine {
   void build() {
     PickleRef const state = stack_.pop();
     PickleRef const object = stack_.top();
+    if (tree_.is(object, PickleKind::call, PickleGlobal::numpy_dtype)) {
+      build_dtype(object, state);
+      return;
+    }
     if (!tree_.is(object, PickleKind::object) || tree_.state(object) != no_pickle_ref) {
       refuse("only a metadata object may be given a state, and once");
     }
@@ -177,6 +181,14 @@ class PickleMachine {
     }
     tree_.set_state(object, state);
     values_.deepen(object, std::array{state});
+  }
+
+  /// A dtype of numpy gets its byte order.
+  void build_dtype(PickleRef dtype, PickleRef state) {
+    if (!is_numpy_dtype_state(tree_, state)) {
+      refuse("only a dtype of numbers may be given a state");
+    }
+    tree_.set_payload(dtype, tree_.text(tree_.items(state)[1]) == ">" ? 1 : 0);
   }
 
   void reduce() {

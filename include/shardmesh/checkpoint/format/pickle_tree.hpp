@@ -156,6 +156,8 @@ class PickleTree {
   }
 
   void set_state(PickleRef ref, PickleRef state) { nodes_[ref].link = state; }
+  /// @pre kind(ref) is call.
+  void set_payload(PickleRef ref, std::int64_t payload) { nodes_[ref].payload = payload; }
   void set_depth(PickleRef ref, std::uint8_t depth) { nodes_[ref].depth = depth; }
   void set_root(PickleRef ref) { root_ = ref; }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,9 +14,13 @@
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/key_map.hpp>
 #include <shardmesh/memory/convert.hpp>
+#include <shardmesh/state/detail/load_plain.hpp>
 #include <shardmesh/state/detail/load_source.hpp>
+#include <shardmesh/state/detail/tied_sources.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
+#include <shardmesh/state/live_sections.hpp>
 #include <shardmesh/state/model_value.hpp>
+#include <shardmesh/state/number.hpp>
 #include <shardmesh/state/options.hpp>
 
 namespace shardmesh {
@@ -48,20 +53,29 @@ class LoadCheck {
             LoadSources const& sources,
             StateOptions const& options,
             LoadExtras const& extras)
-      : comm_(comm), into_(into), sources_(sources), options_(options) {
+      : comm_(comm), into_(into), sources_(sources), options_(options), plain_(sources) {
     for (StateEntry const& entry : into) {
       LoadSource const* const source = sources.by_key.find(entry.key);
-      if (source == nullptr) {
-        missing_.push_back(entry.key);
-      } else if (entry.is_tensor()) {
+      bool const from_tensor = source != nullptr && source->is_tensor;
+      if (entry.is_live()) {
+        continue;  // the optimizer looks for it
+      }
+      if (entry.is_tensor() && from_tensor) {
         check_tensor(entry.key, entry.tensor(), *source);
-      } else if (source->is_tensor) {
+      } else if (source != nullptr && entry.is_tensor() && !may_be_number(entry)) {
+        refuse(entry.key, "is a plain value, the member is a tensor");
+      } else if (from_tensor && volume(source->shape) != 1) {
         refuse(entry.key, "is a tensor, the member is a plain value");
-      } else if (auto const* const fits = extras.fits.find(entry.key);
-                 fits != nullptr && !(*fits)(source->value)) {
-        refuse(entry.key, "is " + to_string(source->value) + ", which the member cannot hold");
+      } else if (entry.is_tensor() && !may_be_number(entry)) {
+        missing_.push_back(entry.key);
+      } else {
+        guarded([&] { check_plain(entry, extras); });
       }
     }
+    if (problem_.empty()) {
+      problem_ = tied_problem(into, sources);
+    }
+    check_optimizers();
     find_unexpected(extras.ignored);
   }
 
@@ -123,6 +137,13 @@ class LoadCheck {
   /// Is there something to load under this key, on every rank that has it?
   [[nodiscard]] bool loads(std::string const& key) const { return !skipped_.contains(key); }
 
+  /// The one element of a 0-d tensor that was a number, or one of another type; else nullptr.
+  [[nodiscard]] std::vector<std::byte> const* number(std::string const& key) const {
+    return numbers_.find(key);
+  }
+
+  [[nodiscard]] LoadPlain& plain() noexcept { return plain_; }
+
   /// @pre the tensor is distributed and `loads(key)`.
   [[nodiscard]] LoadWay way(std::string const& key) const { return ways_.at(key); }
 
@@ -133,13 +154,87 @@ class LoadCheck {
     }
   }
 
-  void check_tensor(std::string const& key, AnyTensor const& target, LoadSource const& source) {
-    if (!source.is_tensor) {
-      return refuse(key, "is a plain value, the member is a tensor");
+  /// Collectives must not be missed: what goes wrong is told by `agree`.
+  template <class Part>
+  void guarded(Part const& part) {
+    try {
+      part();
+    } catch (Error const& error) {
+      problem_ = problem_.empty() ? error.what() : problem_;
     }
+  }
+
+  [[nodiscard]] static bool may_be_number(StateEntry const& entry) {
+    return entry.tensor().shape().empty() && !entry.tensor().is_distributed();
+  }
+
+  void check_plain(StateEntry const& entry, LoadExtras const& extras) {
+    std::optional<Value> value = plain_.find(entry);
+    auto const* const fits = extras.fits.find(entry.key);
+    if (!value) {
+      missing_.push_back(entry.key);
+    } else if (entry.is_tensor()) {
+      check_number(entry.key, *value, entry.tensor().dtype());
+    } else if (fits != nullptr && !(*fits)(*value)) {
+      LoadSource const* const source = sources_.by_key.find(entry.key);
+      refuse(entry.key, source != nullptr && source->is_tensor
+                            ? "is a tensor, the member is a plain value of another kind"
+                            : "is " + to_string(*value) + ", which the member cannot hold");
+    } else {
+      plain_.put(entry.key, std::move(*value));
+    }
+  }
+
+  void check_number(std::string const& key, Value const& value, DType dtype) {
+    auto const element = element_of_number(value, dtype);
+    if (!element) {
+      refuse(key, "is " + to_string(value) + ", the tensor to load into holds " +
+                      std::string(to_string(dtype)) + "; there is no conversion");
+    } else if (!element->exact && options_.dtype == DTypePolicy::error) {
+      refuse(key, "is " + to_string(value) + ", which the tensor to load into, of " +
+                      std::string(to_string(dtype)) +
+                      ", has only rounded; set options.dtype to warn or cast to round");
+    } else {
+      numbers_.add(key, element->bytes);
+      if (!element->exact) {
+        cast_.push_back(key);
+      }
+    }
+  }
+
+  void check_optimizers() {
+    auto const loads = [this](std::string const& key) {
+      LoadSource const* const source = sources_.by_key.find(key);
+      return (source != nullptr && source->is_tensor) || numbers_.find(key) != nullptr;
+    };
+    for (LiveSection const& section : live_sections(into_)) {
+      guarded([&] {
+        for (LiveLoad::Missing& missing : plain_.prepare(section, loads)) {
+          missing_.push_back(missing.key);
+          if (!missing.why.empty()) {
+            why_.add(missing.key, std::move(missing.why));
+          }
+        }
+      });
+    }
+  }
+
+  void check_tensor(std::string const& key, AnyTensor const& target, LoadSource const& source) {
     if (!(source.shape == target.shape())) {
       return refuse(key, "has shape " + to_string(source.shape) + ", the tensor to load into " +
                              to_string(target.shape()) + "; make the model with the same shapes");
+    }
+    bool const is_scalar = target.shape().empty() && !target.is_distributed() &&
+                           !source.is_distributed && has_numbers(target.dtype());
+    if (source.dtype != target.dtype() && is_scalar) {
+      if (auto const number = source.number()) {
+        check_number(key, *number, target.dtype());
+        bool const is_noted = !cast_.empty() && cast_.back() == key;
+        if (numbers_.find(key) != nullptr && !is_noted) {
+          cast_.push_back(key);
+        }
+        return;
+      }
     }
     if (source.dtype != target.dtype()) {
       std::string const what = "holds " + std::string(to_string(source.dtype)) +
@@ -280,7 +375,7 @@ class LoadCheck {
       known.add(key);
     }
     for (std::string const& key : sources_.by_key.keys()) {
-      if (!into_.contains(key) && !known.contains(key)) {
+      if (!into_.contains(key) && !known.contains(key) && !plain_.uses(key)) {
         unexpected_.push_back(key);
       }
     }
@@ -298,17 +393,20 @@ class LoadCheck {
     return found;
   }
 
-  static void settle(KeyPolicy policy,
-                     std::string const& name,
-                     std::string const& meaning,
-                     std::string const& where,
-                     bool logs,
-                     std::vector<std::string>& keys) {
+  void settle(KeyPolicy policy,
+              std::string const& name,
+              std::string const& meaning,
+              std::string const& where,
+              bool logs,
+              std::vector<std::string>& keys) const {
     if (policy == KeyPolicy::error && !keys.empty()) {
       std::string text = "shardmesh::load_state_dict: " + std::to_string(keys.size()) + " " + name +
                          " keys, which " + meaning + ":";
       for (std::size_t i = 0; i < keys.size() && i < 10; ++i) {
         text += (i == 0 ? " \"" : ", \"") + keys[i] + "\"";
+        if (std::string const* const why = why_.find(keys[i])) {
+          text += " (" + *why + ")";
+        }
       }
       throw KeyError(text + (keys.size() > 10 ? ", ..." : "") + where + ". Set options." + name +
                      " to go on without them");
@@ -326,6 +424,9 @@ class LoadCheck {
   StateDict const& into_;
   LoadSources const& sources_;
   StateOptions const& options_;
+  LoadPlain plain_;
+  KeyMap<std::vector<std::byte>> numbers_;
+  KeyMap<std::string> why_;
   std::string problem_;
   std::vector<std::string> missing_;
   std::vector<std::string> unexpected_;

@@ -26,7 +26,7 @@ class LoadMove {
   LoadMove(Comm const& comm,
            StateDict& into,
            LoadSources const& sources,
-           LoadCheck<Comm> const& check,
+           LoadCheck<Comm>& check,
            StateOptions const& options)
       : comm_(comm), into_(into), sources_(sources), check_(check), options_(options) {
     for (std::string const& key : check.order()) {
@@ -59,7 +59,7 @@ class LoadMove {
       each(key);
     }
     for (StateEntry const& entry : into_) {
-      if (entry.is_tensor() && !is_distributed(entry) &&
+      if (entry.is_tensor() && !is_distributed(entry) && check_.number(entry.key) == nullptr &&
           sources_.by_key.find(entry.key) != nullptr) {
         each(entry.key);
       }
@@ -69,18 +69,15 @@ class LoadMove {
 
   /// @collective over the ranks that hold the distributed tensors.
   GatherReport run() {
-    std::vector<std::pair<std::string, Value>> values;
     for (StateEntry const& entry : into_) {
       LoadSource const* const source = sources_.by_key.find(entry.key);
-      if (source != nullptr && !entry.is_tensor()) {
-        values.emplace_back(entry.key, source->value);
-      } else if (source != nullptr && !is_distributed(entry)) {
+      if (auto const* const number = check_.number(entry.key)) {
+        entry.tensor().assign(*number);
+      } else if (source != nullptr && entry.is_tensor() && !is_distributed(entry)) {
         move_plain(entry.key, entry.tensor(), *source);
       }
     }
-    for (auto& [key, value] : values) {
-      into_.set(key, std::move(value));
-    }
+    check_.plain().apply_values(into_);
     GatherReport report;
     if (options_.broadcast_from_rank0) {
       broadcast(report);
@@ -89,6 +86,7 @@ class LoadMove {
         move_part(key, into_.at(key).tensor(), *sources_.by_key.find(key));
       }
     }
+    check_.plain().apply_plans(into_);
     return report;
   }
 
@@ -222,7 +220,7 @@ class LoadMove {
   Comm const& comm_;
   StateDict& into_;
   LoadSources const& sources_;
-  LoadCheck<Comm> const& check_;
+  LoadCheck<Comm>& check_;
   StateOptions const& options_;
   std::vector<std::string> distributed_;
   KeyMap<AnyTensor> converted_;

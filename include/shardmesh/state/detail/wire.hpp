@@ -48,6 +48,13 @@ class WireWriter {
       number(static_cast<std::uint64_t>(extent));
     }
   }
+  void path(std::vector<PathElement> const& steps) {
+    number(steps.size());
+    for (PathElement const& step : steps) {
+      number(step.is_key() ? 0 : 1 + static_cast<std::uint64_t>(step.index()));
+      text(step.key());
+    }
+  }
   void value(Value const& plain) {
     text(std::string(plain.kind()));
     plain.visit(*this);
@@ -112,6 +119,16 @@ class WireReader {
       extent = static_cast<index_t>(number());
     }
     return value;
+  }
+  [[nodiscard]] std::vector<PathElement> path() {
+    std::vector<PathElement> steps;
+    for (std::uint64_t left = number(); left > 0; --left) {
+      std::uint64_t const index = number();
+      std::string key = text();
+      steps.push_back(index == 0 ? PathElement(std::move(key))
+                                 : PathElement(static_cast<index_t>(index - 1)));
+    }
+    return steps;
   }
   [[nodiscard]] Value value() {
     std::string const kind = text();

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/checkpoint/detail/stage.hpp>
+#include <shardmesh/checkpoint/load_options.hpp>
+#include <shardmesh/checkpoint/stored.hpp>
+#include <shardmesh/core/key_map.hpp>
+#include <shardmesh/state/live_sections.hpp>
+#include <shardmesh/state/number.hpp>
+#include <shardmesh/state/state_dict.hpp>
+#include <shardmesh/state/value_finder.hpp>
+
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
+
+/// A catalog as a `ValueFinder` looks at it.
+template <Catalog C>
+struct CatalogSource {
+  C const* catalog;
+
+  [[nodiscard]] std::string describe() const { return catalog->describe(); }
+  [[nodiscard]] std::vector<std::string> keys() const { return catalog->keys(); }
+  [[nodiscard]] bool contains(std::string const& key) const { return catalog->contains(key); }
+  [[nodiscard]] index_t elements(std::string const& key) const {
+    StoredTensor const* const tensor = catalog->tensor(key);
+    return tensor == nullptr ? index_t{-1} : volume(tensor->shape);
+  }
+  [[nodiscard]] std::vector<PathElement> path(std::string const& key) const {
+    if constexpr (requires { catalog->path(key); }) {
+      return catalog->path(key);
+    } else {
+      return {PathElement(key)};
+    }
+  }
+};
+
+/// Reads a plain value; a tensor of one element as the number that it is.
+/// @throws InvalidArgument for an element that is no plain number.
+template <Catalog C>
+[[nodiscard]] Value read_plain(C& catalog, std::string const& key) {
+  StoredTensor const* const tensor = catalog.tensor(key);
+  if (tensor == nullptr) {
+    return catalog.value(key);
+  }
+  for (std::size_t i = 0; i < tensor->boxes.size(); ++i) {
+    if (tensor->boxes[i].volume() == 1) {
+      StoredBox const data = catalog.read_box(key, i);
+      if (auto const number = number_of(tensor->dtype, data.bytes.data() + data.first)) {
+        return *number;
+      }
+    }
+  }
+  throw InvalidArgument("shardmesh::load: " + std::string(catalog.describe()) + ": \"" + key +
+                        "\" is a tensor of " + std::string(to_string(tensor->dtype)) +
+                        ", the state dict has a plain number, which it cannot be");
+}
+
+/// Is an entry whose key is stored loaded as a tensor? A 0-d tensor may be stored as a plain number; any
+/// other is an error that `stage_tensor` throws.
+template <Catalog C>
+[[nodiscard]] bool loads_as_tensor(C const& catalog, StateEntry const& entry) {
+  return entry.is_tensor() &&
+         (catalog.tensor(entry.key) != nullptr || !entry.tensor().shape().empty());
+}
+
+/// The plain values of a load on one rank: the dict's own, those of optimizers, and numbers for 0-d
+/// tensors.
+template <Catalog C>
+class LoadValues {
+ public:
+  /// @param dict  must outlive the object.
+  LoadValues(C const& catalog, StateDict const& dict)
+      : catalog_(&catalog), finder_(CatalogSource<C>{&catalog}, "shardmesh::load") {
+    for (LiveSection& section : live_sections(dict)) {
+      std::vector<std::string> keys =
+          section.wanted.keys().empty() ? std::vector<std::string>{} : finder_.keys_of(section);
+      note(keys);
+      sections_.push_back({std::move(section), std::move(keys)});
+    }
+  }
+
+  /// Notes that the value of an entry, one of the dict's own or the number in a 0-d tensor, is to be
+  /// loaded.
+  /// @returns false if it is not stored.
+  [[nodiscard]] bool want(StateEntry const& entry, std::size_t position) {
+    if (entry.is_tensor() && !entry.tensor().shape().empty()) {
+      return false;
+    }
+    ValuePlace place = entry.is_tensor() ? finder_.number_place_of(entry) : finder_.place_of(entry);
+    if (place.keys.empty()) {
+      return false;
+    }
+    note(place.keys);
+    wanted_.push_back({&entry, position, std::move(place)});
+    return true;
+  }
+
+  /// What must be read, each once.
+  [[nodiscard]] std::vector<std::string> const& keys() const noexcept { return keys_.keys(); }
+
+  /// Checks what was read and finds a place for it.
+  /// @param value_of  gives the value of each of `keys()`.
+  /// @param staged    by position; the tensors that will be loaded are in it already.
+  /// @param miss      hears of a key that is not there and why.
+  /// @throws InvalidArgument, naming the key, for a value that its place cannot hold.
+  template <class ValueOf, class Miss>
+  void stage(StateDict const& dict,
+             ValueOf const& value_of,
+             DTypePolicy policy,
+             CheckpointReport& report,
+             std::vector<Staged>& staged,
+             Miss const& miss) {
+    for (Wanted const& one : wanted_) {
+      auto value = finder_.value(*one.entry, one.place, value_of);
+      if (!value) {
+        miss(one.entry->key, std::string());
+      } else if (one.entry->is_tensor()) {
+        stage_number(*one.entry, *value, policy, report, staged[one.position]);
+      } else {
+        staged[one.position].value = std::move(*value);
+      }
+    }
+    KeyList loaded;
+    std::size_t position = 0;
+    for (StateEntry const& entry : dict) {
+      if (staged[position++].tensor) {
+        loaded.add(entry.key);
+      }
+    }
+    for (Section& one : sections_) {
+      LiveLoad load;
+      load.prefix = one.section.prefix;
+      load.wanted = one.section.wanted;
+      load.found = finder_.found(one.section, one.keys, value_of);
+      for (auto const& [key, link] : one.section.tensors) {
+        if (loaded.contains(key)) {
+          load.tensors.emplace_back(link.group, link.name);
+        }
+      }
+      plans_.push_back(one.section.owner->prepare(load));
+      for (LiveLoad::Missing const& missing : load.missing) {
+        miss(missing.key, missing.why);
+      }
+      for (std::string const& key : one.keys) {
+        if (!load.asks_for(key)) {
+          unused_.push_back(key);
+        }
+      }
+    }
+  }
+
+  /// Of what was read for optimizers, the keys that none of them has asked for.
+  [[nodiscard]] std::vector<std::string> const& unused() const noexcept { return unused_; }
+
+  /// Gives the optimizers what was found for them, and the dict what they have by then.
+  void apply(StateDict& dict) {
+    for (auto const& plan : plans_) {
+      plan->apply();
+    }
+    if (auto current = up_to_date(dict)) {
+      dict = std::move(*current);
+    }
+  }
+
+ private:
+  struct Wanted {
+    StateEntry const* entry;
+    std::size_t position;
+    ValuePlace place;
+  };
+  struct Section {
+    LiveSection section;
+    std::vector<std::string> keys;
+  };
+
+  void note(std::vector<std::string> const& keys) {
+    for (std::string const& key : keys) {
+      keys_.add(key);
+    }
+  }
+
+  void stage_number(StateEntry const& entry,
+                    Value const& number,
+                    DTypePolicy policy,
+                    CheckpointReport& report,
+                    Staged& staged) const {
+    AnyTensor const& tensor = entry.tensor();
+    std::string const place = catalog_->describe() + ": \"" + entry.key + "\"";
+    refuse_partial_target(place, tensor);
+    staged.tensor.emplace(tensor, tensor.dtype(), place, policy);
+    if (!staged.tensor->put_number(number) && policy == DTypePolicy::warn) {
+      report.cast.push_back(entry.key + ": " + std::string(number.kind()) + " to " +
+                            std::string(to_string(tensor.dtype())));
+    }
+  }
+
+  C const* catalog_;
+  ValueFinder<CatalogSource<C>> finder_;
+  std::vector<Wanted> wanted_;
+  std::vector<Section> sections_;
+  KeyList keys_;
+  std::vector<std::string> unused_;
+  std::vector<std::unique_ptr<LivePlan>> plans_;
+};
+
+/// Overwrites tensors, plain values and optimizers by what was staged for them.
+template <Catalog C>
+void apply(std::vector<Staged> staged, LoadValues<C> values, StateDict& dict) {
+  std::vector<std::pair<std::string, Value>> own;
+  auto part = staged.begin();
+  for (StateEntry const& entry : dict) {
+    if (part->tensor) {
+      part->tensor->apply();
+    } else if (part->value) {
+      own.emplace_back(entry.key, std::move(*part->value));
+    }
+    ++part;
+  }
+  for (auto& [key, value] : own) {
+    dict.set(key, std::move(value));
+  }
+  values.apply(dict);
+}
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardmesh/core/key_map.hpp>
+#include <shardmesh/core/value.hpp>
+#include <shardmesh/state/detail/load_source.hpp>
+#include <shardmesh/state/live_sections.hpp>
+#include <shardmesh/state/state_dict.hpp>
+#include <shardmesh/state/value_finder.hpp>
+
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
+
+/// The plain values of a load from another state dict: the dict's own, and those of optimizers.
+class LoadPlain {
+ public:
+  /// @param sources  must outlive the object.
+  explicit LoadPlain(LoadSources const& sources)
+      : sources_(&sources), finder_(SourceKeys{&sources}, "shardmesh::load_state_dict") {}
+
+  /// What there is for an entry, a plain value or a 0-d tensor whose number is no tensor; nothing if it
+  /// is missing.
+  /// @throws KeyError, InvalidArgument if there are tensors that are no numbers.
+  [[nodiscard]] std::optional<Value> find(StateEntry const& entry) {
+    ValuePlace const place =
+        entry.is_tensor() ? finder_.number_place_of(entry) : finder_.place_of(entry);
+    read(place.keys);
+    for (std::string const& key : place.keys) {
+      used_.add(key);
+    }
+    return finder_.value(entry, place, ValueOf{read_});
+  }
+
+  /// Notes what the dict gets.
+  void put(std::string const& key, Value value) { values_.emplace_back(key, std::move(value)); }
+
+  /// Lets an optimizer check what there is for it.
+  /// @param loads  does the load replace the tensor of this key?
+  /// @returns what it misses.
+  /// @throws InvalidArgument if a value makes no sense.
+  template <class Loads>
+  [[nodiscard]] std::vector<LiveLoad::Missing> prepare(LiveSection const& section,
+                                                       Loads const& loads) {
+    LiveLoad load;
+    load.prefix = section.prefix;
+    load.wanted = section.wanted;
+    std::vector<std::string> const keys =
+        section.wanted.keys().empty() ? std::vector<std::string>{} : finder_.keys_of(section);
+    read(keys);
+    load.found = finder_.found(section, keys, ValueOf{read_});
+    for (auto const& [key, link] : section.tensors) {
+      if (loads(key)) {
+        load.tensors.emplace_back(link.group, link.name);
+      }
+    }
+    plans_.push_back(section.owner->prepare(load));
+    for (std::string const& key : keys) {
+      if (load.asks_for(key)) {
+        used_.add(key);
+      }
+    }
+    return std::move(load.missing);
+  }
+
+  /// Is it the source of a value with another key?
+  [[nodiscard]] bool uses(std::string const& key) const { return used_.contains(key); }
+
+  /// Replaces the plain values of the dict.
+  void apply_values(StateDict& into) {
+    for (auto& [key, value] : values_) {
+      into.set(key, std::move(value));
+    }
+  }
+  /// Gives the optimizers what was found for them, and the dict what they have by then.
+  void apply_plans(StateDict& into) {
+    for (auto const& plan : plans_) {
+      plan->apply();
+    }
+    if (auto current = up_to_date(into)) {
+      into = std::move(*current);
+    }
+  }
+
+ private:
+  struct ValueOf {
+    KeyMap<Value> const& read;
+    Value const& operator()(std::string const& key) const { return read.at(key); }
+  };
+
+  void read(std::vector<std::string> const& keys) {
+    for (std::string const& key : keys) {
+      LoadSource const& source = sources_->by_key.at(key);
+      std::optional<Value> number = source.is_tensor ? source.number() : source.value;
+      if (!number) {
+        throw InvalidArgument("shardmesh::load_state_dict: \"" + key + "\" is a tensor of " +
+                              std::string(to_string(source.dtype)) +
+                              ", which cannot become the plain number that is wanted; take the "
+                              "full state first, or save it as a number");
+      }
+      read_.add(key, std::move(*number));
+    }
+  }
+
+  LoadSources const* sources_;
+  ValueFinder<SourceKeys> finder_;
+  KeyMap<Value> read_;
+  KeyList used_;
+  std::vector<std::pair<std::string, Value>> values_;
+  std::vector<std::unique_ptr<LivePlan>> plans_;
+};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh
