@@ -4,6 +4,7 @@
 // on as PyTorch's own does, and the next save has everything that was there.
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
 #include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
@@ -231,6 +232,67 @@ TEST_CASE("what a parameter without gradient has not is missing, and may be") {
     CHECK(report.missing.size() == 2 * 3);
     CHECK(adam.options().lr == 0.01);
     CHECK(adam.options().weight_decay == 0.01);
+  });
+}
+
+TEST_CASE("groups of which no rank has a parameter are unexpected, those of another rank are not") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    auto const unexpected = [&](bool first_has_weights) {
+      Net const net(world);
+      auto const& all = net.parameters;
+      bool const weights = first_has_weights && world.rank() == 0;
+      AdamW adam(weights ? std::vector{all[0], all[2]} : std::vector{all[1], all[3]}, other);
+      sm::StateDict state{{"optim", adam.state_dict()}};
+      auto const report =
+          sm::load(world, file("groups"), state, {.unexpected = sm::KeyPolicy::collect});
+      CHECK(adam.options().weight_decay == (weights ? 0.1 : 0.0));
+      std::set<std::string> keys;
+      for (std::string const& key : report.unexpected) {
+        if (key.starts_with("optim.param_groups.")) {
+          keys.insert(key);
+        }
+      }
+      return keys;
+    };
+    CHECK(unexpected(true).empty());
+    CHECK(unexpected(false).size() == 12);
+    CHECK(unexpected(false).contains("optim.param_groups.1.params"));
+    Net const net(world);
+    AdamW adam(std::vector{net.parameters[0]}, other);
+    sm::StateDict state{{"optim", adam.state_dict()}};
+    CHECK_THROWS_AS(sm::load(world, file("groups"), state, {.unexpected = sm::KeyPolicy::error}),
+                    sm::KeyError);
+    CHECK(adam.options().lr == 7.0);
+  });
+}
+
+TEST_CASE("safetensors have no plain values, but numbers as 0-d tensors") {
+  test::Scratch const scratch;
+  Host const rate = Host::zeros({});
+  rate.span()[0] = 0.25F;
+  Host const weight = Host::zeros({2});
+  sm::AdamW<Host> adam({{"a.w", weight}}, other);
+  sm::StateDict saved;
+  for (sm::StateEntry const& entry : sm::offloaded({{"optim", adam.flattened_state_dict()}})) {
+    if (entry.is_tensor()) {
+      saved.insert(entry.path, entry.value);
+    }
+  }
+  saved.insert("optim.param_groups.a.w.lr", rate);
+  saved.insert("optim.param_groups.a.w.initial_lr", rate);
+  sm::save_safetensors(scratch / "a.safetensors", saved);
+  sm::launch(sm::threads{1}, [&](World& world) {
+    for (bool const flat : {true, false}) {
+      adam.options().lr = 7;
+      sm::StateDict state{{"optim", flat ? adam.flattened_state_dict() : adam.state_dict()}};
+      CHECK_THROWS_AS(sm::load_any(world, scratch / "a.safetensors", state), sm::KeyError);
+      auto const report = sm::load_any(world, scratch / "a.safetensors", state,
+                                       {.missing = sm::KeyPolicy::collect});
+      CHECK(report.missing.size() == 3);  // betas, eps, weight_decay; switches may be missing
+      CHECK(adam.options().lr == 0.25);
+      CHECK(adam.options().weight_decay == 2.0);
+      CHECK(adam.carried_options() == sm::Value::Dict{{"initial_lr", 0.25}});
+    }
   });
 }
 

@@ -107,15 +107,13 @@ class ValueTree {
     }
     if (!nodes_[at].is_list) {
       Value::Dict dict;
-      for (std::size_t i = 0; i < nodes_[at].children.size(); ++i) {
-        auto const& [step, node] = nodes_[at].children[i];
+      for (auto const& [step, node] : nodes_[at].children) {
         dict.emplace_back(to_string(step), value_of(node, gaps));
       }
       return dict;
     }
     Value::List list;
-    for (std::size_t i = 0; i < nodes_[at].children.size(); ++i) {
-      auto const& [step, node] = nodes_[at].children[i];
+    for (auto const& [step, node] : nodes_[at].children) {
       auto const index = static_cast<std::size_t>(step.index());
       if (index >= list.size()) {
         std::size_t const more = index - list.size();

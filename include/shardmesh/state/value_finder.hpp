@@ -122,7 +122,7 @@ class ValueFinder {
         tree.add(rest_of(key, section.prefix), value_of(key));
         continue;
       }
-      Value const whole = value_of(key);
+      Value const& whole = value_of(key);
       Value const* const part = inside(whole, key, section.path);
       auto const* const dict = part == nullptr ? nullptr : part->template get<Value::Dict>();
       for (std::size_t i = 0; dict != nullptr && i < dict->size(); ++i) {

@@ -206,7 +206,7 @@ class LoadJob {
       for (Unpacker in(text); !in.at_end();) {
         std::uint64_t const one = in.number();
         char& known = wanted[static_cast<std::size_t>(one / 2)];
-        known = one % 2 == 1 ? 2 : std::max(known, char{1});
+        known = one % 2 == 1 ? char{2} : std::max(known, char{1});
       }
     }
     for (std::size_t key = 0; key < keys_.size(); ++key) {
