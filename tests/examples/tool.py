@@ -245,7 +245,8 @@ def check_hub() -> None:
            (0, f"{stale}: 2 values, 72 B read, names, sizes and places are sound; {no_checksums}\n"))
     report = json.loads(call("verify", stale, "--json").stdout)
     expect("JSON of verify", report,
-           {"path": stale, "values": 2, "bytes": 72, "checksums": False, "damage": [], "notes": []})
+           {"path": stale, "values": 2, "bytes": 72, "checksums": False, "damage": [], "notes": [],
+            "unchecked": []})
     dcp = str(DATA / "checkpoints" / "dtypes" / "checkpoint")
     expect("checksums of DCP", json.loads(call("verify", dcp, "--json").stdout)["checksums"], True)
     expect("verify of DCP", call("verify", dcp).stdout.endswith("read, 0 damaged\n"), True)

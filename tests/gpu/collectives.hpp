@@ -52,7 +52,7 @@ T as_element(int value) {
     return {static_cast<std::uint8_t>(value)};
   } else if constexpr (!sm::has_arithmetic(sm::dtype_of<T>)) {  // packed
     T element;
-    std::memset(&element, value, sizeof(element));
+    std::memset(static_cast<void*>(&element), value, sizeof(element));
     return element;
   } else if constexpr (requires { typename T::value_type; }) {  // complex
     return {static_cast<typename T::value_type>(value), 0};

@@ -31,6 +31,9 @@ struct CatalogSource {
   [[nodiscard]] std::vector<std::string> keys() const { return catalog->keys(); }
   [[nodiscard]] bool contains(std::string const& key) const { return catalog->contains(key); }
   [[nodiscard]] index_t elements(std::string const& key) const {
+    if (problem_of(*catalog, key) != nullptr) {
+      return 1;  // whoever wants it hears why it cannot be read; nothing is inside it
+    }
     StoredTensor const* const tensor = catalog->tensor(key);
     return tensor == nullptr ? index_t{-1} : volume(tensor->shape);
   }
