@@ -12,6 +12,7 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/key_map.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/memory/convert.hpp>
 #include <shardmesh/state/detail/load_source.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
@@ -85,7 +86,7 @@ class LoadCheck {
     auto const all = comm_.all_gather(mine.bytes());
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       WireReader reader(all[rank]);
-      std::string const where = " [rank " + std::to_string(world[rank]) + "]";
+      std::string const where = concat(" [rank ", std::to_string(world[rank]), ']');
       KeyList theirs;
       for (std::string const& key : reader.texts()) {
         theirs.add(key);
@@ -226,7 +227,7 @@ class LoadCheck {
     auto const text = [](AnyTensor const& tensor) {
       std::string result = std::string(to_string(tensor.dtype())) + to_string(tensor.layout());
       for (Cut const& cut : tensor.layout().order()) {
-        result += " " + std::to_string(cut.tensor_dim) + ":" + std::to_string(cut.mesh_dim);
+        result += concat(' ', std::to_string(cut.tensor_dim), ':', std::to_string(cut.mesh_dim));
       }
       return result;
     };
@@ -238,7 +239,7 @@ class LoadCheck {
   [[nodiscard]] static std::string to_text(std::vector<int> const& ranks) {
     std::string text;
     for (int const rank : ranks) {
-      text += " " + std::to_string(rank);
+      text += concat(' ', std::to_string(rank));
     }
     return text;
   }
@@ -308,7 +309,7 @@ class LoadCheck {
       std::string text = "shardmesh::load_state_dict: " + std::to_string(keys.size()) + " " + name +
                          " keys, which " + meaning + ":";
       for (std::size_t i = 0; i < keys.size() && i < 10; ++i) {
-        text += (i == 0 ? " \"" : ", \"") + keys[i] + "\"";
+        text += concat(i == 0 ? " \"" : ", \"", keys[i], '"');
       }
       throw KeyError(text + (keys.size() > 10 ? ", ..." : "") + where + ". Set options." + name +
                      " to go on without them");
