@@ -10,6 +10,5 @@ bash tests/setup.sh run
 options=(-Dexamples=enabled)
 # A build directory that is there keeps how it compiles; a new one compiles as tests/run.sh does, which goes on in it.
 [[ -f build/build.ninja ]] || options+=(-Doptimization=1 -Ddebug=false)
-python3 tests/support/configure.py build "${options[@]}"
-ninja -C build examples/hsdp_resume examples/shardmesh | tail -1
+bash tests/support/compile.sh build main-job "${options[@]}"
 exec build/examples/hsdp_resume "$@"

@@ -3,14 +3,14 @@
 # SPDX-FileCopyrightText: the shardmesh authors
 #
 # tests/run.sh [--quick]: sets the machine up and passes the tests: g++, then the host suites once more
-# under clang with ASan + UBSan, and those in which ranks talk with TSan; what a release build may not warn of.
-# Installs PyTorch into a virtual environment in ~/.cache/shardmesh (2 GB; 5 GB without CUDA), fetches the weights of
-# a small model (84 MB) to there, and lets PyTorch read what was saved; runs the README's first command on a bare
-# Debian, where root may make one. (--quick: g++ alone, without PyTorch and the bare machine.)
+# under clang with ASan + UBSan, and those in which ranks talk with TSan. Installs PyTorch into a virtual
+# environment in ~/.cache/shardmesh (2 GB; 5 GB without CUDA), fetches the weights of a small model (84 MB) to there,
+# and lets PyTorch read what was saved; runs the README's first command on a bare Debian, where root may make one.
+# (--quick: g++ alone, without PyTorch, the bare machine and the build for release.)
 #
-# While tests run, which wait more than they work, the next build compiles. Prints a line for each build, then what
-# was skipped and why, and last `N passed, N failed`: test cases run in all builds together, where each script
-# (format, compile-fail, install ...) is one case.
+# Tests wait more than they work: while they run, the next build compiles. Prints a line for each test, then what was
+# skipped and why, and last `N passed, N failed`: test cases run in all builds together, where each script (format,
+# compile-fail, install ...) is one case.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 quick=${1:-}
@@ -23,43 +23,100 @@ bash tests/setup.sh test || exit 1
 status=0
 logs=()
 notes=()
-beside=() # processes at work beside this one
 work=$(mktemp -d)
-trap '((${#beside[@]} == 0)) || kill "${beside[@]}" 2>/dev/null; rm -rf "$work"' EXIT
+declare -A built=()
+declare -A beside=() # what runs beside this script: a process group each
+trap 'for pid in "${beside[@]}"; do kill -- "-$pid" 2>/dev/null; done; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 
-dir_of() { [[ $1 == g++ ]] && echo build || echo "build-$1"; }
-
-# compile NAME SETUP-ARGS...: configures the build and compiles what its suites need; says why it cannot.
-compile() {
-  local name=$1 dir
-  dir=$(dir_of "$1")
+# begin NAME COMMAND...: runs it beside what comes next, which goes first; finish NAME: waits for it, and has its status.
+begin() {
+  local name=$1
   shift
-  rm -f "$dir/meson-logs/testlog.json" # or a build that fails would count as the last one that did not
-  python3 tests/support/configure.py "$dir" "$@" || return
-  read -ra targets <<<"${needed[$name]}"
-  ninja -C "$dir" "${targets[@]}" >"$work/$name.ninja" 2>&1 || { tail -80 "$work/$name.ninja" && return 1; }
+  set -m
+  nice -n 10 "$@" >"$work/$name.out" 2>"$work/$name.err" &
+  set +m
+  beside[$name]=$!
+}
+finish() {
+  local code=0
+  wait "${beside[$1]}" || code=$?
+  unset "beside[$1]"
+  return $code
 }
 
-# compile_beside NAME SETUP-ARGS...: the same beside what comes next, which goes first.
-compile_beside() {
-  nice -n 15 bash -c 'true' 2>/dev/null
-  (renice -n 15 $BASHPID >/dev/null 2>&1; compile "$@") >"$work/$1.said" 2>&1 &
-  beside+=($!)
-  pid[$1]=$!
+# compiled NAME: waits for `begin NAME`, and says why if it failed.
+compiled() {
+  finish "$1" && built[$1]=yes && return
+  echo "== $1 does not compile"
+  cat "$work/$1.out" "$work/$1.err"
+  status=1
 }
 
-# passes NAME SUITE...: waits for the build, and runs its suites (none named: all).
-passes() {
-  local name=$1 dir args=() code=0
-  dir=$(dir_of "$1")
-  shift
-  for suite in "$@"; do args+=(--suite "$suite"); done
-  echo "== $name"
+# run_tests NAME DIR ARGS...: what was compiled in DIR; ARGS choose the suites.
+run_tests() {
+  local name=$1 dir=$2
+  shift 2
   logs+=("$name=$dir/meson-logs/testlog.json")
-  if ! wait "${pid[$name]}"; then
-    cat "$work/$name.said"
-    status=1
-    return
-  fi
+  [[ -n ${built[$name]:-} ]] || return
+  echo "== $name"
+  # The limits end tests that hang; a machine that does other things as well gets four times as long.
+  meson test -C "$dir" --no-rebuild --timeout-multiplier 4 --print-errorlogs "$@" >"$dir/test.log" 2>&1 || status=1
+  cat "$dir/test.log"
 }
+
+ends() {
+  python3 tests/support/count.py "${notes[@]}" "${logs[@]}" || status=1
+  exit $status
+}
+
+# The least optimisation that the tests need and no debug information: half the time to compile.
+begin g++ bash tests/support/compile.sh build meson-test-prereq -Doptimization=1 -Ddebug=false -Db_sanitize=none \
+  -Dtests=enabled -Dexamples=enabled
+if [[ $quick == --quick ]]; then
+  notes+=(--note "left out by --quick: clang with sanitizers, PyTorch, the bare machine, the build for release")
+  compiled g++
+  run_tests g++ build --no-suite release
+  ends
+fi
+
+begin bare-machine bash tests/bare_machine.sh
+if [[ -z ${SHARDMESH_TORCH_PYTHON:-} ]]; then
+  begin torch bash tests/interop/torch_env.sh
+  echo "== PyTorch for the suite interop"
+  finish torch
+  SHARDMESH_TORCH_PYTHON=$(cat "$work/torch.out")
+  SHARDMESH_TORCH_MISSING=$(tail -1 "$work/torch.err")
+  export SHARDMESH_TORCH_PYTHON SHARDMESH_TORCH_MISSING
+  echo "${SHARDMESH_TORCH_PYTHON:-$SHARDMESH_TORCH_MISSING}"
+fi
+echo "== the bare machine"
+code=0
+finish bare-machine || code=$?
+if ((code == 0 || code == 77)); then
+  grep -E '^(==|SKIP)' "$work/bare-machine.out"
+else
+  cat "$work/bare-machine.out" "$work/bare-machine.err"
+  status=1
+fi
+logs+=("bare-machine!$code=$work/bare-machine.out")
+compiled g++
+
+# Where sanitizers watch, a large test takes 24 s to compile with clang -O0, 57 s with g++ -O0, 141 s with g++ -O1.
+kind=clang compiler=clang++-19 sanitizing=(-Doptimization=0)
+if ! echo 'int main() {}' | clang++-19 -fsanitize=address,undefined -x c++ - -o /dev/null 2>/dev/null; then
+  kind=g++ compiler=c++ sanitizing=(-Doptimization=1)
+  notes+=(--note "clang: no clang++-19 with sanitizers here; g++ stands in")
+fi
+sanitizing+=(-Ddebug=false -Db_lundef=false -Dcuda=disabled -Dmpi=disabled -Dexamples=disabled -Dbench=disabled
+  -Dtests=enabled)
+begin $kind-asan env CXX=$compiler bash tests/support/compile.sh build-$kind-asan host-tests \
+  -Db_sanitize=address,undefined "${sanitizing[@]}"
+run_tests g++ build
+compiled $kind-asan
+begin $kind-tsan env CXX=$compiler bash tests/support/compile.sh build-$kind-tsan rank-tests \
+  -Db_sanitize=thread "${sanitizing[@]}"
+run_tests $kind-asan build-$kind-asan --suite host
+compiled $kind-tsan
+run_tests $kind-tsan build-$kind-tsan --suite ranks
+ends

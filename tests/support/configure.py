@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
-"""configure.py DIR [-DOPTION=VALUE...]: DIR is a build directory with these options, for the compiler that CXX
-names, and what is installed now, afterwards. One that is there is looked over anew (what Meson once did not find
+"""configure.py DIR [-DOPTION=VALUE...]: DIR is a build directory of the project here with these options, for the
+compiler that CXX names and what is installed now, afterwards. One that is there is looked over anew (what Meson once did not find
 may have been installed since), keeps what it has compiled, and keeps its other options. Prints what Meson said if it
 fails."""
 import json
@@ -12,8 +12,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-
-TOP = pathlib.Path(__file__).resolve().parents[2]
 
 
 def real(compiler: str) -> str:
@@ -36,7 +34,7 @@ def has_other_compiler(build: pathlib.Path) -> bool:
 
 def meson(*arguments: object) -> str | None:
     """What Meson said, if it failed."""
-    done = subprocess.run(["meson", *map(str, arguments)], cwd=TOP, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(["meson", *map(str, arguments)], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return None if done.returncode == 0 else done.stdout
 
 
