@@ -183,7 +183,7 @@ class PathElement {
 [[nodiscard]] inline std::string flat_key(std::span<PathElement const> path) {
   std::string key;
   for (std::size_t i = 0; i < path.size(); ++i) {
-    key += (i == 0 ? "" : ".") + to_string(path[i]);
+    key += detail::concat(i == 0 ? "" : ".", to_string(path[i]));
   }
   return key;
 }
