@@ -9,7 +9,6 @@ import sys
 
 tool, bindir = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 if not tool.exists():
-    print(f"The tool is not installed: it was not built (ninja -C {tool.parents[1]} examples/{tool.name})")
     sys.exit()
 if bindir.is_absolute():
     target = pathlib.Path(os.environ.get("DESTDIR", "") + str(bindir))
@@ -21,4 +20,3 @@ fresh = target / f".{tool.name}.{os.getpid()}"
 shutil.copy(tool, fresh)
 fresh.chmod(0o755)
 os.replace(fresh, target / tool.name)
-print(f"Installing {tool} to {target}")

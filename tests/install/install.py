@@ -32,10 +32,9 @@ def in_bin(root: pathlib.Path) -> list[pathlib.Path]:
 def install_fresh(work: pathlib.Path) -> None:
     # Neither CUDA nor MPI: looking for them takes longest, and they change none of what is installed.
     run("meson", "setup", work / "build", TOP, "-Dcuda=disabled", "-Dmpi=disabled")
-    said = run("meson", "install", "-C", work / "build", "--destdir", work / "root")
+    run("meson", "install", "-C", work / "build", "--destdir", work / "root")
     built = [path for path in (work / "build").rglob("*") if path.suffix in (".o", ".a", ".so") and "meson-private" not in path.parts]
     expect("meson install compiled", not built, built)
-    expect("meson install says nothing about the tool", "was not built" in said, said)
     expect("there is something in bin", not in_bin(work / "root"), in_bin(work / "root"))
     for name in ("shardmesh.hpp", "shardmesh.pc", "shardmeshConfig.cmake", "shardmeshConfigVersion.cmake"):
         expect(f"{name} was installed", len(list((work / "root").rglob(name))) == 1)
