@@ -72,8 +72,9 @@ build_all() {
   if [[ $mpi == enabled ]]; then
     targets+=(tests/mpi/test-mpi tests/mpi/test-nccl-mpi)
   fi
+  # The benchmarks ask for more optimisation by themselves.
   [[ -f $build/build.ninja ]] || meson setup "$build" -Dcuda=enabled -Dnccl=enabled -Dmpi=$mpi \
-    -Dexamples=enabled -Doptimization=1 -Ddebug=false || return  # the benchmarks ask for more by themselves
+    -Dtests=enabled -Dexamples=enabled -Dbench=enabled -Doptimization=1 -Ddebug=false || return
   ninja -C "$build" "${targets[@]}"
 }
 

@@ -3,62 +3,120 @@
 # SPDX-FileCopyrightText: the shardmesh authors
 #
 # tests/run.sh [--quick]: sets the machine up and passes the tests: g++, then the host suites once more
-# under clang with ASan + UBSan, and those in which ranks talk with TSan; installs PyTorch (1.9 GB) into
-# a virtual environment in ~/.cache/shardmesh, fetches the weights of a small model (84 MB) to there, and
-# lets PyTorch read what was saved (--quick: g++ alone, without PyTorch). Prints a line for each build, and last `N passed, N failed`: test cases run
-# in all builds together, where each script (format, compile-fail, install ...) is one case.
+# under clang with ASan + UBSan, and those in which ranks talk with TSan. Installs PyTorch into a virtual
+# environment in ~/.cache/shardmesh (2 GB; 5 GB without CUDA), fetches the weights of a small model (84 MB) to there,
+# and lets PyTorch read what was saved; runs the README's first command on a bare Debian, where root may make one.
+# (--quick: g++ alone, without PyTorch, the bare machine and the build for release.)
+#
+# Tests wait more than they work: while they run, the next build compiles. Prints a line for each test, then what was
+# skipped and why, and last `N passed, N failed`: test cases run in all builds together, where each script (format,
+# compile-fail, install ...) is one case.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 quick=${1:-}
+if [[ -n $quick && $quick != --quick ]]; then
+  echo "usage: bash tests/run.sh [--quick]" >&2
+  exit 2
+fi
 bash tests/setup.sh test || exit 1
 
 status=0
 logs=()
+notes=()
+work=$(mktemp -d)
+declare -A built=()
+declare -A beside=() # what runs beside this script: a process group each
+trap 'for pid in "${beside[@]}"; do kill -- "-$pid" 2>/dev/null; done; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM HUP
 
-# build NAME SUITES SETUP-ARGS...: configures once, builds, tests.
-build() {
-  local name=$1 suites=$2
-  shift 2
-  local dir=build
-  [[ $name == g++ ]] || dir=build-$name
-  if [[ ! -f $dir/build.ninja ]] && ! meson setup "$dir" "$@" >"$dir.log" 2>&1; then
-    cat "$dir.log"
-    status=1
-    return
-  fi
-  rm -f "$dir.log"
-  local args=()
-  for suite in $suites; do args+=(--suite "$suite"); done
-  echo "== $name"
+# begin NAME COMMAND...: runs it beside what comes next, which goes first; finish NAME: waits for it, and has its status.
+begin() {
+  local name=$1
+  shift
+  set -m
+  nice -n 10 "$@" >"$work/$name.out" 2>"$work/$name.err" &
+  set +m
+  beside[$name]=$!
+}
+finish() {
   local code=0
-  meson test -C "$dir" --print-errorlogs "${args[@]}" >"$dir/test.log" 2>&1 || code=$?
-  grep -vE '^(ninja: |\[[0-9]+/[0-9]+\]|Cleaning)' "$dir/test.log"
-  ((code == 0)) || status=1
-  logs+=("$name=$dir/meson-logs/testlog.json")
+  wait "${beside[$1]}" || code=$?
+  unset "beside[$1]"
+  return $code
 }
 
-if [[ $quick != --quick && -z ${SHARDMESH_TORCH_PYTHON:-} ]]; then
-  echo "== PyTorch for the suite interop"
-  if SHARDMESH_TORCH_PYTHON=$(bash tests/interop/torch_env.sh); then
-    export SHARDMESH_TORCH_PYTHON
-    echo "$SHARDMESH_TORCH_PYTHON"
-  fi
-fi
+# compiled NAME: waits for `begin NAME`, and says why if it failed.
+compiled() {
+  finish "$1" && built[$1]=yes && return
+  echo "== $1 does not compile"
+  cat "$work/$1.out" "$work/$1.err"
+  status=1
+}
+
+# run_tests NAME DIR ARGS...: what was compiled in DIR; ARGS choose the suites.
+run_tests() {
+  local name=$1 dir=$2
+  shift 2
+  logs+=("$name=$dir/meson-logs/testlog.json")
+  [[ -n ${built[$name]:-} ]] || return
+  echo "== $name"
+  # The limits end tests that hang; a machine that does other things as well gets four times as long.
+  meson test -C "$dir" --no-rebuild --timeout-multiplier 4 --print-errorlogs "$@" >"$dir/test.log" 2>&1 || status=1
+  cat "$dir/test.log"
+}
+
+ends() {
+  python3 tests/support/count.py "${notes[@]}" "${logs[@]}" || status=1
+  exit $status
+}
+
 # The least optimisation that the tests need and no debug information: half the time to compile.
-build g++ "" -Doptimization=1 -Ddebug=false
-if [[ $quick != --quick ]]; then
-  # Where sanitizers watch, a large test takes 24 s to compile with clang -O0, 57 s with g++ -O0, 141 s
-  # with g++ -O1.
-  kind=clang sanitizing=(-Doptimization=0)
-  if echo 'int main() {}' | clang++-19 -fsanitize=address,undefined -x c++ - -o /dev/null 2>/dev/null; then
-    export CXX=clang++-19
-  else
-    echo "== clang: skipped, no clang++-19 with sanitizers here; g++ stands in"
-    kind=g++ sanitizing=(-Doptimization=1)
-  fi
-  sanitizing+=(-Ddebug=false -Db_lundef=false -Dcuda=disabled -Dexamples=disabled -Dbench=disabled)
-  build $kind-asan "host" -Db_sanitize=address,undefined "${sanitizing[@]}"
-  build $kind-tsan "ranks" -Db_sanitize=thread "${sanitizing[@]}"
+begin g++ bash tests/support/compile.sh build meson-test-prereq -Doptimization=1 -Ddebug=false -Db_sanitize=none \
+  -Dtests=enabled -Dexamples=enabled
+if [[ $quick == --quick ]]; then
+  notes+=(--note "left out by --quick: clang with sanitizers, PyTorch, the bare machine, the build for release")
+  compiled g++
+  run_tests g++ build --no-suite release
+  ends
 fi
-python3 tests/support/count.py "${logs[@]}" || status=1
-exit $status
+
+begin bare-machine bash tests/bare_machine.sh
+if [[ -z ${SHARDMESH_TORCH_PYTHON:-} ]]; then
+  begin torch bash tests/interop/torch_env.sh
+  echo "== PyTorch for the suite interop"
+  finish torch
+  SHARDMESH_TORCH_PYTHON=$(cat "$work/torch.out")
+  SHARDMESH_TORCH_MISSING=$(tail -1 "$work/torch.err")
+  export SHARDMESH_TORCH_PYTHON SHARDMESH_TORCH_MISSING
+  echo "${SHARDMESH_TORCH_PYTHON:-$SHARDMESH_TORCH_MISSING}"
+fi
+echo "== the bare machine"
+code=0
+finish bare-machine || code=$?
+if ((code == 0 || code == 77)); then
+  grep -E '^(==|SKIP)' "$work/bare-machine.out"
+else
+  cat "$work/bare-machine.out" "$work/bare-machine.err"
+  status=1
+fi
+logs+=("bare-machine!$code=$work/bare-machine.out")
+compiled g++
+
+# Where sanitizers watch, a large test takes 24 s to compile with clang -O0, 57 s with g++ -O0, 141 s with g++ -O1.
+kind=clang compiler=clang++-19 sanitizing=(-Doptimization=0)
+if ! echo 'int main() {}' | clang++-19 -fsanitize=address,undefined -x c++ - -o /dev/null 2>/dev/null; then
+  kind=g++ compiler=c++ sanitizing=(-Doptimization=1)
+  notes+=(--note "clang: no clang++-19 with sanitizers here; g++ stands in")
+fi
+sanitizing+=(-Ddebug=false -Db_lundef=false -Dcuda=disabled -Dmpi=disabled -Dexamples=disabled -Dbench=disabled
+  -Dtests=enabled)
+begin $kind-asan env CXX=$compiler bash tests/support/compile.sh build-$kind-asan host-tests \
+  -Db_sanitize=address,undefined "${sanitizing[@]}"
+run_tests g++ build
+compiled $kind-asan
+begin $kind-tsan env CXX=$compiler bash tests/support/compile.sh build-$kind-tsan rank-tests \
+  -Db_sanitize=thread "${sanitizing[@]}"
+run_tests $kind-asan build-$kind-asan --suite host
+compiled $kind-tsan
+run_tests $kind-tsan build-$kind-tsan --suite ranks
+ends

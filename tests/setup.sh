@@ -35,24 +35,28 @@ if ((${#missing[@]} + ${#wanted[@]} == 0)); then
   exit 0
 fi
 
-as_root=()
+# sudo keeps little of the environment: what apt-get needs is named. Another apt-get may be at work.
+apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
 if ((EUID != 0)); then
   if ! command -v sudo >/dev/null; then
     echo "setup: needs ${missing[*]} ${wanted[*]}; ask root to run: apt-get install ${missing[*]} ${wanted[*]}" >&2
     ((${#missing[@]} == 0)) && exit 0
     exit 1
   fi
-  as_root=(sudo)
+  apt=(sudo "${apt[@]}")
 fi
-export DEBIAN_FRONTEND=noninteractive
 echo "setup: apt-get update"
-"${as_root[@]}" apt-get update -qq
+"${apt[@]}" update || echo "setup: apt-get update failed; what follows uses the lists of packages that are here"
 if ((${#missing[@]} > 0)); then
   echo "setup: installing ${missing[*]}"
-  "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
-for package in "${wanted[@]}"; do
-  echo "setup: installing $package (optional)"
-  "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1 ||
-    echo "setup: $package is not to be had here; the checks that use it will be skipped"
-done
+if ((${#wanted[@]} > 0)); then
+  echo "setup: installing ${wanted[*]} (optional)"
+  # All at once is quicker; one by one where one of them is not to be had.
+  "${apt[@]}" install -y --no-install-recommends "${wanted[@]}" >/dev/null 2>&1 ||
+    for package in "${wanted[@]}"; do
+      "${apt[@]}" install -y --no-install-recommends "$package" >/dev/null 2>&1 ||
+        echo "setup: $package is not to be had here; the checks that use it will be skipped"
+    done
+fi

@@ -5,15 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 #include <cstdint>
 #include <limits>
 #include <optional>
 #include <random>
 #include <set>
-
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <doctest/doctest.h>
 #include <shardmesh/checkpoint/async_saver.hpp>
@@ -22,6 +18,7 @@
 #include <shardmesh/comm/threads.hpp>
 
 #include "../support/checkpoints.hpp"
+#include "../support/killed.hpp"
 #include "../support/sanitizers.hpp"
 
 namespace sm = shardmesh;
@@ -262,27 +259,30 @@ TEST_CASE("killed at random moments, the newest complete checkpoint loads") {
   test::Scratch const scratch;
   std::mt19937 random(5);
   std::int64_t last = 0;
-  for (int i = 0; i < 25; ++i) {
-    pid_t const child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-      sm::launch(sm::threads{2}, [&](auto& world) {
-        sm::CheckpointManager manager(world, scratch / "run", {.last = 2});
-        for (std::int64_t step = last + 1;; ++step) {
-          manager.save(step, state_of(step), 1.0);
+  auto const save_for_ever = [&](int acknowledge) {
+    sm::launch(sm::threads{2}, [&](auto& world) {
+      sm::CheckpointManager manager(world, scratch / "run", {.last = 2});
+      for (std::int64_t step = last + 1;; ++step) {
+        manager.save(step, state_of(step), 1.0);
+        if (world.rank() == 0) {
+          test::acknowledge(acknowledge, static_cast<int>(step));
         }
-      });
-      ::_exit(0);
-    }
-    ::usleep(static_cast<unsigned>(random() % 40'000));
-    ::kill(child, SIGKILL);
-    ::waitpid(child, nullptr, 0);
+      }
+    });
+  };
+  unsigned const longest = test::two_steps(save_for_ever);
+  test::fs::remove_all(scratch / "run");
+  for (int i = 0; i < 25; ++i) {
+    // One of four is killed while it starts or saves for the first time, the others at work.
+    test::Moment const moment{i % 4 == 0 ? 0 : 1, static_cast<unsigned>(random() % longest)};
+    std::int64_t const acknowledged = test::kill_in(moment, save_for_ever).last;
     auto const list = sm::detail::list_checkpoints(scratch / "run");
     if (list.empty()) {
       CHECK(last == 0);
+      CHECK(acknowledged == 0);
       continue;
     }
-    CHECK(list.back().step >= last);
+    CHECK(list.back().step >= std::max(last, acknowledged));
     last = list.back().step;
     for (sm::KeptCheckpoint const& one : list) {
       CHECK(one.metric == 1.0);

@@ -2,17 +2,9 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 // Killed in the middle of a save: the old checkpoint or the new one loads and verifies, never neither,
 // never a mix.
-#include <poll.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
-#include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
 #include <random>
 #include <string>
 
@@ -28,6 +20,7 @@
 #include <shardmesh/tensor/distribute.hpp>
 
 #include "../support/checkpoints.hpp"
+#include "../support/killed.hpp"
 #include "../support/sanitizers.hpp"
 
 namespace sm = shardmesh;
@@ -74,76 +67,28 @@ void save_for_ever(
     } else {
       sm::save(world, directory, state);
     }
-    if (world.rank() == 0 && ::write(acknowledge, &step, sizeof(step)) != sizeof(step)) {
+    if (world.rank() == 0 && !test::acknowledge(acknowledge, step)) {
       return;
     }
   }
 }
 
-/// When a victim is killed: after it acknowledged so many steps, and then so much time.
-struct Moment {
-  int steps = 0;
-  unsigned microseconds = 0;
-};
-
-/// Reads one acknowledged step; -1 if the writers have ended.
-int acknowledged_step(int descriptor) {
-  int step = 0;
-  return ::read(descriptor, &step, sizeof(step)) == sizeof(step) ? step : -1;
-}
-
-/// The last step that a victim acknowledged, and the time from the first to the last of those that
-/// were waited for.
-struct Killed {
-  int last = 0;
-  std::chrono::microseconds time;
-};
-
-/// Starts a process group that saves step after step, lets it run for a while and kills it whole.
-/// `last` is `first - 1` if no step was acknowledged.
-Killed save_and_kill(std::string const& directory, int first, Victim victim, Moment moment) {
-  int ends[2];
-  REQUIRE(::pipe(ends) == 0);
-  std::cout.flush();
-  std::fflush(nullptr);
-  pid_t const child = ::fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    ::setpgid(0, 0);
-    ::close(ends[0]);
+/// What the process group does that is killed.
+auto saver(std::string const& directory, int first, Victim victim) {
+  return [=](int acknowledge) {
     if (victim.processes) {
       static_cast<void>(sm::spawn_processes(2, [&] {
         sm::launch(sm::environment{}, [&](auto& world) {
-          save_for_ever(world, directory, first, victim.how, ends[1]);
+          save_for_ever(world, directory, first, victim.how, acknowledge);
         });
         return 0;
       }));
     } else {
-      sm::launch(sm::threads{3},
-                 [&](auto& world) { save_for_ever(world, directory, first, victim.how, ends[1]); });
+      sm::launch(sm::threads{3}, [&](auto& world) {
+        save_for_ever(world, directory, first, victim.how, acknowledge);
+      });
     }
-    ::_exit(0);
-  }
-  ::setpgid(child, child);
-  ::close(ends[1]);
-  Killed killed{first - 1, std::chrono::microseconds(0)};
-  std::chrono::steady_clock::time_point start;
-  for (int i = 0; i < moment.steps; ++i) {
-    ::pollfd acknowledged{ends[0], POLLIN, 0};
-    CHECK(::poll(&acknowledged, 1, 60'000) == 1);
-    killed.last = acknowledged_step(ends[0]);
-    auto const now = std::chrono::steady_clock::now();
-    start = i == 0 ? now : start;
-    killed.time = std::chrono::duration_cast<std::chrono::microseconds>(now - start);
-  }
-  ::usleep(moment.microseconds);
-  ::kill(-child, SIGKILL);
-  ::waitpid(child, nullptr, 0);
-  for (int step = 0; (step = acknowledged_step(ends[0])) != -1;) {  // to the end: all are dead
-    killed.last = step;
-  }
-  ::close(ends[0]);
-  return killed;
+  };
 }
 
 /// The step that a checkpoint holds, checked to be the same in every element.
@@ -174,19 +119,17 @@ void kill_saves(Victim victim, long kills, unsigned seed) {
   std::string const directory =
       scratch / (victim.how == How::safetensors ? "model.safetensors" : "checkpoint");
   std::mt19937 random(seed);
-  // A step takes as long as the machine and the build make it: moments are spread over two steps.
-  constexpr int timed = 5;
-  auto const time = save_and_kill(directory, 1, victim, {timed, 0}).time;
-  auto const longest = static_cast<unsigned>(2 * time.count() / (timed - 1) + 1);
+  unsigned const longest = test::two_steps(saver(directory, 1, victim));
   for (auto const& entry : test::fs::directory_iterator(scratch / "")) {
     test::fs::remove_all(entry.path());
   }
   int last = 0;
   long in_the_middle = 0;
-  for (long i = 0; i < kills; ++i) {
+  for (long i = 0; i < kills || (in_the_middle == 0 && i < 10 * kills); ++i) {
     // One of four is killed while it starts or saves for the first time, the others at work.
-    Moment const moment{i % 4 == 0 ? 0 : 1, static_cast<unsigned>(random() % longest)};
-    int const acknowledged = save_and_kill(directory, last + 1, victim, moment).last;
+    test::Moment const moment{i % 4 == 0 ? 0 : 1, static_cast<unsigned>(random() % longest)};
+    int const known = test::kill_in(moment, saver(directory, last + 1, victim)).last;
+    int const acknowledged = known == 0 ? last : known;
     if (test::fs::exists(directory)) {
       auto const held = static_cast<int>(step_held(directory));
       CHECK(held >= acknowledged);

@@ -4,6 +4,8 @@
 
 // What the tests of every engine share: bodies that run on any communicator, and errors as text.
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -29,12 +31,43 @@ inline bool contains(std::string const& text, std::string const& part) {
   return text.find(part) != std::string::npos;
 }
 
+/// The timeout of what must not wait for one: long on any machine, whatever else runs there.
+inline constexpr milliseconds patience{120'000};
+
 /// Time that passes in `f`.
 template <class F>
 milliseconds time_of(F f) {
   auto const start = std::chrono::steady_clock::now();
   f();
   return std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start);
+}
+
+/// What is wrong, "" if nothing, with what `attempt(timeout)` shows of a timeout that passes. On a slow or
+/// busy machine ranks that do come may be late as well: then a longer timeout is tried.
+template <class Attempt>
+std::string in_time(milliseconds timeout, Attempt attempt) {
+  while (true) {
+    std::string wrong = attempt(timeout);
+    timeout *= 5;
+    if (wrong.empty() || timeout > patience) {
+      return wrong;
+    }
+  }
+}
+
+/// The first of `texts` that is not `wanted`; "" if all are.
+inline std::string first_other(Texts const& texts, std::string const& wanted) {
+  auto const other = std::find_if(texts.begin(), texts.end(),
+                                  [&](std::string const& text) { return text != wanted; });
+  return other == texts.end() ? "" : *other;
+}
+
+/// Until another thread says so; that may have failed where the machine was too slow for `timeout`.
+inline void wait_for(std::atomic<bool> const& flag, milliseconds timeout) {
+  auto const end = std::chrono::steady_clock::now() + 3 * timeout + std::chrono::seconds(5);
+  while (!flag && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(milliseconds(1));
+  }
 }
 
 inline int free_port() {

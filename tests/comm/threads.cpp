@@ -95,7 +95,7 @@ TEST_CASE("threads: exchange takes null addresses of empty messages") {
 TEST_CASE("threads: messages that do not match give every rank an error that names both") {
   auto const errors = [](int sent, int expected) {
     auto const all = errors_of_ranks<sm::MismatchError>(
-        3, milliseconds(5000), [&](World& w) { test::exchange_sizes(w, sent, expected); });
+        3, test::patience, [&](World& w) { test::exchange_sizes(w, sent, expected); });
     CHECK(all[0] == all[1]);
     CHECK(all[0] == all[2]);
     return all[0];
@@ -111,12 +111,11 @@ TEST_CASE("threads: messages that do not match give every rank an error that nam
 
 TEST_CASE("threads: a message for a rank that is not in the group is refused on every rank") {
   for (int peer : {-1, 2}) {
-    auto const all =
-        errors_of_ranks<sm::MismatchError>(2, milliseconds(5000), [peer](World& world) {
-          std::byte byte{};
-          std::vector<sm::Message> sends(world.rank() == 0 ? 1 : 0, sm::Message{peer, &byte, 1});
-          world.exchange<sm::HostMemory>(sends, {});
-        });
+    auto const all = errors_of_ranks<sm::MismatchError>(2, test::patience, [peer](World& world) {
+      std::byte byte{};
+      std::vector<sm::Message> sends(world.rank() == 0 ? 1 : 0, sm::Message{peer, &byte, 1});
+      world.exchange<sm::HostMemory>(sends, {});
+    });
     CHECK(all[0] == "shardmesh::exchange: rank 0 has a message for rank " + std::to_string(peer) +
                         " of a group of 2; peers are ranks of the group");
     CHECK(all[1] == all[0]);
@@ -125,29 +124,26 @@ TEST_CASE("threads: a message for a rank that is not in the group is refused on 
 
 TEST_CASE("threads: a rank that throws wakes all others, which learn who and why") {
   std::atomic<int> woken{0};
-  auto const elapsed = test::time_of([&] {
-    CHECK_THROWS_WITH_AS(
-        sm::launch(sm::threads{5},
-                   [&](World& world) {
-                     World const group = world.split(world.rank() % 2, 0);
-                     if (world.rank() == 3) {
-                       throw std::out_of_range("the disk is full");
-                     }
-                     try {
-                       // Ranks 0, 2, 4 meet without rank 3, then wait for it.
-                       group.barrier();
-                       world.barrier();
-                     } catch (sm::RankFailed const& error) {
-                       CHECK(error.rank() == 3);
-                       CHECK(contains(error.what(), "rank 3 failed: the disk is full"));
-                       ++woken;
-                       throw;
-                     }
-                   }),
-        "the disk is full", std::out_of_range);
-  });
-  CHECK(woken == 4);
-  CHECK(elapsed < milliseconds(5000));
+  CHECK_THROWS_WITH_AS(
+      sm::launch(sm::threads{5, test::patience},
+                 [&](World& world) {
+                   World const group = world.split(world.rank() % 2, 0);
+                   if (world.rank() == 3) {
+                     throw std::out_of_range("the disk is full");
+                   }
+                   try {
+                     // Ranks 0, 2, 4 meet without rank 3, then wait for it.
+                     group.barrier();
+                     world.barrier();
+                   } catch (sm::RankFailed const& error) {
+                     CHECK(error.rank() == 3);
+                     CHECK(contains(error.what(), "rank 3 failed: the disk is full"));
+                     ++woken;
+                     throw;
+                   }
+                 }),
+      "the disk is full", std::out_of_range);
+  CHECK(woken == 4);  // no TimeoutError, so none has waited for its time to be over
 }
 
 TEST_CASE("threads: memory stays until nobody copies, whatever fails") {
@@ -212,15 +208,11 @@ TEST_CASE("threads: what is thrown need not be a std::exception") {
 }
 
 TEST_CASE("threads: ranks that wait for one that has returned are told at once") {
-  test::Texts errors;
-  auto const elapsed = test::time_of([&] {
-    errors = errors_of_ranks<sm::CommError>(4, milliseconds(60'000), [](World& world) {
-      if (world.rank() != 1) {
-        static_cast<void>(sm::all_gather_value(world, 1));
-      }
-    });
+  auto const errors = errors_of_ranks<sm::CommError>(4, test::patience, [](World& world) {
+    if (world.rank() != 1) {
+      static_cast<void>(sm::all_gather_value(world, 1));
+    }
   });
-  CHECK(elapsed < milliseconds(5000));
   CHECK(errors[1] == "no error");
   for (std::size_t rank : {0U, 2U, 3U}) {
     CHECK(contains(errors[rank], "shardmesh::all_gather_value: rank "));
@@ -230,30 +222,28 @@ TEST_CASE("threads: ranks that wait for one that has returned are told at once")
 }
 
 TEST_CASE("threads: a rank that does not arrive is named when the time is over") {
-  std::atomic<int> waiting{3};
-  auto const errors =
-      errors_of_ranks<sm::TimeoutError>(4, milliseconds(200), [&waiting](World& world) {
-        if (world.rank() == 2) {
-          while (waiting > 0) {
-            std::this_thread::sleep_for(milliseconds(1));
-          }
-          world.barrier();
-        }
-        auto const elapsed = test::time_of(
-            [&] { CHECK(error_of<sm::TimeoutError>([&] { world.barrier(); }) != "no error"); });
-        CHECK(elapsed < milliseconds(2000));
-        --waiting;
-        // Nobody may mistake a second call for the rank that is missing.
-        world.barrier();
-      });
-  for (std::string const& error : errors) {
-    CHECK(error == "shardmesh::barrier: rank 2 did not arrive within 200 ms; look at what it waits "
-                   "for, or raise the timeout of the launch");
-  }
+  CHECK(test::in_time(milliseconds(200), [](milliseconds timeout) {
+          std::atomic<int> waiting{3};
+          std::atomic<bool> come{false};
+          auto const errors = errors_of_ranks<sm::CommError>(4, timeout, [&](World& world) {
+            if (world.rank() == 2) {
+              test::wait_for(come, timeout);
+              world.barrier();
+            }
+            CHECK(error_of<sm::CommError>([&] { world.barrier(); }) != "no error");
+            come = --waiting == 0;
+            // Nobody may mistake a second call for the rank that is missing.
+            world.barrier();
+          });
+          return test::first_other(
+              errors, "shardmesh::barrier: rank 2 did not arrive within " +
+                          std::to_string(timeout.count()) +
+                          " ms; look at what it waits for, or raise the timeout of the launch");
+        }) == "");
 }
 
 TEST_CASE("threads: a call after one that failed does not stand in for a rank that has left") {
-  auto const errors = errors_of_ranks<sm::CommError>(3, milliseconds(5000), [](World& world) {
+  auto const errors = errors_of_ranks<sm::CommError>(3, test::patience, [](World& world) {
     if (world.rank() == 2) {
       return;
     }
@@ -267,19 +257,28 @@ TEST_CASE("threads: a call after one that failed does not stand in for a rank th
 }
 
 TEST_CASE("threads: in a group the missing rank is named by its number in the job") {
-  sm::launch(sm::threads{4, milliseconds(200)}, [](World& world) {
-    World const group = world.split(world.rank() % 2, 0);
-    if (world.rank() == 1) {
-      CHECK(contains(error_of<sm::TimeoutError>([&] { group.barrier(); }),
-                     "rank 3 did not arrive within 200 ms"));
-    } else if (world.rank() == 3) {
-      std::this_thread::sleep_for(milliseconds(400));
-    }
-  });
+  CHECK(test::in_time(milliseconds(200), [](milliseconds timeout) {
+          std::atomic<bool> told{false};
+          std::string error;
+          std::string const other = error_of<sm::CommError>([&] {
+            sm::launch(sm::threads{4, timeout}, [&](World& world) {
+              World const group = world.split(world.rank() % 2, 0);
+              if (world.rank() == 1) {
+                error = error_of<sm::TimeoutError>([&] { group.barrier(); });
+                told = true;
+              } else if (world.rank() == 3) {
+                test::wait_for(told, timeout);
+              }
+            });
+          });
+          bool const named = contains(error, "rank 3 did not arrive within " +
+                                                 std::to_string(timeout.count()) + " ms");
+          return named ? "" : error + "; " + other;
+        }) == "");
 }
 
 TEST_CASE("threads: ranks that make different calls get an error that names both") {
-  auto const errors = errors_of_ranks<sm::MismatchError>(3, milliseconds(5000), [](World& world) {
+  auto const errors = errors_of_ranks<sm::MismatchError>(3, test::patience, [](World& world) {
     if (world.rank() == 1) {
       static_cast<void>(sm::all_gather_value(world, 1));
     } else {

@@ -29,7 +29,8 @@ try:
     from torch.distributed.checkpoint.api import CheckpointException
     from safetensors.torch import load_file
 except ImportError as error:
-    print(f"SKIP: {error}; bash tests/interop/torch_env.sh installs PyTorch, SHARDMESH_TORCH_PYTHON names its Python")
+    missing = os.environ.get("SHARDMESH_TORCH_MISSING")
+    print(f"SKIP: {missing or error}; bash tests/interop/torch_env.sh installs PyTorch, SHARDMESH_TORCH_PYTHON names its Python")
     sys.exit(77)
 try:
     from torch.distributed.checkpoint import HuggingFaceStorageReader

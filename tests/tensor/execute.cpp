@@ -88,7 +88,7 @@ void run_sockets(int ranks, Body body) {
   std::vector<std::jthread> threads;
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&body, rank, ranks, port] {
-      body(sm::SocketCommunicator("127.0.0.1", port, rank, ranks, std::chrono::seconds(10)));
+      body(sm::SocketCommunicator("127.0.0.1", port, rank, ranks, std::chrono::minutes(2)));
     });
   }
 }

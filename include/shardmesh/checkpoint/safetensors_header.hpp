@@ -205,7 +205,7 @@ inline void take_dtype(SafetensorsEntry& entry,
   std::uint64_t bits = known == nullptr ? 8 : known->bits;
   std::string shape_text;
   for (std::uint64_t const extent : extents) {
-    shape_text += (shape_text.empty() ? "" : ", ") + std::to_string(extent);
+    shape_text += shardmesh::detail::concat(shape_text.empty() ? "" : ", ", std::to_string(extent));
   }
   shape_text = "(" + shape_text + ")";
   for (std::uint64_t const extent : extents) {

@@ -73,8 +73,8 @@ namespace detail {
       throw InvalidArgument("shardmesh: the metadata \"" + escaped(name) +
                             "\" of a safetensors file is not UTF-8 without NUL");
     }
-    text +=
-        (text.empty() ? "\"__metadata__\":{" : ",") + json_string(name) + ":" + json_string(value);
+    text += shardmesh::detail::concat(text.empty() ? "\"__metadata__\":{" : ",", json_string(name),
+                                      ':', json_string(value));
   }
   return text.empty() ? text : text + "}";
 }
@@ -119,8 +119,9 @@ class SafetensorsHeaderText {
   ///         than there is room for.
   [[nodiscard]] Bytes finish(
       std::vector<std::pair<std::string, std::string>> const& metadata) const {
-    std::string text = "{" + detail::json_metadata(metadata);
-    text += (text.size() > 1 && !members_.empty() ? "," : "") + members_ + "}";
+    std::string text = shardmesh::detail::concat('{', detail::json_metadata(metadata));
+    text +=
+        shardmesh::detail::concat(text.size() > 1 && !members_.empty() ? "," : "", members_, '}');
     text.resize(padded(text.size()), ' ');
     if (text.size() > most_) {
       throw UnsupportedError(

@@ -22,6 +22,7 @@
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/shape.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -145,8 +146,8 @@ struct ModelRoom {
     model.files[i].name = !one_file.empty() ? one_file
                           : files.size() == 1
                               ? "model.safetensors"
-                              : "model-" + detail::five_digits(i + 1) + "-of-" +
-                                    detail::five_digits(files.size()) + ".safetensors";
+                              : detail::concat("model-", detail::five_digits(i + 1), "-of-",
+                                               detail::five_digits(files.size()), ".safetensors");
   }
   detail::finish_plan(model, files);
   return model;
@@ -163,7 +164,7 @@ struct ShardNotes {
   /// @returns bytes that are more now, as text in JSON.
   std::uint64_t add(SaveItem const& item) {
     std::string const name =
-        (offsets.size() == 1 ? "" : ",") + format::detail::json_string(item.key) + ":";
+        detail::concat(offsets.size() == 1 ? "" : ",", format::detail::json_string(item.key), ':');
     std::string const offset = name + "{\"saved_offsets\":" +
                                nlohmann::json(format::detail::json_list(item.box.offset)).dump() +
                                "}";
@@ -234,10 +235,10 @@ struct ShardNotes {
   model.files.resize(files.size());
   for (auto const& [rank, own] : by_rank) {
     for (std::size_t number = 0; number < own.size(); ++number) {
-      model.files[own[number]].name = "shard-" +
-                                      detail::five_digits(static_cast<std::size_t>(rank) + 1) +
-                                      "-model-" + detail::five_digits(number + 1) + "-of-" +
-                                      detail::five_digits(highest + 1) + ".safetensors";
+      model.files[own[number]].name =
+          detail::concat("shard-", detail::five_digits(static_cast<std::size_t>(rank) + 1),
+                         "-model-", detail::five_digits(number + 1), "-of-",
+                         detail::five_digits(highest + 1), ".safetensors");
       files[own[number]].header.metadata =
           notes[own[number]].metadata(std::to_string(files.size()));
     }
@@ -254,8 +255,9 @@ struct ShardNotes {
   for (ModelFile const& file : model.files) {
     total += file.header.data_bytes();
     for (format::SafetensorsEntry const& entry : file.header.tensors) {
-      files += (files.empty() ? "\n    " : ",\n    ") + format::detail::json_string(entry.name) +
-               ": " + format::detail::json_string(file.name);
+      files += detail::concat(files.empty() ? "\n    " : ",\n    ",
+                              format::detail::json_string(entry.name), ": ",
+                              format::detail::json_string(file.name));
     }
   }
   std::string index = "{\n  \"metadata\": {\n    \"total_size\": " + std::to_string(total) +

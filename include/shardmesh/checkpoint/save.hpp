@@ -25,6 +25,7 @@
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
@@ -39,7 +40,7 @@ struct SaveCounters {
 };
 
 [[nodiscard]] inline std::string data_file_name(int rank) {
-  return "__" + std::to_string(rank) + "_0.distcp";
+  return concat("__", std::to_string(rank), "_0.distcp");
 }
 
 /// A small file of text that lies beside a checkpoint's own, and appears with them. The manifest does

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/layout/box.hpp>
 
@@ -59,7 +60,7 @@ struct PlacedItem {
 namespace detail {
 
 [[nodiscard]] inline std::string item_id(SaveItem const& item) {
-  return item.key + (item.dtype ? "\n" + to_string(item.box.offset) : std::string());
+  return item.dtype ? concat(item.key, '\n', to_string(item.box.offset)) : item.key;
 }
 
 /// Items in first-seen order with the ranks that offer them.

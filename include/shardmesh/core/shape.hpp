@@ -7,6 +7,7 @@
 
 #include <shardmesh/core/index.hpp>
 #include <shardmesh/core/inline_vector.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -66,7 +67,7 @@ using Coordinate = InlineVector<index_t, max_rank>;
 [[nodiscard]] inline std::string to_string(Shape const& shape) {
   std::string text = "(";
   for (std::size_t d = 0; d < shape.size(); ++d) {
-    text += (d == 0 ? "" : ", ") + std::to_string(shape[d]);
+    text += detail::concat(d == 0 ? "" : ", ", std::to_string(shape[d]));
   }
   return text + ")";
 }

@@ -29,6 +29,16 @@ inline namespace v0 {
 
 namespace detail {
 
+/// Texts and characters, one after the other. What is put together for people to read, in loops above all,
+/// is written so, not with `+` between temporaries: of the insertion at the front that this can mean,
+/// g++ 12 warns (-Wrestrict, wrongly) once it is inlined.
+template <class... Parts>
+[[nodiscard]] std::string concat(Parts const&... parts) {
+  std::string text;
+  (static_cast<void>(text += parts), ...);
+  return text;
+}
+
 /// Bytes of the UTF-8 sequence that starts with `lead`, and the smallest code point that may be
 /// written with that many; 0 bytes for a byte that starts none.
 struct Utf8Lead {

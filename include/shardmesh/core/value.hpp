@@ -190,7 +190,7 @@ class PathElement {
 [[nodiscard]] inline std::string flat_key(std::span<PathElement const> path) {
   std::string key;
   for (std::size_t i = 0; i < path.size(); ++i) {
-    key += (i == 0 ? "" : ".") + to_string(path[i]);
+    key += detail::concat(i == 0 ? "" : ".", to_string(path[i]));
   }
   return key;
 }
@@ -209,13 +209,13 @@ namespace detail {
 [[nodiscard]] inline std::string joined(std::vector<Value> const& values) {
   std::string text;
   for (Value const& value : values) {
-    text += (text.empty() ? "" : ", ") + to_string(value);
+    text += concat(text.empty() ? "" : ", ", to_string(value));
   }
   return text;
 }
 
 [[nodiscard]] inline std::string quoted(std::string const& text) {
-  return '"' + escaped(text, text.size()) + '"';
+  return concat('"', escaped(text, text.size()), '"');
 }
 
 struct ValueText {
@@ -224,19 +224,19 @@ struct ValueText {
   std::string operator()(std::int64_t value) const { return std::to_string(value); }
   std::string operator()(double value) const { return real_text(value); }
   std::string operator()(std::string const& value) const { return quoted(value); }
-  std::string operator()(Value::List const& value) const { return "[" + joined(value) + "]"; }
+  std::string operator()(Value::List const& value) const { return concat('[', joined(value), ']'); }
   std::string operator()(Value::Tuple const& value) const {
-    return "(" + joined(value.items) + (value.items.size() == 1 ? ",)" : ")");
+    return concat('(', joined(value.items), value.items.size() == 1 ? ",)" : ")");
   }
   std::string operator()(Value::Dict const& value) const {
     std::string text;
     for (auto const& [key, item] : value) {
-      text += (text.empty() ? "" : ", ") + quoted(key) + ": " + to_string(item);
+      text += concat(text.empty() ? "" : ", ", quoted(key), ": ", to_string(item));
     }
-    return "{" + text + "}";
+    return concat('{', text, '}');
   }
   std::string operator()(Value::Opaque const& value) const {
-    return "<opaque, " + std::to_string(value.archive.size()) + " bytes>";
+    return concat("<opaque, ", std::to_string(value.archive.size()), " bytes>");
   }
 };
 

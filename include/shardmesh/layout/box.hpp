@@ -8,6 +8,7 @@
 
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/shape.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -73,8 +74,8 @@ struct Box {
 [[nodiscard]] inline std::string to_string(Box const& box) {
   std::string text = "[";
   for (std::size_t d = 0; d < box.extent.size(); ++d) {
-    text += (d == 0 ? "" : ", ") + std::to_string(box.offset[d]) + ":" +
-            std::to_string(box.offset[d] + box.extent[d]);
+    text += detail::concat(d == 0 ? "" : ", ", std::to_string(box.offset[d]), ':',
+                           std::to_string(box.offset[d] + box.extent[d]));
   }
   return text + "]";
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <shardmesh/core/algorithm.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/layout/layout.hpp>
 
 namespace shardmesh {
@@ -51,7 +52,7 @@ inline void add_point(std::vector<index_t>& points, index_t point) {
 }
 
 [[nodiscard]] inline std::string range_text(index_t lo, index_t hi) {
-  return std::to_string(lo) + ":" + std::to_string(hi);
+  return concat(std::to_string(lo), ':', std::to_string(hi));
 }
 
 /// "ranks 0 2"; of more than eight the first seven, the last, and how many there are.
@@ -59,10 +60,10 @@ inline void add_point(std::vector<index_t>& points, index_t point) {
   std::string text = owners.size() == 1 ? "rank" : "ranks";
   bool const many = owners.size() > 8;
   for (std::size_t i = 0; i < (many ? 7 : owners.size()); ++i) {
-    text += " " + std::to_string(owners[i]);
+    text += concat(' ', std::to_string(owners[i]));
   }
-  return many ? text + " ... " + std::to_string(owners.back()) + " (" +
-                    std::to_string(owners.size()) + ")"
+  return many ? concat(text, " ... ", std::to_string(owners.back()), " (",
+                       std::to_string(owners.size()), ')')
               : text;
 }
 
@@ -111,7 +112,7 @@ class BlockPicture {
     }
     std::string rule(margin, ' ');
     for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
-      rule += "+" + std::string(width, '-');
+      rule += concat('+', std::string(width, '-'));
     }
     rule += "+\n";
 
@@ -119,7 +120,7 @@ class BlockPicture {
     if (row_dim_ != column_dim_) {
       text += std::string(margin, ' ');
       for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
-        text += " " + centred(range_text(columns_[c], columns_[c + 1]), width);
+        text += concat(' ', centred(range_text(columns_[c], columns_[c + 1]), width));
       }
       text += "\n";
     }
@@ -130,12 +131,12 @@ class BlockPicture {
       for (index_t line = 0; line < lines; ++line) {
         std::string const label =
             line == (lines - 1) / 2 ? range_text(rows_[r], rows_[r + 1]) : std::string();
-        text += label + std::string(margin - label.size(), ' ');
+        text += concat(label, std::string(margin - label.size(), ' '));
         for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
           auto const holders = owners(r, c);
           std::string const cell =
               centred(line == (lines - 1) / 2 ? owners_text(holders) : std::string(), width);
-          text += "|" + (style_.color ? painted(cell, holders.front()) : cell);
+          text += concat('|', style_.color ? painted(cell, holders.front()) : cell);
         }
         text += "|\n";
       }
@@ -169,7 +170,7 @@ class BlockPicture {
 
   [[nodiscard]] std::string painted(std::string const& cell, index_t owner) const {
     static constexpr int colors[] = {153, 223, 157, 217, 189, 229, 159, 225};
-    return "\x1b[30;48;5;" + std::to_string(colors[set_of(owner) % 8]) + "m" + cell + "\x1b[0m";
+    return concat("\x1b[30;48;5;", std::to_string(colors[set_of(owner) % 8]), 'm', cell, "\x1b[0m");
   }
 
   Layout const& layout_;
@@ -186,17 +187,18 @@ class BlockPicture {
   index_t const listed = detail::smaller(layout.ranks(), style.most_ranks);
   for (index_t rank = 0; rank < listed; ++rank) {
     Coordinate const coordinate = unravel(rank, layout.mesh());
-    text += "rank " + std::to_string(rank) + " at " + to_string(coordinate) + ": " +
-            to_string(layout.local_shape(coordinate));
+    text += concat("rank ", std::to_string(rank), " at ", to_string(coordinate), ": ",
+                   to_string(layout.local_shape(coordinate)));
     std::vector<Piece> const pieces = layout.pieces(coordinate);
     for (std::size_t i = 0; i < detail::smaller<std::size_t>(pieces.size(), 8); ++i) {
-      text += " " + to_string(pieces[i].box);
+      text += concat(' ', to_string(pieces[i].box));
     }
-    text += pieces.size() > 8 ? " and " + std::to_string(pieces.size() - 8) + " more\n" : "\n";
+    text +=
+        pieces.size() > 8 ? concat(" and ", std::to_string(pieces.size() - 8), " more\n") : "\n";
   }
   return listed == layout.ranks()
              ? text
-             : text + "and " + std::to_string(layout.ranks() - listed) + " more ranks\n";
+             : concat(text, "and ", std::to_string(layout.ranks() - listed), " more ranks\n");
 }
 
 }  // namespace detail
@@ -219,19 +221,19 @@ class BlockPicture {
     }
   }
   if (cut.empty() || cut.size() > 2 || volume(layout.shape()) == 0) {
-    return text + detail::list_by_rank(layout, style);
+    return detail::concat(text, detail::list_by_rank(layout, style));
   }
   std::size_t const down = detail::smaller(cut.front(), cut.back());
   std::size_t const right = detail::larger(cut.front(), cut.back());
   detail::BlockPicture const blocks(layout, down, right, style);
   if (!blocks.fits()) {
-    return text + detail::list_by_rank(layout, style);
+    return detail::concat(text, detail::list_by_rank(layout, style));
   }
   if (layout.shape().size() > 2) {
-    text += "dimensions " + std::to_string(down) + " (down) and " + std::to_string(right) +
-            " (right); the others are whole\n";
+    text += detail::concat("dimensions ", std::to_string(down), " (down) and ",
+                           std::to_string(right), " (right); the others are whole\n");
   }
-  return text + blocks.draw();
+  return detail::concat(text, blocks.draw());
 }
 
 }  // namespace v0

@@ -11,6 +11,7 @@
 #include <shardmesh/core/inline_vector.hpp>
 #include <shardmesh/core/reduce_op.hpp>
 #include <shardmesh/core/shape.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -122,21 +123,21 @@ using PlacementList = InlineVector<Placement, max_rank>;
     case PlacementKind::replicate:
       return "Replicate";
     case PlacementKind::shard:
-      return "Shard(" + std::to_string(placement.dim) + ")";
+      return detail::concat("Shard(", std::to_string(placement.dim), ')');
     case PlacementKind::strided_shard:
-      return "StridedShard(" + std::to_string(placement.dim) +
-             ", split_factor=" + std::to_string(placement.split_factor) + ")";
+      return detail::concat("StridedShard(", std::to_string(placement.dim),
+                            ", split_factor=", std::to_string(placement.split_factor), ')');
     case PlacementKind::partial:
       break;
   }
-  return "Partial(" + std::string(to_string(placement.op)) + ")";
+  return detail::concat("Partial(", to_string(placement.op), ')');
 }
 
 /// "(Replicate, Shard(0))".
 [[nodiscard]] inline std::string to_string(PlacementList const& placements) {
   std::string text = "(";
   for (std::size_t m = 0; m < placements.size(); ++m) {
-    text += (m == 0 ? "" : ", ") + to_string(placements[m]);
+    text += detail::concat(m == 0 ? "" : ", ", to_string(placements[m]));
   }
   return text + ")";
 }

@@ -11,6 +11,7 @@
 
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/shape.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/mesh/mesh_description.hpp>
 #include <shardmesh/plan/plan_cache.hpp>
 
@@ -217,7 +218,7 @@ class DeviceMesh {
     auto const words = [this, &dims] {
       std::string text = "the group along";
       for (std::size_t dim : dims) {
-        text += " dimension " + std::to_string(dim);
+        text += detail::concat(" dimension ", std::to_string(dim));
       }
       return text + " of " + to_string(description());
     };

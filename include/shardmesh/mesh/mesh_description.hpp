@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <shardmesh/core/shape.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -38,13 +39,13 @@ struct MeshDescription {
 
 /// `mesh (2, 2) ["replicate", "shard"] of ranks 0 1 2 3`.
 [[nodiscard]] inline std::string to_string(MeshDescription const& mesh) {
-  std::string text = "mesh " + to_string(mesh.shape);
+  std::string text = detail::concat("mesh ", to_string(mesh.shape));
   for (std::size_t m = 0; m < mesh.names.size(); ++m) {
-    text += (m == 0 ? " [\"" : ", \"") + mesh.names[m] + "\"";
+    text += detail::concat(m == 0 ? " [\"" : ", \"", mesh.names[m], '"');
   }
   text += mesh.names.empty() ? " of ranks" : "] of ranks";
   for (int rank : mesh.ranks) {
-    text += " " + std::to_string(rank);
+    text += detail::concat(' ', std::to_string(rank));
   }
   return text;
 }

@@ -7,6 +7,7 @@
 
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/plan/plan.hpp>
 
 namespace shardmesh {
@@ -65,28 +66,31 @@ struct PlanCost {
   for (std::size_t step = 0; step < plan.steps(); ++step) {
     Layout const& from = plan.stages[step];
     Layout const& to = plan.stages[step + 1];
-    text += "exchange " + std::to_string(step + 1) + ": " + to_string(from) + " -> " +
-            to_string(to.placements()) + " on mesh " + to_string(to.mesh()) + "\n";
+    text += detail::concat("exchange ", std::to_string(step + 1), ": ", to_string(from), " -> ",
+                           to_string(to.placements()), " on mesh ", to_string(to.mesh()), '\n');
     for (index_t rank = 0; rank < detail::larger(from.ranks(), to.ranks()); ++rank) {
       RankStep const part = plan.rank_step(step, static_cast<int>(rank));
       for (Transfer const& one : part.locals) {
-        text += "  rank " + std::to_string(rank) + " keeps " + to_string(one.box) + "\n";
+        text +=
+            detail::concat("  rank ", std::to_string(rank), " keeps ", to_string(one.box), '\n');
       }
       for (Transfer const& one : part.sends) {
-        text += "  rank " + std::to_string(rank) + " -> rank " + std::to_string(one.peer) + " " +
-                to_string(one.box) + (one.slot < 0 ? "" : " (a term)") + "\n";
+        text +=
+            detail::concat("  rank ", std::to_string(rank), " -> rank ", std::to_string(one.peer),
+                           ' ', to_string(one.box), one.slot < 0 ? "\n" : " (a term)\n");
       }
       for (Reduction const& one : part.reductions) {
-        text += "  rank " + std::to_string(rank) + " reduces " + to_string(one.box) + " by " +
-                std::string(to_string(part.op)) + " over " + std::to_string(one.terms) + "\n";
+        text +=
+            detail::concat("  rank ", std::to_string(rank), " reduces ", to_string(one.box), " by ",
+                           to_string(part.op), " over ", std::to_string(one.terms), '\n');
       }
     }
   }
   PlanCost const cost = cost_of(plan, size_of(dtype));
-  return text + "moved " + std::to_string(cost.moved) + " bytes in " +
-         std::to_string(cost.messages) + " messages, at most " +
-         std::to_string(cost.most_received) + " into one rank; staging " +
-         std::to_string(cost.most_staging) + " bytes\n";
+  return detail::concat(text, "moved ", std::to_string(cost.moved), " bytes in ",
+                        std::to_string(cost.messages), " messages, at most ",
+                        std::to_string(cost.most_received), " into one rank; staging ",
+                        std::to_string(cost.most_staging), " bytes\n");
 }
 
 }  // namespace v0

@@ -11,6 +11,7 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/key_map.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/state/detail/wire.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -234,7 +235,7 @@ template <Communicator Comm>
   }
   std::string roots = "roots";
   for (int const root : options.roots) {
-    roots += " " + std::to_string(root);
+    roots += detail::concat(' ', std::to_string(root));
     if (!detail::contains(world, root)) {
       throw InvalidArgument("shardmesh::full_state_dict: rank " + std::to_string(root) +
                             " is not one of the " + std::to_string(comm.size()) +

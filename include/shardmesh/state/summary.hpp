@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <shardmesh/core/algorithm.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
@@ -62,9 +63,9 @@ namespace detail {
 [[nodiscard]] inline std::string kind_text(AnyTensor const& tensor) {
   switch (tensor.kind()) {
     case TensorKind::distributed:
-      return to_string(tensor.layout().placements()) + " on " + to_string(tensor.mesh());
+      return concat(to_string(tensor.layout().placements()), " on ", to_string(tensor.mesh()));
     case TensorKind::sharded:
-      return "sharded over " + std::to_string(tensor.layout().ranks()) + " ranks";
+      return concat("sharded over ", std::to_string(tensor.layout().ranks()), " ranks");
     case TensorKind::plain:
       break;
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <shardmesh/core/algorithm.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/plan/plan.hpp>
 #include <shardmesh/tensor/execute.hpp>
 #include <shardmesh/tensor/tensor.hpp>
@@ -77,7 +78,7 @@ class FusedExchange {
   [[nodiscard]] std::string describe(DType dtype) const {
     std::string text = "\"" + name_ + "\" of " + std::string(to_string(dtype)) + ":";
     for (auto const& [from, to] : ends_) {
-      text += " " + to_string(from) + " -> " + to_string(to) + ";";
+      text += detail::concat(' ', to_string(from), " -> ", to_string(to), ';');
     }
     text.pop_back();
     return text;

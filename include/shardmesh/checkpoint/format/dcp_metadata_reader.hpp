@@ -189,7 +189,8 @@ class DcpMetadataReader {
         continue;
       }
       if (seen[found->second]) {
-        schema_.fail(pairs[i], "\"" + escaped(fqn) + "\" stands twice in planner_data");
+        schema_.fail(pairs[i], shardmesh::detail::concat('"', escaped(fqn),
+                                                         "\" stands twice in planner_data"));
       }
       seen[found->second] = true;
       read_path(pairs[i + 1], metadata_.entries[found->second].path);

@@ -14,6 +14,7 @@
 
 #include <shardmesh/comm/call.hpp>
 #include <shardmesh/comm/detail/socket.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -158,7 +159,7 @@ class SocketGroup {
     std::string text;
     for (std::size_t i = 1; i < peers_.size(); ++i) {
       if (!peers_[i].is_open()) {
-        text += (text.empty() ? "" : ", ") + std::to_string(world_[i]);
+        text += concat(text.empty() ? "" : ", ", std::to_string(world_[i]));
       }
     }
     return text;
@@ -229,7 +230,7 @@ class SocketGroup {
     all.bytes[0].assign(mine.begin(), mine.end());
     for (std::size_t i = 1; i < world_.size(); ++i) {
       int const peer = static_cast<int>(i);
-      std::string const who = "shardmesh: rank " + std::to_string(world_[i]);
+      std::string const who = concat("shardmesh: rank ", std::to_string(world_[i]));
       try {
         Frame frame = receive_frame(peers_[i], deadline, peer);
         all.calls[i] = frame.call;

@@ -20,6 +20,7 @@
 #include <shardmesh/comm/call.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -252,7 +253,7 @@ class ThreadGroup {
     std::string text;
     for (std::size_t i = 0; i < world_.size(); ++i) {
       if (arrived_at_[i] != generation_ && (!only_left || job_->has_left(world_[i]))) {
-        text += (text.empty() ? "" : ", ") + std::to_string(world_[i]);
+        text += concat(text.empty() ? "" : ", ", std::to_string(world_[i]));
       }
     }
     return text;

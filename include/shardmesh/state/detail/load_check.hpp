@@ -13,6 +13,7 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/key_map.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/memory/convert.hpp>
 #include <shardmesh/state/detail/load_plain.hpp>
 #include <shardmesh/state/detail/load_source.hpp>
@@ -99,7 +100,7 @@ class LoadCheck {
     auto const all = comm_.all_gather(mine.bytes());
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       WireReader reader(all[rank]);
-      std::string const where = " [rank " + std::to_string(world[rank]) + "]";
+      std::string const where = concat(" [rank ", std::to_string(world[rank]), ']');
       KeyList theirs;
       for (std::string const& key : reader.texts()) {
         theirs.add(key);
@@ -321,7 +322,7 @@ class LoadCheck {
     auto const text = [](AnyTensor const& tensor) {
       std::string result = std::string(to_string(tensor.dtype())) + to_string(tensor.layout());
       for (Cut const& cut : tensor.layout().order()) {
-        result += " " + std::to_string(cut.tensor_dim) + ":" + std::to_string(cut.mesh_dim);
+        result += concat(' ', std::to_string(cut.tensor_dim), ':', std::to_string(cut.mesh_dim));
       }
       return result;
     };
@@ -333,7 +334,7 @@ class LoadCheck {
   [[nodiscard]] static std::string to_text(std::vector<int> const& ranks) {
     std::string text;
     for (int const rank : ranks) {
-      text += " " + std::to_string(rank);
+      text += concat(' ', std::to_string(rank));
     }
     return text;
   }
@@ -403,9 +404,9 @@ class LoadCheck {
       std::string text = "shardmesh::load_state_dict: " + std::to_string(keys.size()) + " " + name +
                          " keys, which " + meaning + ":";
       for (std::size_t i = 0; i < keys.size() && i < 10; ++i) {
-        text += (i == 0 ? " \"" : ", \"") + keys[i] + "\"";
+        text += concat(i == 0 ? " \"" : ", \"", keys[i], '"');
         if (std::string const* const why = why_.find(keys[i])) {
-          text += " (" + *why + ")";
+          text += concat(" (", *why, ')');
         }
       }
       throw KeyError(text + (keys.size() > 10 ? ", ..." : "") + where + ". Set options." + name +
