@@ -78,7 +78,7 @@ inline void print_table(std::string const& path,
   std::uint64_t bytes = 0;
   for (Row const& row : rows) {
     tensors += row.is_tensor ? 1 : 0;
-    unreadable += row.problem.empty() ? 0 : 1;
+    unreadable += row.problem.empty() ? 0U : 1U;
     bytes += row.bytes;
     std::printf("%-*s  %-*s %-*s", column(width), row.name.c_str(), column(dtype),
                 row.dtype.c_str(), column(shape), row.shape.substr(0, 60).c_str());

@@ -204,6 +204,24 @@ TEST_CASE("a directory with several indexes asks which") {
   CHECK(verify_path(whole).notes.empty());
 }
 
+TEST_CASE("a model is not written beside the index of another, which readers would ask about") {
+  for (char const* const name :
+       {"unet.safetensors.index.json", "model.safetensors.index.fp16.json"}) {
+    test::Scratch const scratch;
+    test::fs::create_directory(scratch / "model");
+    test::spit(scratch / "model/" + name, R"({"weight_map":{}})");
+    sm::launch(sm::threads{1}, [&](auto& world) {
+      sm::StateDict dict;
+      dict.insert("w", sm::Tensor<float>::zeros(sm::Shape{4}));
+      std::string const said = refusal([&] {
+        sm::save_safetensors_sharded(world, scratch / "model", dict, 8, sm::Existing::replace);
+      });
+      CHECK(says(said, {std::string("holds ") + name, "give a new directory"}));
+    });
+    CHECK(sm::PosixStorage::list(scratch / "model") == Names{name});
+  }
+}
+
 TEST_CASE("entries whose file or tensor is missing block only themselves") {
   CHECK(keys_of(missing) == Names{"gone", "here", "lost"});
   CHECK(blocked(missing) == Names{"gone", "lost"});

@@ -16,6 +16,7 @@
 #include <shardmesh/checkpoint/detail/item_text.hpp>
 #include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
+#include <shardmesh/checkpoint/safetensors_index.hpp>
 #include <shardmesh/checkpoint/safetensors_plan.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
@@ -134,8 +135,7 @@ inline void check_model_target(std::string const& target, ModelForm form, Existi
     throw InvalidArgument(who + " exists; give a new directory");
   }
   for (std::string const& name : PosixStorage::list(target)) {
-    bool const is_model =
-        name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+    bool const is_model = name.ends_with(".safetensors") || format::is_safetensors_index(name);
     if (is_checkpoint_name(name) || (is_model && !is_model_name(name))) {
       throw InvalidArgument(who + " holds " + name +
                             ", which is no part of what is to be replaced, and which readers would "

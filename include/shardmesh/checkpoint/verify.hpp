@@ -133,7 +133,9 @@ void verify_catalog(C const& catalog, VerifyReport& report) {
     for (auto const& [name, what] : catalog.lost_files()) {
       report.damage.push_back({name, what});
     }
-    report.notes = catalog.notes();
+    for (std::string const& note : catalog.notes()) {
+      report.notes.push_back(note);
+    }
   }
   if constexpr (requires { catalog.has_checksums(); }) {
     report.has_checksums = catalog.has_checksums();
