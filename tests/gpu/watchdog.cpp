@@ -3,6 +3,7 @@
 // What NCCL ranks see when others die, fail or do not come: watchdog, family and operation log on a
 // stand-in for NCCL, so that no GPU is needed.
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <functional>
@@ -341,6 +342,32 @@ TEST_CASE("ranks that make different calls get an error that names both sides, a
     }
   }
   CHECK(pairs >= 60);
+}
+
+TEST_CASE("a rank that waits on the host hears of it while the others still clean up") {
+  std::atomic<bool> heard = false;
+  std::atomic<bool> in_vain = false;
+  Texts const errors = run_ranks(3, milliseconds(30'000), [&](ThreadWorld& world) {
+    try {
+      if (world.rank() == 0) {
+        world.barrier();
+      } else {
+        exchange_unit(world, "a");
+      }
+      wait_for_failure(world);
+    } catch (sm::MismatchError const&) {
+      heard = heard || world.rank() == 0;
+      for (int i = 0; i < 15'000 && !heard; ++i) {  // cleaning up may take long, in NCCL too
+        std::this_thread::sleep_for(milliseconds(1));
+      }
+      in_vain = in_vain || !heard;
+      throw;
+    }
+  });
+  CHECK_FALSE(in_vain);
+  for (std::string const& error : errors) {
+    CHECK_MESSAGE(contains(error, "rank 0 is in barrier, rank 1 is in unshard (unit a)"), error);
+  }
 }
 
 TEST_CASE("calls in another order, long after the start, are found") {

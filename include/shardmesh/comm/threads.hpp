@@ -87,6 +87,12 @@ class ThreadsCommunicator {
     phase.close();
   }
 
+  /// Ends the job: every rank that waits, or will, gets RankFailed with these words.
+  /// @param error  what the launch throws.
+  void report_failure(std::string const& what, std::exception_ptr error) const {
+    group_->fail(rank_, what, std::move(error));
+  }
+
   /// A time in which ranks copy from and to each other's memory; see `detail::CopyPhase`.
   template <class Stream>
   [[nodiscard]] detail::CopyPhase<Stream> copy_phase(Stream stream) const {

@@ -178,6 +178,11 @@ class ThreadGroup {
     return result;
   }
 
+  /// Ends the job of which the group is a part.
+  void fail(int rank, std::string what, std::exception_ptr error) {
+    job_->fail(world_[static_cast<std::size_t>(rank)], std::move(what), std::move(error));
+  }
+
   /// From here on the calling rank touches memory of the others; see `CopyPhase`.
   void begin_copies() {
     std::lock_guard const lock(job_->mutex);

@@ -147,7 +147,21 @@ class Watchdog {
         reason_ = std::current_exception();
       }
       failed_.store(true, std::memory_order_release);
+      wake_host();
       family_->abort();
+    }
+  }
+
+  /// Ranks that made different calls may wait on the host, for one that waits in NCCL: nothing else would
+  /// wake them before the timeout. (A rank that has failed says so itself, and so does a process.)
+  void wake_host() const noexcept {
+    if constexpr (requires { channel_.report_failure("", std::exception_ptr()); }) {
+      try {
+        std::rethrow_exception(reason());
+      } catch (MismatchError const& error) {
+        channel_.report_failure(error.what(), std::current_exception());
+      } catch (...) {  // see above
+      }
     }
   }
 
