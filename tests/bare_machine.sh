@@ -43,7 +43,7 @@ if [[ -z ${BARE_MACHINE_TREE:-} ]]; then
     mkdir -p "$keep"
     BARE_MACHINE_TREE=$(realpath "$keep")
   else
-    BARE_MACHINE_TREE=$(mktemp -d /var/tmp/bare-machine.XXXXXX)
+    BARE_MACHINE_TREE=$(mktemp -d /var/tmp/bare-machine.XXXXXX) && chmod 755 "$BARE_MACHINE_TREE" # it becomes /
     trap 'rm -rf --one-file-system "$BARE_MACHINE_TREE"' EXIT
     trap 'exit 1' INT TERM HUP
   fi

@@ -8,6 +8,7 @@ fails."""
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -38,15 +39,22 @@ def meson(*arguments: object) -> str | None:
     return None if done.returncode == 0 else done.stdout
 
 
+def languages(build: pathlib.Path) -> set[str]:
+    return set(re.findall(r"^rule (\w+)_COMPILER\b", (build / "build.ninja").read_text(), re.M))
+
+
 def configure(build: pathlib.Path, options: list[str]) -> str | None:
     if not (build / "build.ninja").exists():
         return meson("setup", build, *options)
     if has_other_compiler(build):
         print(f"{build.name}/ is for another compiler, and starts anew")
         return meson("setup", "--wipe", build, *options)
-    if meson("configure", build, "--clearcache") is None and meson("setup", "--reconfigure", build, *options) is None:
+    before = languages(build)
+    if meson("configure", build, "--clearcache") is None and meson("setup", "--reconfigure", build, *options) is None \
+            and languages(build) <= before:
         return None
-    return meson("setup", "--wipe", build, *options)  # of another Meson, or broken
+    # Of another Meson, or broken; or a compiler has come (nvcc), which would go without the project's default options.
+    return meson("setup", "--wipe", build, *options)
 
 
 build = pathlib.Path(sys.argv[1]).absolute()

@@ -3,7 +3,8 @@
 # SPDX-FileCopyrightText: the shardmesh authors
 """configure_test.py: configure.py on a small project that can do without a header, as ours can: one that is installed
 later is found, one that is asked for and missing is an error, what was compiled stays, and a build directory of
-another compiler, or a broken one, is set up anew."""
+another compiler, or a broken one, is set up anew; so is one that meets a language for the first time, or it would go
+without the project's default options for it."""
 import os
 import pathlib
 import shutil
@@ -12,11 +13,15 @@ import sys
 import tempfile
 
 SCRIPT = pathlib.Path(__file__).resolve().parent / "configure.py"
-PROJECT = """project('small', 'cpp')
+PROJECT = """project('small', 'cpp', default_options: ['cpp_std=c++20', 'c_std=c99'])
 cpp = meson.get_compiler('cpp')
 executable('always', 'always.cpp')
 if cpp.has_header('thing.h', args: '-I' + meson.current_source_dir() / 'installed', required: get_option('tests'))
   executable('tests', 'always.cpp')
+endif
+if import('fs').exists('more.c')
+  add_languages('c', native: false)
+  executable('more', 'more.c')
 endif
 """
 
@@ -68,6 +73,10 @@ with tempfile.TemporaryDirectory() as folder:
     expect("what was compiled is kept", compiled(project) == before, (project / "build/.ninja_log").read_text())
     done = configure(project)
     expect("options that are not named stay as they are", done.returncode == 0 and "tests" in targets(project), done)
+    (project / "more.c").write_text("int main(void) { return 0; }\n")
+    done = configure(project)
+    commands = (project / "build/compile_commands.json").read_text()
+    expect("a language that has come has the project's default options", done.returncode == 0 and "-std=c99" in commands, (done, commands))
     (project / "build/meson-private/coredata.dat").write_bytes(b"broken")
     done = configure(project, "-Dtests=enabled")
     expect("a directory that is broken is set up anew", done.returncode == 0 and "tests" in targets(project), done)

@@ -16,7 +16,6 @@
 
 namespace sm = shardmesh;
 
-using test::milliseconds;
 
 namespace {
 
@@ -70,7 +69,7 @@ TEST_CASE("threads: ranks that do not do the same all get an error that names bo
   for (int ranks : {2, 3}) {
     std::size_t const pairs = try_all_pairs<sm::ThreadsCommunicator>([ranks](auto&& body) {
       try {
-        sm::launch(sm::threads{ranks, milliseconds(5000)}, body);
+        sm::launch(sm::threads{ranks, test::patience}, body);
       } catch (sm::CommError const&) {  // it is in the list
       }
     });
@@ -81,7 +80,7 @@ TEST_CASE("threads: ranks that do not do the same all get an error that names bo
 TEST_CASE("sockets: ranks that do not do the same all get an error that names both sides") {
   for (int ranks : {2, 3}) {
     std::size_t const pairs = try_all_pairs<sm::SocketCommunicator>([ranks](auto&& body) {
-      static_cast<void>(test::run_sockets(ranks, milliseconds(5000), body));
+      static_cast<void>(test::run_sockets(ranks, test::patience, body));
     });
     CHECK(pairs > 900);
   }
@@ -104,7 +103,7 @@ TEST_CASE("a call that one rank leaves out ends in an error on the others, not i
   auto const actions = all_actions<sm::ThreadsCommunicator>();
   for (auto const& action : actions) {
     std::string what = "no error";
-    CHECK_THROWS_AS(sm::launch(sm::threads{2, milliseconds(5000)},
+    CHECK_THROWS_AS(sm::launch(sm::threads{2, test::patience},
                                [&](sm::ThreadsCommunicator const& comm) {
                                  test::DisagreementWorld<sm::ThreadsCommunicator> const world(comm);
                                  if (comm.rank() == 0) {
