@@ -9,6 +9,8 @@
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/comm/threads.hpp>
+#include <shardmesh/mesh/device_mesh.hpp>
+#include <shardmesh/optim/adam.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
 #include <algorithm>
@@ -409,6 +411,30 @@ TEST_CASE("plan_save: replicas are written once, spread by bytes; values by the 
                        doctest::Contains("overlap"), sm::ShapeError);
   CHECK_THROWS_WITH_AS(static_cast<void>(sm::plan_save({{box("a", 0, 4, 1)}, {}})),
                        doctest::Contains("4 of its 8 elements"), sm::ShapeError);
+}
+
+TEST_CASE("a rank outside the mesh does not train, and its counts of steps are nobody's") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{3}, [&](sm::ThreadsCommunicator& world) {
+    auto const mesh = sm::device_mesh<1>(world, {2}, {0, 1}, {});
+    sm::Layout const layout(sm::Shape{4}, mesh.shape(), sm::PlacementList{sm::Shard{0}});
+    sm::Tensor<float> const local(mesh.is_member() ? layout.local_shape(mesh.coordinate())
+                                                   : sm::Shape{0});
+    using Weight = sm::DistTensor<float, sm::DeviceMesh<1, sm::ThreadsCommunicator>,
+                                  sm::PlacementList, sm::HostMemory>;
+    std::vector<sm::NamedParameter<Weight>> const parameters{{"w", Weight(mesh, layout, local)}};
+    sm::Adam<Weight> adam(parameters, {.lr = 0.1});
+    if (mesh.is_member()) {
+      adam.step({Weight(mesh, layout, local)});
+      CHECK(adam.state_dict().contains("state.w.step"));
+    } else {
+      CHECK_FALSE(adam.state_dict().contains("state.w.step"));
+      CHECK_FALSE(adam.state_dict().contains("param_groups.0.lr"));
+    }
+    CHECK_NOTHROW(sm::save(world, scratch / "here", adam.state_dict()));
+    sm::StateDict state = adam.state_dict();
+    CHECK_NOTHROW(sm::load(world, scratch / "here", state));
+  });
 }
 
 TEST_SUITE_END();

@@ -199,7 +199,7 @@ void test_threads(int devices) {
 
 /// Ranks that do not do the same, as processes.
 void test_disagreeing_processes() {
-  for (std::size_t pair = 0; pair < 20; ++pair) {
+  for (std::size_t pair = 0; pair < 12; ++pair) {
     run_processes("nccl, 2 processes that do not do the same, pair " + std::to_string(pair), 2,
                   [pair] { return test::nccl_disagreement_of_processes(pair); });
   }
@@ -209,7 +209,7 @@ void test_disagreeing_processes() {
 void test_disagreeing_threads(int devices) {
   for (int const ranks : {2, devices}) {
     if (ranks <= devices && ranks > 1 && (ranks == 2 || devices > 2)) {
-      auto const result = test::nccl_disagreements_of_threads(ranks, ranks == 2 ? 2 : 1);
+      auto const result = test::nccl_disagreements_of_threads(ranks, 1);
       report("nccl, " + std::to_string(ranks) + " threads that do not do the same, " +
                  std::to_string(result.pairs) + " cases, error after " +
                  std::to_string(result.longest.count()) + " ms at most",

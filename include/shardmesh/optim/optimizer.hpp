@@ -160,6 +160,8 @@ class Optimizer {
   /// PyTorch's nested form: `state.<parameter>.<name>`, `param_groups.<group>.<option>`. `step` is a
   /// 0-d tensor in host memory, never sharded. Complete before the first step, too. A load finds groups
   /// by the names of their parameters, one without parameters by its number.
+  /// A rank outside the meshes of the parameters does not train: it has no `step` of them, and no options if
+  /// it is outside all of them.
   [[nodiscard]] StateDict state_dict() const { return state_dict(names()); }
 
   /// The same with other names of the parameters, one for each of `parameters()`.
@@ -207,7 +209,19 @@ class Optimizer {
     return std::make_shared<detail::OptimizerValues<Options>>(core_, form, std::move(each));
   }
 
-  static void insert_options(std::shared_ptr<LiveValues> const& values, StateDict& dict) {
+  /// Does this rank hold a part of a parameter, be it an empty one?
+  [[nodiscard]] bool takes_part(std::size_t parameter) const {
+    return AnyTensor(parameters_[parameter].value).is_member();
+  }
+
+  void insert_options(std::shared_ptr<LiveValues> const& values, StateDict& dict) const {
+    bool trains = parameters_.empty();
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      trains = trains || takes_part(i);
+    }
+    if (!trains) {
+      return;
+    }
     for (LiveValues::Place& place : values->places()) {
       std::size_t const depth = place.path.size();
       dict.insert(std::move(place.path),
@@ -272,7 +286,7 @@ class Optimizer {
     for (auto const& group : core_->groups) {
       std::vector<std::string> const names = group.options.state_names();
       for (std::size_t i = group.first; i < group.first + group.count; ++i) {
-        if (Options::counts_steps) {
+        if (Options::counts_steps && takes_part(i)) {
           f(i, "step", AnyTensor(core_->steps[i]));
         }
         for (std::size_t j = 0; j < names.size() && j < state_[i].size(); ++j) {
