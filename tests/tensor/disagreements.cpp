@@ -16,7 +16,6 @@
 
 namespace sm = shardmesh;
 
-
 namespace {
 
 template <class Comm>
