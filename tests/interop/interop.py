@@ -167,8 +167,9 @@ def check_fixture(resave: str, tool: str, fixture: str, scratch: pathlib.Path) -
         dcp.load(tensors, storage_reader=dcp.FileSystemReader(target), **({"no_dist": True} if "no_dist" in LOAD else {}))
         problems.append(same(references(fixture), tensors, f"{fixture} saved by {ranks} ranks, tensors"))
     problems += check_safetensors(resave, source, fixture, scratch)
-    run_tool(tool, "convert", str(source), str(scratch / "x.safetensors"))
-    problems.append(same(references(fixture), load_file(scratch / "x.safetensors"), f"{fixture} converted"))
+    converted = scratch / f"{fixture}.safetensors"
+    run_tool(tool, "convert", str(source), str(converted))
+    problems.append(same(references(fixture), load_file(converted), f"{fixture} converted"))
     return [p for p in problems if p]
 
 

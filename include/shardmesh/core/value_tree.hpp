@@ -77,14 +77,15 @@ class ValueTree {
   [[noreturn]] static void fail(std::vector<PathElement> const& path) {
     std::string text;
     for (PathElement const& step : path) {
-      text += (text.empty() ? "" : ".") + to_string(step);
+      text += text.empty() ? "" : ".";
+      text += to_string(step);
     }
     throw InvalidArgument("shardmesh::ValueTree: \"" + text +
                           "\" is given twice, or whole and in parts");
   }
 
   std::size_t child(std::size_t parent, PathElement const& step) {
-    std::string const key = (step.is_key() ? "k" : "i") + to_string(step);
+    std::string const key = detail::concat(step.is_key() ? "k" : "i", to_string(step));
     if (std::size_t const* const known = nodes_[parent].by_step.find(key)) {
       return *known;
     }

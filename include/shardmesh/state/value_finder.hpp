@@ -154,7 +154,8 @@ class ValueFinder {
     std::vector<std::string> keys;
     std::string prefix;
     for (std::size_t depth = 0; depth + own < path.size(); ++depth) {
-      prefix += (depth == 0 ? "" : ".") + to_string(path[depth]);
+      prefix += depth == 0 ? "" : ".";
+      prefix += to_string(path[depth]);
       if (source_.contains(prefix) && source_.elements(prefix) < 0) {
         keys.push_back(prefix);
       }
@@ -172,7 +173,8 @@ class ValueFinder {
       if (prefix.size() >= key.size() && depth > 0) {
         part = element_of(*part, path[depth]);
       }
-      prefix += (depth == 0 ? "" : ".") + to_string(path[depth]);
+      prefix += depth == 0 ? "" : ".";
+      prefix += to_string(path[depth]);
     }
     return part;
   }

@@ -147,7 +147,8 @@ class MpiTraffic {
     peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
     std::string text;
     for (int peer : peers) {
-      text += (text.empty() ? "" : ", ") + std::to_string(peer);
+      text += text.empty() ? "" : ", ";
+      text += std::to_string(peer);
     }
     return text;
   }
