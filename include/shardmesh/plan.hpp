@@ -6,7 +6,5 @@
 #include <shardmesh/plan/cost.hpp>
 #include <shardmesh/plan/plan.hpp>
 #include <shardmesh/plan/plan_cache.hpp>
-#include <shardmesh/plan/rank_step.hpp>
-#include <shardmesh/plan/root_step.hpp>
 #include <shardmesh/plan/tile.hpp>
 #include <shardmesh/plan/transfer.hpp>

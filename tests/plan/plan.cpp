@@ -19,9 +19,9 @@ constexpr Layout rows({8, 6}, {2, 2}, sm::placements<sm::Shard<0>, sm::Shard<1>>
 constexpr Layout swapped({8, 6}, {2, 2}, sm::placements<sm::Shard<1>, sm::Shard<0>>);
 // A pair swap suffices for S0,S1 -> S1,S0 where per-dimension planning gathers.
 static_assert(sm::make_plan(rows, swapped).steps() == 1);
-static_assert(sm::make_rank_step(rows, swapped, 0).sends.empty());
-static_assert(sm::make_rank_step(rows, swapped, 1).sends.size() == 1);
-static_assert(sm::make_rank_step(rows, swapped, 1).sends[0].peer == 2);
+static_assert(sm::moves(rows, swapped, 0).sends.empty());
+static_assert(sm::moves(rows, swapped, 1).sends.size() == 1);
+static_assert(sm::moves(rows, swapped, 1).sends[0].peer == 2);
 
 TEST_SUITE_BEGIN("plan.plan");
 
@@ -139,9 +139,15 @@ TEST_CASE("plan: bad input is refused with a sentence") {
                         "one; reduce to Shard or Replicate instead"),
       sm::InvalidArgument);
   CHECK_THROWS_WITH_AS(
-      static_cast<void>(sm::make_plan(Layout({4}, {2}, sm::placements<sm::Partial<>>),
-                                      Layout({4}, {4}, sm::placements<sm::Shard<0>>))),
-      doctest::Contains("cannot go to another mesh"), sm::InvalidArgument);
+      static_cast<void>(sm::make_plan(Layout({4}, {4}, sm::placements<sm::Shard<0>>),
+                                      Layout({4}, {2}, sm::placements<sm::Partial<>>))),
+      doctest::Contains("cannot become partial on another mesh"), sm::InvalidArgument);
+  Layout const sum({4}, {2}, sm::placements<sm::Partial<>>);
+  CHECK_THROWS_WITH_AS(
+      static_cast<void>(sm::make_plan(sum, sm::Holding(sum, {1, 0}))),
+      doctest::Contains("on mesh (2) as (Partial(sum)) to (4) on mesh (2) as (Partial(sum)) of "
+                        "ranks 1 0"),
+      sm::InvalidArgument);
 }
 
 TEST_SUITE_END();

@@ -46,7 +46,7 @@ TEST_CASE("plan cache: the oldest make room, and what was handed out stays") {
     CHECK(cache.size() <= sm::PlanCache::capacity);
   }
   CHECK(cache.hits() == 0);
-  CHECK(kept->plan.from() == rows(1));
+  CHECK(kept->plan.from() == sm::Holding(rows(1)));
   auto const again = cache.get(rows(1), whole(1), 0);
   CHECK(again != kept);
   CHECK(again->plan == kept->plan);

@@ -8,7 +8,7 @@
 
 #include <doctest/doctest.h>
 #include <shardmesh/layout/placements.hpp>
-#include <shardmesh/plan/rank_step.hpp>
+#include <shardmesh/plan/moves.hpp>
 
 namespace sm = shardmesh;
 
@@ -22,15 +22,15 @@ using sm::Transfer;
 constexpr Layout two({5, 2}, {2}, sm::placements<sm::Shard<0>>);
 constexpr Layout three({5, 2}, {3}, sm::placements<sm::Shard<0>>);
 
-static_assert(sm::make_rank_step(two, three, 1).source_shape == Shape{2, 2});
-static_assert(sm::make_rank_step(two, three, 2).source_shape.empty());  // not in the source's mesh
-static_assert(sm::make_rank_step(two, three, 2).target_shape == Shape{1, 2});
+static_assert(sm::moves(two, three, 1).source_shape == Shape{2, 2});
+static_assert(sm::moves(two, three, 2).source_shape == Shape{0});  // not in the source's mesh
+static_assert(sm::moves(two, three, 2).target_shape == Shape{1, 2});
 
 TEST_SUITE_BEGIN("plan.transfer");
 
 TEST_CASE("transfer: a box knows its place in the sender's and the receiver's tensor") {
   // Rows 0 1 2 | 3 4 become 0 1 | 2 3 | 4.
-  RankStep const step = sm::make_rank_step(two, three, 1);
+  RankStep const step = sm::moves(two, three, 1);
   Transfer const keeps{
       .peer = 1, .box = {{3, 0}, {1, 2}}, .source = {{0, 0}, {2, 2}}, .target = {{1, 0}, {2, 2}}};
   Transfer const sends{
@@ -47,7 +47,7 @@ TEST_CASE("transfer: a box knows its place in the sender's and the receiver's te
 TEST_CASE("transfer: terms lie in the staging area in the order of their ranks") {
   Layout const terms({4}, {3}, sm::placements<sm::Partial<sm::ReduceOp::max>>);
   Layout const whole({4}, {3}, sm::placements<sm::Replicate>);
-  RankStep const step = sm::make_rank_step(terms, whole, 1);
+  RankStep const step = sm::moves(terms, whole, 1);
   CHECK(step.op == sm::ReduceOp::max);
   CHECK(step.staging == 12);
   REQUIRE(step.reductions.size() == 1);
@@ -68,7 +68,7 @@ TEST_CASE("transfer: replicas serve the receivers of their own line only") {
   Layout const from({4}, {2, 2}, sm::placements<sm::Replicate, sm::Shard<0>>);
   Layout const to({4}, {2, 2}, sm::placements<sm::Replicate, sm::Replicate>);
   for (int rank = 0; rank < 4; ++rank) {
-    RankStep const step = sm::make_rank_step(from, to, rank);
+    RankStep const step = sm::moves(from, to, rank);
     int const neighbour = rank ^ 1;
     REQUIRE(step.sends.size() == 1);
     REQUIRE(step.receives.size() == 1);
@@ -80,7 +80,7 @@ TEST_CASE("transfer: replicas serve the receivers of their own line only") {
 TEST_CASE("transfer: a kept partial dimension stays apart") {
   Layout const from({4}, {2, 2}, sm::placements<sm::Partial<>, sm::Shard<0>>);
   Layout const to({4}, {2, 2}, sm::placements<sm::Partial<>, sm::Replicate>);
-  RankStep const step = sm::make_rank_step(from, to, 2);
+  RankStep const step = sm::moves(from, to, 2);
   CHECK(step.staging == 0);
   REQUIRE(step.receives.size() == 1);
   CHECK(step.receives[0].peer == 3);
@@ -89,7 +89,7 @@ TEST_CASE("transfer: a kept partial dimension stays apart") {
 TEST_CASE("transfer: receivers are served in ring order, starting behind the sender") {
   Layout const from({4}, {4}, sm::placements<sm::Shard<0>>);
   Layout const to({4}, {4}, sm::placements<sm::Replicate>);
-  RankStep const step = sm::make_rank_step(from, to, 2);
+  RankStep const step = sm::moves(from, to, 2);
   std::vector<int> peers;
   for (Transfer const& one : step.sends) {
     peers.push_back(one.peer);
@@ -103,7 +103,7 @@ TEST_CASE("transfer: boxes of a pair stand in the same order on both sides") {
   std::map<std::pair<int, int>, std::vector<Box>> sent;
   std::map<std::pair<int, int>, std::vector<Box>> received;
   for (int rank = 0; rank < 3; ++rank) {
-    RankStep const step = sm::make_rank_step(from, to, rank);
+    RankStep const step = sm::moves(from, to, rank);
     for (Transfer const& one : step.sends) {
       sent[{rank, one.peer}].push_back(one.box);
     }

@@ -56,6 +56,16 @@ inline Locals locals_of(Layout const& layout, Layout const& source) {
   return locals;
 }
 
+/// The same by rank, for a layout on given ranks; nothing on the others.
+inline Locals locals_of(shardmesh::Holding const& holding, Layout const& source) {
+  Locals const by_position = locals_of(holding.layout(), source);
+  Locals locals(static_cast<std::size_t>(holding.rank_limit()));
+  for (std::size_t p = 0; p < by_position.size(); ++p) {
+    locals[static_cast<std::size_t>(holding.rank_at(static_cast<index_t>(p)))] = by_position[p];
+  }
+  return locals;
+}
+
 /// Copies a box between row-major tensors.
 inline void copy_box(Local const& source,
                      shardmesh::LocalPlace const& from,
@@ -72,7 +82,7 @@ inline void copy_box(Local const& source,
 
 /// Runs one exchange for all ranks. Fails (returns an empty list) if a send has no equal receive.
 inline Locals run_step(shardmesh::Plan const& plan, std::size_t step, Locals const& before) {
-  auto const ranks = static_cast<std::size_t>(plan.stages[step + 1].ranks());
+  auto const ranks = static_cast<std::size_t>(plan.stages[step + 1].rank_limit());
   std::vector<shardmesh::RankStep> steps;
   for (std::size_t rank = 0; rank < std::max(ranks, before.size()); ++rank) {
     steps.push_back(plan.rank_step(step, static_cast<int>(rank)));

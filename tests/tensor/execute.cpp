@@ -33,8 +33,7 @@ struct Case {
   std::vector<T> source;
   std::vector<T> target;
 
-  Case(Layout const& a, Layout const& b, int rank)
-      : from(a), to(b), step(sm::make_rank_step(a, b, rank)) {
+  Case(Layout const& a, Layout const& b, int rank) : from(a), to(b), step(sm::moves(a, b, rank)) {
     T const weight = a.has_partial() ? static_cast<T>(rank + 1) : T(1);
     for (auto const i : test::elements_by_pieces(a, sm::unravel(rank, a.mesh()))) {
       source.push_back(static_cast<T>(static_cast<T>(i) * weight));

@@ -114,11 +114,11 @@ class Layout {
     }
     pieces.push_back({Box::whole(shape_), Shape(shape_.size(), 0)});
     for (std::size_t d = 0; d < shape_.size(); ++d) {
-      std::vector<Interval> const ranges = intervals(d, coordinate);
+      std::vector<Interval> const parts = ranges(d, coordinate);
       std::vector<Piece> next;
       for (Piece const& piece : pieces) {
         index_t position = 0;
-        for (Interval const& range : ranges) {
+        for (Interval const& range : parts) {
           Piece part = piece;
           part.box.offset[d] = range.lo;
           part.box.extent[d] = range.size();
@@ -132,6 +132,23 @@ class Layout {
     return pieces;
   }
 
+  /// The stretches of tensor dimension `d` that the rank at `coordinate` holds, in ascending order; they
+  /// stand one behind the other in its local tensor. None where it has no part.
+  [[nodiscard]] constexpr std::vector<Interval> ranges(std::size_t d,
+                                                       Coordinate const& coordinate) const {
+    std::vector<Interval> parts;
+    if (shape_[d] > 0) {
+      parts.push_back({0, shape_[d]});
+    }
+    for (Cut const& one : order_) {
+      if (static_cast<std::size_t>(one.tensor_dim) == d) {
+        auto const m = static_cast<std::size_t>(one.mesh_dim);
+        parts = detail::cut(parts, detail::total(parts), one.split_factor, mesh_[m], coordinate[m]);
+      }
+    }
+    return parts;
+  }
+
   /// Shape of the local tensor at `coordinate`; 0 in a sharded dimension of which it has no part.
   [[nodiscard]] constexpr Shape local_shape(Coordinate const& coordinate) const {
     if (!is_strided()) {
@@ -139,7 +156,7 @@ class Layout {
     }
     Shape local = shape_;
     for (std::size_t d = 0; d < shape_.size(); ++d) {
-      local[d] = detail::total(intervals(d, coordinate));
+      local[d] = detail::total(ranges(d, coordinate));
     }
     return local;
   }
@@ -151,8 +168,8 @@ class Layout {
     Shape offset(shape_.size(), 0);
     for (Cut const& one : order_) {
       auto const d = static_cast<std::size_t>(one.tensor_dim);
-      std::vector<Interval> const ranges = intervals(d, coordinate);
-      offset[d] = ranges.empty() ? shape_[d] : ranges.front().lo;
+      std::vector<Interval> const parts = ranges(d, coordinate);
+      offset[d] = parts.empty() ? shape_[d] : parts.front().lo;
     }
     return offset;
   }
@@ -175,22 +192,6 @@ class Layout {
   [[nodiscard]] friend constexpr bool operator==(Layout const&, Layout const&) = default;
 
  private:
-  [[nodiscard]] constexpr std::vector<Interval> intervals(std::size_t d,
-                                                          Coordinate const& coordinate) const {
-    std::vector<Interval> ranges;
-    if (shape_[d] > 0) {
-      ranges.push_back({0, shape_[d]});
-    }
-    for (Cut const& one : order_) {
-      if (static_cast<std::size_t>(one.tensor_dim) == d) {
-        auto const m = static_cast<std::size_t>(one.mesh_dim);
-        ranges =
-            detail::cut(ranges, detail::total(ranges), one.split_factor, mesh_[m], coordinate[m]);
-      }
-    }
-    return ranges;
-  }
-
   constexpr void check_extents() const {
     for (index_t extent : mesh_) {
       if (extent < 1) {

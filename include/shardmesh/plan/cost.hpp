@@ -30,7 +30,7 @@ struct PlanCost {
 /// @complexity O(ranks squared): meant for explaining and testing, not for the hot path.
 [[nodiscard]] constexpr PlanCost cost_of(Plan const& plan, std::size_t element_bytes) {
   auto const bytes = static_cast<index_t>(element_bytes);
-  index_t const ranks = detail::larger(plan.from().ranks(), plan.to().ranks());
+  index_t const ranks = detail::larger(plan.from().rank_limit(), plan.to().rank_limit());
   PlanCost cost;
   std::vector<index_t> sent(static_cast<std::size_t>(ranks), 0);
   std::vector<index_t> received(static_cast<std::size_t>(ranks), 0);
@@ -60,15 +60,26 @@ struct PlanCost {
   return cost;
 }
 
+namespace detail {
+
+/// "(Shard(0)) on mesh (2)", with its ranks if they are not 0 1 ...: its shape was said before.
+[[nodiscard]] inline std::string words_of_target(Holding const& to) {
+  std::string text = to_string(to.layout().placements());
+  text += " on mesh " + to_string(to.layout().mesh());
+  return text + ranks_in_words(to);
+}
+
+}  // namespace detail
+
 /// A plan in words: its stages, what each rank sends to whom, and the cost. For people.
 [[nodiscard]] inline std::string explain(Plan const& plan, DType dtype) {
   std::string text;
   for (std::size_t step = 0; step < plan.steps(); ++step) {
-    Layout const& from = plan.stages[step];
-    Layout const& to = plan.stages[step + 1];
+    Holding const& from = plan.stages[step];
+    Holding const& to = plan.stages[step + 1];
     text += detail::concat("exchange ", std::to_string(step + 1), ": ", to_string(from), " -> ",
-                           to_string(to.placements()), " on mesh ", to_string(to.mesh()), '\n');
-    for (index_t rank = 0; rank < detail::larger(from.ranks(), to.ranks()); ++rank) {
+                           detail::words_of_target(to), '\n');
+    for (index_t rank = 0; rank < detail::larger(from.rank_limit(), to.rank_limit()); ++rank) {
       RankStep const part = plan.rank_step(step, static_cast<int>(rank));
       for (Transfer const& one : part.locals) {
         text +=

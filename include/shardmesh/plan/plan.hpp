@@ -7,7 +7,8 @@
 #include <vector>
 
 #include <shardmesh/layout/layout.hpp>
-#include <shardmesh/plan/rank_step.hpp>
+#include <shardmesh/plan/holding.hpp>
+#include <shardmesh/plan/moves.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -56,67 +57,96 @@ namespace detail {
 
 }  // namespace detail
 
-/// How a tensor gets from one layout to another: the layouts it passes, first the source, last the
+/// How a tensor gets from one holding to another: those it passes, first the source, last the
 /// target; each pair of neighbours is one exchange. A pure value: every rank makes the same plan
-/// from the same two layouts, prints it, compares it, or runs its own part of it.
+/// from the same two holdings, prints it, compares it, or runs its own part of it.
 struct Plan {
-  std::vector<Layout> stages;
+  std::vector<Holding> stages;
 
-  [[nodiscard]] constexpr Layout const& from() const { return stages.front(); }
-  [[nodiscard]] constexpr Layout const& to() const { return stages.back(); }
+  [[nodiscard]] constexpr Holding const& from() const { return stages.front(); }
+  [[nodiscard]] constexpr Holding const& to() const { return stages.back(); }
   [[nodiscard]] constexpr std::size_t steps() const { return stages.size() - 1; }
 
   /// What `rank` does in exchange `step`.
   [[nodiscard]] constexpr RankStep rank_step(std::size_t step, int rank) const {
-    return make_rank_step(stages[step], stages[step + 1], rank);
+    return moves(stages[step], stages[step + 1], rank);
   }
 
   [[nodiscard]] friend constexpr bool operator==(Plan const&, Plan const&) = default;
 };
 
-/// Plans a redistribution.
+namespace detail {
+
+/// The layouts that a tensor passes on its way to another on the same mesh, which is not among them.
+constexpr void add_stops(Layout const& from, Layout const& to, std::vector<Layout>& stops) {
+  stops.push_back(from);
+  if (mixes_sum_and_avg(from, to)) {
+    PlacementList averaged = from.placements();
+    for (std::size_t m = 0; m < averaged.size(); ++m) {
+      bool const reduce = averaged[m].is_partial() && averaged[m].op == ReduceOp::avg;
+      averaged[m] = reduce && !to.placements()[m].is_partial() ? Placement{} : averaged[m];
+    }
+    stops.push_back(Layout::with_order(from.shape(), from.mesh(), from.order(), averaged));
+  }
+  if (auto const stop = reduce_scatter_stop(stops.back(), to)) {
+    stops.push_back(*stop);
+  }
+}
+
+}  // namespace detail
+
+/// Plans how a tensor gets from one holding to another: a redistribution, a gather to a root, a transfer
+/// between meshes. Layouts alone stand for holdings on the ranks 0, 1, ...
 ///
 /// Without partial values one exchange always suffices, whatever the placements: every box goes
 /// straight from a holder to its place. A partial source that becomes replicated over more than two
 /// ranks goes through a reduce-scatter stop, which moves 2 (k - 1) / k of the bytes instead of
-/// k - 1. Mixed sums and averages are reduced one kind after the other.
+/// k - 1. Mixed sums and averages are reduced one kind after the other. On its way to another mesh
+/// a partial source is reduced on its own first, each rank a part where that can be.
 ///
-/// @throws ShapeError if the layouts describe tensors of different shapes.
-/// @throws InvalidArgument if the target is partial where the source is not (or with another
-///         operation), or if a partial source goes to another mesh.
-[[nodiscard]] constexpr Plan make_plan(Layout const& from, Layout const& to) {
+/// @throws ShapeError if the holdings are of tensors of different shapes.
+/// @throws InvalidArgument if the target is partial where the source is not, with another operation, or
+///         on another mesh.
+[[nodiscard]] constexpr Plan make_plan(Holding const& source, Holding const& target) {
+  Layout const& from = source.layout();
+  Layout const& to = target.layout();
   if (!(from.shape() == to.shape())) {
     throw ShapeError("shardmesh::make_plan: the source has shape " + to_string(from.shape()) +
                      ", the target " + to_string(to.shape()) + "; they must be equal");
   }
-  bool const same_mesh = from.mesh() == to.mesh();
-  if (!same_mesh && (from.has_partial() || to.has_partial())) {
-    throw InvalidArgument("shardmesh::make_plan: a partial tensor cannot go to another mesh (" +
-                          to_string(from.mesh()) + " to " + to_string(to.mesh()) +
-                          "); reduce it first, by redistributing it to Shard or Replicate");
+  bool const same_mesh = source.same_mesh(target);
+  if (!same_mesh && to.has_partial()) {
+    throw InvalidArgument("shardmesh::make_plan: a tensor cannot become partial on another mesh (" +
+                          to_string(source) + " to " + to_string(target) +
+                          "); give it Shard or Replicate there");
   }
   if (same_mesh && !detail::conversion_is_legal(from.placements(), to.placements())) {
     throw InvalidArgument("shardmesh::redistribute: a Partial target placement is legal only where "
                           "the source has the same one; reduce to Shard or Replicate instead: " +
                           to_string(from.placements()) + " to " + to_string(to.placements()));
   }
-  Plan plan{{from}};
-  if (same_mesh && detail::mixes_sum_and_avg(from, to)) {
-    PlacementList averaged = from.placements();
-    for (std::size_t m = 0; m < averaged.size(); ++m) {
-      bool const reduce = averaged[m].is_partial() && averaged[m].op == ReduceOp::avg;
-      averaged[m] = reduce && !to.placements()[m].is_partial() ? Placement{} : averaged[m];
-    }
-    plan.stages.push_back(Layout::with_order(from.shape(), from.mesh(), from.order(), averaged));
-  }
-  if (same_mesh && from.has_partial()) {
-    Layout const last = plan.stages.back();
-    if (auto const stop = detail::reduce_scatter_stop(last, to)) {
-      plan.stages.push_back(*stop);
+  std::vector<Layout> stops;
+  if (!from.has_partial()) {
+    stops.push_back(from);
+  } else if (same_mesh) {
+    detail::add_stops(from, to, stops);
+  } else {
+    Layout const reduced = Layout::with_order(from.shape(), from.mesh(), from.order());
+    detail::add_stops(from, reduced, stops);
+    if (stops.back().has_partial()) {
+      stops.push_back(reduced);
     }
   }
-  plan.stages.push_back(to);
+  Plan plan;
+  for (Layout const& stop : stops) {
+    plan.stages.push_back(source.with(stop));
+  }
+  plan.stages.push_back(target);
   return plan;
+}
+/// The same between layouts on the ranks 0, 1, ...
+[[nodiscard]] constexpr Plan make_plan(Layout const& from, Layout const& to) {
+  return make_plan(Holding(from), Holding(to));
 }
 
 }  // namespace v0

@@ -22,7 +22,7 @@ struct RankPlan {
 };
 
 /// @throws as `make_plan`.
-[[nodiscard]] inline RankPlan make_rank_plan(Layout const& from, Layout const& to, int rank) {
+[[nodiscard]] inline RankPlan make_rank_plan(Holding const& from, Holding const& to, int rank) {
   RankPlan made{make_plan(from, to), {}};
   for (std::size_t step = 0; step < made.plan.steps(); ++step) {
     made.steps.push_back(made.plan.rank_step(step, rank));
@@ -36,11 +36,11 @@ class PlanCache {
  public:
   static constexpr std::size_t capacity = 256;
 
-  /// The plan between two layouts, from the cache or new.
+  /// The plan between two holdings, from the cache or new.
   /// @param rank  whose part: always the same for one cache.
   /// @throws as `make_plan`; nothing is kept then.
-  [[nodiscard]] std::shared_ptr<RankPlan const> get(Layout const& from,
-                                                    Layout const& to,
+  [[nodiscard]] std::shared_ptr<RankPlan const> get(Holding const& from,
+                                                    Holding const& to,
                                                     int rank) {
     std::uint64_t const key =
         Fingerprint().add(fingerprint(from).value()).add(fingerprint(to).value()).value();

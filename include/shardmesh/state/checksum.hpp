@@ -56,8 +56,16 @@ namespace detail {
   return total;
 }
 
-/// Of the ranks that hold the same piece, is this the one that counts it? Coordinates along
+/// Of the ranks that hold the same piece, is the one at `at` the first? Its coordinates along
 /// dimensions that do not cut are 0.
+[[nodiscard]] inline bool is_first_holder(Layout const& layout, Coordinate at) {
+  for (Cut const& one : layout.order()) {
+    at[static_cast<std::size_t>(one.mesh_dim)] = 0;
+  }
+  return at == Coordinate(at.size(), 0);
+}
+
+/// Of the ranks that hold the same piece, is this the one that counts it?
 [[nodiscard]] inline bool counts_piece(AnyTensor const& tensor) {
   if (!tensor.is_member()) {
     return false;
@@ -66,8 +74,8 @@ namespace detail {
   if (group.comm == nullptr) {
     return true;
   }
-  Coordinate const at = unravel(group.rank, tensor.layout().mesh());
-  return group.first_replica && in_one_line(tensor.layout(), at, Coordinate(at.size(), index_t{0}));
+  return group.first_replica &&
+         is_first_holder(tensor.layout(), unravel(group.rank, tensor.layout().mesh()));
 }
 
 }  // namespace detail

@@ -78,15 +78,16 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
     problem = "shardmesh::distribute: the tensor has shape " + to_string(full.shape()) +
               ", the shape given is " + to_string(shape) + "; they must be equal";
   }
-  Layout const first(shape, Shape{1}, PlacementList{Replicate{}});
-  detail::MoveWords const words{dtype_of<T>, first, layout};
+  Holding const first = Holding::whole(shape, 0);
+  Holding const all = layout;
+  detail::MoveWords const words{dtype_of<T>, first, all};
   throw_together<ShapeError>(
       mesh.comm(), problem,
       Call("distribute", words.fingerprint().add(static_cast<std::uint64_t>(from)), words));
   if (from == DataSource::own) {
     return {mesh, layout, detail::cut_local(full, layout, mesh.coordinate(), stream)};
   }
-  auto const plan = mesh.plans().get(first, layout, mesh.comm().rank());
+  auto const plan = mesh.plans().get(first, all, mesh.comm().rank());
   return {mesh, layout, detail::run(*plan, mesh.comm(), full, "distribute", stream)};
 }
 

@@ -87,8 +87,8 @@ class FusedExchange {
   char const* operation_ = "";
   std::string name_;
   Fingerprint arguments_;
-  std::vector<std::pair<Layout, Layout>> ends_;  // of each plan
-  std::vector<std::vector<RankStep>> steps_;     // by tensor, by stage
+  std::vector<std::pair<Holding, Holding>> ends_;  // of each plan
+  std::vector<std::vector<RankStep>> steps_;       // by tensor, by stage
   std::size_t stages_ = 0;
 };
 

@@ -50,8 +50,7 @@ template <class T, class Space, class Comm>
   Fingerprint const arguments = words.fingerprint();
   for (std::size_t step = 0; step < plan.steps(); ++step) {
     RankStep const& part = made.steps[step];
-    Shape const shape = comm.rank() < plan.stages[step + 1].ranks() ? part.target_shape : Shape{0};
-    Tensor<T, Space> target(shape, stream);
+    Tensor<T, Space> target(part.target_shape, stream);
     std::array<ExchangeJob, 1> const jobs{
         ExchangeJob{&part, dtype_of<T>, tensor.data(), target.data()}};
     execute<Space>(comm, jobs, Call(operation, Fingerprint(arguments).add(step), words), stream);
@@ -120,7 +119,6 @@ template <AnyDistTensor Source>
 
 /// The whole tensor on the first rank of its mesh only; the others get shape (0) and allocate
 /// nothing.
-/// @throws InvalidArgument if the tensor is partial: reduce it first.
 /// @collective over source.mesh().
 template <AnyDistTensor Source>
 [[nodiscard]] Tensor<typename Source::value_type, typename Source::memory_space> gather_to_first(
@@ -128,7 +126,7 @@ template <AnyDistTensor Source>
   if (!source.mesh().is_member()) {
     return {};
   }
-  Layout const first(source.shape(), Shape{1}, PlacementList{Replicate{}});
+  Holding const first = Holding::whole(source.shape(), 0);
   auto const& comm = source.mesh().comm();
   auto const plan = source.mesh().plans().get(source.layout(), first, comm.rank());
   return detail::run(*plan, comm, source.to_local(), "gather_to_first", stream);

@@ -12,7 +12,7 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/memory/buffer.hpp>
-#include <shardmesh/plan/root_step.hpp>
+#include <shardmesh/plan/moves.hpp>
 #include <shardmesh/plan/tile.hpp>
 #include <shardmesh/tensor/execute.hpp>
 
@@ -102,9 +102,16 @@ struct RootWords {
   }
 };
 
+/// @throws InvalidArgument if the tensor is partial.
 [[nodiscard]] inline RankStep root_step(RootDirection direction, RootJob const& job, int rank) {
-  RankStep step = direction == RootDirection::gather ? gather_step(job.layout, job.root, rank)
-                                                     : scatter_step(job.layout, job.root, rank);
+  if (job.layout.has_partial()) {
+    throw InvalidArgument("shardmesh: a partial tensor has no whole yet (" + to_string(job.layout) +
+                          "); reduce it first, by redistributing it to Shard or Replicate");
+  }
+  Holding const parts = job.layout;
+  Holding const whole = Holding::whole(job.layout.shape(), job.root);
+  RankStep step =
+      direction == RootDirection::gather ? moves(parts, whole, rank) : moves(whole, parts, rank);
   if (job.source == job.target) {
     step.locals.clear();  // the root's own part is in place
   }

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -22,18 +23,34 @@ struct PackedTransfer {
 
 /// The transfers of an exchange with one peer, in the order that both sides keep.
 struct PeerTraffic {
+  int peer = 0;
   std::vector<PackedTransfer> transfers;
   std::size_t bytes = 0;
 };
 
-/// Groups the transfers of all jobs by peer.
+/// Groups the transfers of all jobs by peer, in ascending order of the peers: only those there are.
 /// @tparam Side `&RankStep::sends` or `&RankStep::receives`.
 template <auto Side>
-[[nodiscard]] std::vector<PeerTraffic> by_peer(std::span<ExchangeJob const> jobs, int ranks) {
-  std::vector<PeerTraffic> traffic(static_cast<std::size_t>(ranks));
+[[nodiscard]] std::vector<PeerTraffic> by_peer(std::span<ExchangeJob const> jobs) {
+  std::vector<int> peers;
+  for (ExchangeJob const& job : jobs) {
+    for (Transfer const& one : job.step->*Side) {
+      if (peers.empty() || peers.back() != one.peer) {
+        peers.push_back(one.peer);
+      }
+    }
+  }
+  std::sort(peers.begin(), peers.end());
+  peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
+  std::vector<PeerTraffic> traffic;
+  traffic.reserve(peers.size());
+  for (int const peer : peers) {
+    traffic.push_back({peer, {}, 0});
+  }
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     for (Transfer const& one : jobs[j].step->*Side) {
-      PeerTraffic& peer = traffic[static_cast<std::size_t>(one.peer)];
+      auto const at = std::lower_bound(peers.begin(), peers.end(), one.peer) - peers.begin();
+      PeerTraffic& peer = traffic[static_cast<std::size_t>(at)];
       peer.transfers.push_back({j, &one});
       peer.bytes += static_cast<std::size_t>(one.box.volume()) * size_of(jobs[j].dtype);
     }
@@ -50,17 +67,14 @@ void exchange_packed(Comm const& comm,
                      std::vector<Buffer<Space>>& staging,
                      Call const& call,
                      typename Space::Stream stream) {
-  auto const sends = by_peer<&RankStep::sends>(jobs, comm.size());
-  auto const receives = by_peer<&RankStep::receives>(jobs, comm.size());
+  auto const sends = by_peer<&RankStep::sends>(jobs);
+  auto const receives = by_peer<&RankStep::receives>(jobs);
   std::vector<Buffer<Space>> packs;
   std::vector<Message> outgoing;
   std::vector<Message> incoming;
 
-  for (int peer = 0; peer < comm.size(); ++peer) {
-    PeerTraffic const& traffic = sends[static_cast<std::size_t>(peer)];
-    if (traffic.bytes == 0) {
-      continue;
-    }
+  for (PeerTraffic const& traffic : sends) {
+    int const peer = traffic.peer;
     Transfer const& first = *traffic.transfers.front().transfer;
     ExchangeJob const& job = jobs[traffic.transfers.front().job];
     if (traffic.transfers.size() == 1 && is_contiguous(first.box.extent, first.source)) {
@@ -84,12 +98,13 @@ void exchange_packed(Comm const& comm,
     copy_locals<Space>(jobs[j], staging[j].data(), stream);
   }
 
-  std::vector<std::size_t> unpack;  // positions in `incoming` that arrive in a pack buffer
-  for (int peer = 0; peer < comm.size(); ++peer) {
-    PeerTraffic const& traffic = receives[static_cast<std::size_t>(peer)];
-    if (traffic.bytes == 0) {
-      continue;
-    }
+  struct Packed {
+    PeerTraffic const* traffic;
+    std::byte const* data;
+  };
+  std::vector<Packed> unpack;  // what arrives in a pack buffer
+  for (PeerTraffic const& traffic : receives) {
+    int const peer = traffic.peer;
     Transfer const& first = *traffic.transfers.front().transfer;
     std::size_t const j = traffic.transfers.front().job;
     std::size_t const bytes = size_of(jobs[j].dtype);
@@ -101,17 +116,16 @@ void exchange_packed(Comm const& comm,
       auto* target = static_cast<std::byte*>(jobs[j].target);
       incoming.push_back({peer, target + byte_offset(first.target, bytes), traffic.bytes});
     } else {
-      unpack.push_back(incoming.size());
-      incoming.push_back({peer, packs.emplace_back(traffic.bytes, stream).data(), traffic.bytes});
+      auto* data = static_cast<std::byte*>(packs.emplace_back(traffic.bytes, stream).data());
+      unpack.push_back({&traffic, data});
+      incoming.push_back({peer, data, traffic.bytes});
     }
   }
 
   comm.template exchange<Space>(outgoing, incoming, stream, call);
 
-  for (std::size_t position : unpack) {
-    Message const& message = incoming[position];
-    auto const* data = static_cast<std::byte const*>(message.data);
-    for (PackedTransfer const& one : receives[static_cast<std::size_t>(message.peer)].transfers) {
+  for (auto [traffic, data] : unpack) {
+    for (PackedTransfer const& one : traffic->transfers) {
       std::size_t const bytes = size_of(jobs[one.job].dtype);
       Transfer arrived = *one.transfer;
       arrived.source = packed(arrived.box.extent);
