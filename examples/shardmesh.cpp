@@ -12,6 +12,7 @@
 #include "support/convert_command.hpp"
 #include "support/inspect_command.hpp"
 #include "support/layout_command.hpp"
+#include "support/plan_command.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app{"Looks at sharded tensors and checkpoints."};
@@ -23,8 +24,9 @@ int main(int argc, char** argv) {
       app.add_subcommand("layout", "Show which rank holds what of a sharded tensor");
   layout_command->add_option("--shape", layout.shape, "global shape, for example 7,5");
   layout_command->add_option("--mesh", layout.mesh, "mesh shape, for example 2,2");
-  layout_command->add_option("--placements", layout.placements,
-                             "one per mesh dimension: R, S<dim>, SS<dim>:<split factor>");
+  layout_command->add_option(
+      "--placements", layout.placements,
+      "one per mesh dimension: R, S<dim>, P, SS<dim>:<split factor>, or as in Shard(0)");
   layout_command->add_option("--format", layout.format, "text (a picture) or json")
       ->check(CLI::IsMember({"text", "json"}));
   layout_command->add_flag_callback(
@@ -36,6 +38,23 @@ int main(int argc, char** argv) {
       ->add_flag("--color,!--no-color", layout.color, "colour the picture (default: on a terminal)")
       ->default_val(::isatty(STDOUT_FILENO) != 0);
   layout_command->callback([&] { status = tool::run_layout(layout); });
+
+  tool::PlanOptions plan;
+  CLI::App* const plan_command = app.add_subcommand(
+      "plan", "Show how a tensor gets from one layout to another, and what it costs");
+  plan_command->add_option("--shape", plan.shape, "global shape, for example 7,5")->required();
+  plan_command->add_option("--mesh", plan.mesh, "mesh shape, for example 2,2")->required();
+  plan_command->add_option("--from", plan.from, "placements, for example S0,R")->required();
+  plan_command->add_option("--to", plan.to, "placements, for example R,S1")->required();
+  plan_command->add_option("--to-mesh", plan.to_mesh, "another mesh that the tensor goes to");
+  plan_command->add_option("--ranks", plan.ranks,
+                           "the ranks of the mesh, row-major (default: 0,1,...)");
+  plan_command->add_option("--to-ranks", plan.to_ranks, "the ranks of the mesh it goes to");
+  plan_command->add_option("--dtype", plan.dtype, "element type, for example float32 or bf16");
+  plan_command->add_option("--format", plan.format, "text, json or svg (a picture)")
+      ->check(CLI::IsMember({"text", "json", "svg"}));
+  plan_command->add_flag_callback("--json", [&plan] { plan.format = "json"; }, "as --format json");
+  plan_command->callback([&] { status = tool::run_plan(plan); });
 
   tool::ConvertOptions convert;
   CLI::App* const convert_command =

@@ -4,8 +4,6 @@
 
 // `shardmesh layout`: who holds what of a sharded tensor, as a picture or as JSON.
 
-#include <algorithm>
-#include <cstdio>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -14,68 +12,11 @@
 #include <shardmesh/layout/layout.hpp>
 #include <shardmesh/layout/picture.hpp>
 
+#include "notation.hpp"
+
 namespace tool {
 
 namespace sm = shardmesh;
-
-/// "7,5" as a shape; "" or "()" is 0-d.
-/// @throws InvalidArgument for anything but integers and commas.
-inline sm::Shape parse_shape(std::string const& text, char const* option) {
-  sm::Shape shape;
-  if (text.empty() || text == "()") {
-    return shape;
-  }
-  std::size_t at = 0;
-  while (at <= text.size()) {
-    std::size_t const comma = std::min(text.find(',', at), text.size());
-    std::string const part = text.substr(at, comma - at);
-    bool const digits = !part.empty() && part.size() < 19 &&
-                        part.find_first_not_of("0123456789") == std::string::npos;
-    if (!digits) {
-      throw sm::InvalidArgument(std::string("shardmesh layout: ") + option + " \"" + text +
-                                "\" is no list of numbers; write for example 7,5");
-    }
-    shape.push_back(std::stoll(part));
-    at = comma + 1;
-  }
-  return shape;
-}
-
-/// One placement: R, S<dim>, SS<dim>:<split factor>.
-/// @throws InvalidArgument
-inline sm::Placement parse_placement(std::string const& text) {
-  auto const number = [&text](std::string const& part) {
-    if (part.empty() || part.size() > 9 ||
-        part.find_first_not_of("0123456789") != std::string::npos) {
-      throw sm::InvalidArgument("shardmesh layout: \"" + text +
-                                "\" is no placement; write R, S<dim> or SS<dim>:<split factor>");
-    }
-    return std::stoi(part);
-  };
-  if (text == "R") {
-    return sm::Replicate{};
-  }
-  if (text.rfind("SS", 0) == 0) {
-    auto const colon = std::min(text.find(':'), text.size() - 1);
-    return sm::Placement::strided(number(text.substr(2, colon - 2)),
-                                  number(text.substr(colon + 1)));
-  }
-  if (text.rfind('S', 0) == 0) {
-    return sm::Shard{number(text.substr(1))};
-  }
-  return sm::Shard{number("")};
-}
-
-inline sm::PlacementList parse_placements(std::string const& text) {
-  sm::PlacementList list;
-  std::size_t at = 0;
-  while (at <= text.size() && !text.empty()) {
-    std::size_t const comma = std::min(text.find(',', at), text.size());
-    list.push_back(parse_placement(text.substr(at, comma - at)));
-    at = comma + 1;
-  }
-  return list;
-}
 
 /// {"ranks":[[[local shape],[offset]],...]} in row-major mesh order.
 inline nlohmann::ordered_json to_json(sm::Layout const& layout) {
@@ -134,8 +75,7 @@ inline int run_layout(LayoutOptions const& options) {
   if (options.batch) {
     return run_batch(std::cin, std::cout);
   }
-  sm::Layout const layout(parse_shape(options.shape, "--shape"),
-                          parse_shape(options.mesh, "--mesh"),
+  sm::Layout const layout(parse_shape(options.shape, "--shape"), parse_mesh(options.mesh, "--mesh"),
                           parse_placements(options.placements));
   if (options.format == "json") {
     std::cout << to_json(layout).dump() << '\n';

@@ -13,4 +13,5 @@
 #include <shardmesh/state/role.hpp>
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/state/summary.hpp>
+#include <shardmesh/state/transfer.hpp>
 #include <shardmesh/state/visit.hpp>

@@ -13,3 +13,4 @@
 #include <shardmesh/tensor/root_exchange.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
 #include <shardmesh/tensor/tensor.hpp>
+#include <shardmesh/tensor/transfer.hpp>

@@ -19,7 +19,7 @@ ALLOWED = {
     "comm": {"memory"},
     "mesh": {"layout", "plan", "comm", "memory"},
     "tensor": {"layout", "plan", "memory", "comm", "mesh"},
-    "state": {"layout", "memory", "comm", "mesh", "tensor"},
+    "state": {"layout", "plan", "memory", "comm", "mesh", "tensor"},
     "optim": {"layout", "memory", "mesh", "tensor", "state"},
     "fsdp": {"layout", "plan", "memory", "comm", "mesh", "tensor", "state", "optim"},
     "checkpoint": {"layout", "memory", "comm", "mesh", "tensor", "state"},

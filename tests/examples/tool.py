@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / "data"
 TOOL = sys.argv[1]
@@ -56,11 +57,58 @@ def check_layout() -> None:
            {"ranks": [[[4, 5], [0, 0]], [[4, 5], [0, 0]], [[3, 5], [4, 0]], [[3, 5], [4, 0]]]})
     for arguments, words in [
         (("--shape", "7,x", "--mesh", "2", "--placements", "R"), "write for example 7,5"),
-        (("--shape", "7", "--mesh", "2", "--placements", "Q"), "write R, S<dim> or SS<dim>:<split factor>"),
+        (("--shape", "7", "--mesh", "2", "--placements", "Q"), "write R, S<dim>, P or SS<dim>:<split factor>, or as in Shard(0)"),
+        (("--shape", "7", "--mesh", "2", "--placements", "Shard"), "is no placement"),
+        (("--shape", "7", "--mesh", "2", "--placements", "P(mean)"), "is no placement"),
+        (("--shape", "7", "--mesh", "99999999999", "--placements", "S0"), "more than 65536 ranks"),
+        (("--shape", "7", "--mesh", "4096,4096", "--placements", "S0,R"), "more than 65536 ranks"),
+        (("--shape", "7", "--placements", "S0"), "--mesh \"\" has no dimension"),
+        (("--shape", "7", "--mesh", "0", "--placements", "S0"), "a dimension without ranks"),
         (("--shape", "7", "--mesh", "2", "--placements", "S1"), "out of range for a tensor with 1 dimension"),
         (("--shape", "7", "--mesh", "2,2", "--placements", "R"), "placement"),
     ]:
         done = call("layout", *arguments)
+        expect(f"exit status of {arguments}", done.returncode, 1)
+        if words not in done.stderr:
+            sys.exit(f"{arguments}: {done.stderr!r} does not say {words!r}")
+
+
+def check_notation() -> None:
+    """What the library and PyTorch print is read again."""
+    first = call("layout", "--shape", "8,6", "--mesh", "2,2", "--placements", "S0,SS0:2").stdout
+    for placements in ("Shard(0), StridedShard(0, split_factor=2)", "(Shard(dim=0), _StridedShard(dim=0, sf=2))", "S-2,SS0:2", "S(0),SS(0,2)"):
+        for shape, mesh in (("8,6", "2,2"), ("(8, 6)", "2x2"), ("[8, 6]", "(2, 2)")):
+            expect(f"layout {shape} {mesh} {placements}",
+                   call("layout", "--shape", shape, "--mesh", mesh, "--placements", placements).stdout, first)
+    for text, wanted in (("P", "Partial(sum)"), ("Partial(avg)", "Partial(avg)"), ("Replicate()", "Replicate")):
+        expect(text, call("layout", "--shape", "4", "--mesh", "2", "--placements", text).stdout.splitlines()[0], f"(4) on mesh (2) as ({wanted})")
+
+
+def check_plan() -> None:
+    asked = ("plan", "--shape", "8,6", "--mesh", "2,2", "--from", "S0,S1", "--to", "S1,S0")
+    expect("plan", call(*asked).stdout.splitlines()[-3:], [
+        "  rank 2 -> rank 1 [4:8, 0:3]", "  rank 3 keeps [4:8, 3:6]",
+        "moved 96 bytes in 2 messages, at most 48 into one rank (lower bound 48); staging 0 bytes"])
+    done = json.loads(call(*asked, "--dtype", "bf16", "--json").stdout)
+    expect("pairs", done["pairs"], [{"from": 1, "to": 2, "bytes": 24}, {"from": 2, "to": 1, "bytes": 24}])
+    expect("a send", done["exchanges"][0]["sends"][0], {"from": 1, "to": 2, "offset": [0, 3], "extent": [4, 3], "is_term": False})
+    expect("bytes", (done["cost"]["bytes_moved"], done["cost"]["least_received"], done["dtype"]), (48, 24, "bfloat16"))
+    done = json.loads(call("plan", "--shape", "8", "--mesh", "2", "--from", "P", "--to", "S0", "--to-mesh", "3", "--to-ranks", "5,4,3", "--json").stdout)
+    expect("stages to another mesh", [(s["mesh"], s["placements"], s["ranks"]) for s in done["stages"]],
+           [([2], ["Partial(sum)"], [0, 1]), ([2], ["Replicate"], [0, 1]), ([3], ["Shard(0)"], [5, 4, 3])])
+    picture = xml.etree.ElementTree.fromstring(call(*asked, "--format", "svg").stdout)
+    titles = [t.text for t in picture.iter("{http://www.w3.org/2000/svg}title")]
+    for title in ("rank 2 [4:8, 0:3]", "rank 1 [4:8, 0:3]", "rank 1 to rank 2: 48 B"):
+        expect(title, title in titles, True)
+    wide = call("plan", "--shape", "65536,64", "--mesh", "4096", "--from", "S0", "--to", "S0")
+    expect("many ranks are counted", wide.stdout.splitlines()[-2], "  and 4032 ranks")
+    for arguments, words in [
+        (("--to", "S1,P"), "a Partial target placement is legal only where"),
+        (("--to", "S1,S0", "--to-mesh", "2,2", "--to-ranks", "1,1,2,3"), "rank 1 stands twice"),
+        (("--to", "S1,S0", "--dtype", "float33"), "--dtype \"float33\" is not known"),
+        (("--to", "S1,S0", "--to-mesh", "65,1", "--format", "svg"), "more than 64 ranks"),
+    ]:
+        done = call("plan", "--shape", "8,6", "--mesh", "2,2", "--from", "S0,S1", *arguments)
         expect(f"exit status of {arguments}", done.returncode, 1)
         if words not in done.stderr:
             sys.exit(f"{arguments}: {done.stderr!r} does not say {words!r}")
@@ -300,6 +348,8 @@ check_looking()
 check_files()
 check_hub()
 check_layout()
+check_notation()
+check_plan()
 check_convert()
 check_convert_targets()
 expect("layout --json", call("layout", "--shape", "7,5", "--mesh", "2", "--placements", "S0", "--json").stdout,

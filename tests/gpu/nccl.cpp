@@ -16,7 +16,7 @@
 #include <shardmesh/comm/nccl/launch.hpp>
 #include <shardmesh/comm/spawn.hpp>
 
-#include "../support/redistribute_cases.hpp"
+#include "../support/transfer_cases.hpp"
 #include "collectives.hpp"
 #include "counted.hpp"
 #include "nccl_disagreements.hpp"
@@ -60,6 +60,8 @@ void run_bodies(Comm const& world, std::string const& engine, long stride) {
   all("no hidden waits, no allocation in steady state", test::no_hidden_waits(world));
   auto const matrix = test::run_matrix<sm::CudaMemory>(world, 31, stride);
   all("redistribute matrix, " + std::to_string(matrix.cases) + " cases", matrix.first_wrong);
+  auto const sent = test::run_transfers<sm::CudaMemory>(world, 41, 5, 100);
+  all("transfers between meshes, " + std::to_string(sent.cases) + " cases", sent.first_wrong);
 }
 
 /// Runs `body` in processes that share the devices; it returns what is wrong.

@@ -13,7 +13,7 @@
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
 #include <shardmesh/memory/cuda/pinned_memory.hpp>
 
-#include "../support/redistribute_cases.hpp"
+#include "../support/transfer_cases.hpp"
 #include "counted.hpp"
 
 namespace engine {
@@ -63,6 +63,21 @@ TEST_CASE("redistribution waits for no device and reaches a state that allocates
     sm::launch(sm::threads_on_devices{ranks},
                [](World& world) { CHECK(test::no_hidden_waits(world) == ""); });
   }
+}
+
+TEST_CASE("transfers between meshes in device memory") {
+  long cases = 0;
+  for (int ranks : {2, 3, 4, 6, 8}) {
+    sm::launch(sm::threads_on_devices{ranks}, [&](World& world) {
+      auto const report = test::run_transfers<CudaMemory>(world, 40U, 8, 120);
+      INFO(report.first_wrong);
+      CHECK(report.wrong == 0);
+      if (world.rank() == 0) {
+        cases += report.cases;
+      }
+    });
+  }
+  CHECK(cases >= 500);
 }
 
 TEST_CASE("redistribute matrix in device memory") {

@@ -46,7 +46,7 @@ void on_even_ranks(Body const& body) {
 #include "../support/behaviour_cases.hpp"
 #include "../support/disagreements.hpp"
 #include "../support/offload_cases.hpp"
-#include "../support/redistribute_cases.hpp"
+#include "../support/transfer_cases.hpp"
 
 namespace sm = shardmesh;
 
@@ -265,6 +265,12 @@ TEST_CASE("mpi: the redistribute matrix") {
   auto const report = test::run_matrix<sm::HostMemory>(world, 31, world.size() > 3 ? 7 : 2);
   CHECK(report.cases > 30);
   CHECK(report.wrong == 0);
+  CHECK(report.first_wrong == "");
+}
+
+TEST_CASE("mpi: transfers between meshes") {
+  auto const report = test::run_transfers<sm::HostMemory>(adopt(), 17, 8, 200);
+  CHECK(report.cases == 200);
   CHECK(report.first_wrong == "");
 }
 

@@ -33,10 +33,11 @@ class DeviceMesh {
   static constexpr std::size_t rank_of_mesh = N;
 
   /// From parts that are known to fit; users call `device_mesh`.
-  /// @param comm communicator over exactly the ranks of the mesh, in row-major order; empty on
-  ///             ranks outside.
-  DeviceMesh(MeshDescription description, Comm comm)
-      : state_(std::make_shared<State>(std::move(description), std::move(comm))) {
+  /// @param comm  communicator over exactly the ranks of the mesh, in row-major order; empty on
+  ///              ranks outside.
+  /// @param world communicator that the mesh was made over.
+  DeviceMesh(MeshDescription description, Comm comm, Comm world)
+      : state_(std::make_shared<State>(std::move(description), std::move(comm), std::move(world))) {
     if (is_member()) {
       state_->coordinate = unravel(state_->comm.rank(), shape());
     }
@@ -66,6 +67,16 @@ class DeviceMesh {
   [[nodiscard]] Comm const& comm() const {
     require_member("comm");
     return state_->comm;
+  }
+
+  /// The communicator that the mesh was made over, which may have more ranks; a part of a mesh has that of
+  /// the whole. Meshes over one world can send tensors to each other (`transfer`).
+  [[nodiscard]] Comm const& world() const noexcept { return state_->world; }
+
+  /// Who holds a tensor of this layout, in the numbering of `world()`.
+  /// @pre it is a layout on a mesh of this shape.
+  [[nodiscard]] Holding holding(Layout const& layout) const {
+    return v0::holding(description(), layout, world().world_ranks());
   }
 
   /// Communicator along dimension `dim`: the ranks that differ from the caller only there. Its rank
@@ -100,7 +111,7 @@ class DeviceMesh {
       sub.names.push_back(names()[dim]);
     }
     sub.ranks = ranks_over(kept);
-    return {std::move(sub), group_over(kept)};
+    return {std::move(sub), group_over(kept), world()};
   }
   template <std::size_t M>
   [[nodiscard]] DeviceMesh<M, Comm> slice(char const* const (&dims)[M]) const {
@@ -123,12 +134,12 @@ class DeviceMesh {
     flat.ranks = ranks_over(kept);
     flat.shape = Shape{static_cast<index_t>(flat.ranks.size())};
     flat.names.push_back(std::move(name));
-    return {std::move(flat), group_over(kept)};
+    return {std::move(flat), group_over(kept), world()};
   }
   /// The whole mesh as one dimension.
   [[nodiscard]] DeviceMesh<1, Comm> flatten(std::string name) const {
     MeshDescription flat{Shape{static_cast<index_t>(size())}, {std::move(name)}, ranks()};
-    return {std::move(flat), state_->comm};
+    return {std::move(flat), state_->comm, world()};
   }
 
   /// The plans of this rank between layouts on the mesh; copies of the handle share them.
@@ -146,11 +157,12 @@ class DeviceMesh {
 
  private:
   struct State {
-    State(MeshDescription shape_and_ranks, Comm whole)
-        : description(std::move(shape_and_ranks)), comm(std::move(whole)) {}
+    State(MeshDescription shape_and_ranks, Comm whole, Comm all)
+        : description(std::move(shape_and_ranks)), comm(std::move(whole)), world(std::move(all)) {}
 
     MeshDescription description;
     Comm comm;
+    Comm world;
     Coordinate coordinate;
     PlanCache plans;
     /// By set of dimensions; in places of their own, as references to them are handed out.
@@ -266,7 +278,8 @@ template <std::size_t N, Communicator Comm>
   }
   return {std::move(description),
           in_order ? comm
-                   : comm.split(position < 0 ? -1 : 0, position < 0 ? 0 : position, "device_mesh")};
+                   : comm.split(position < 0 ? -1 : 0, position < 0 ? 0 : position, "device_mesh"),
+          comm};
 }
 
 /// A mesh over all ranks of a communicator, in row-major order.

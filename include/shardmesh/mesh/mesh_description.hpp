@@ -2,12 +2,15 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/core/text.hpp>
+#include <shardmesh/plan/holding.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -48,6 +51,30 @@ struct MeshDescription {
     text += detail::concat(' ', std::to_string(rank));
   }
   return text;
+}
+
+/// Who holds a tensor of a layout on a mesh, in the numbering of a communicator.
+/// @param world  the ranks of the communicator in the numbering of the whole job.
+/// @throws InvalidArgument if a rank of the mesh is not among them.
+[[nodiscard]] inline Holding holding(MeshDescription const& mesh,
+                                     Layout const& layout,
+                                     std::vector<int> const& world) {
+  std::vector<int> found;
+  found.reserve(mesh.ranks.size());
+  for (int const rank : mesh.ranks) {
+    auto at = static_cast<std::size_t>(rank);
+    if (at >= world.size() || world[at] != rank) {
+      at = static_cast<std::size_t>(std::find(world.begin(), world.end(), rank) - world.begin());
+    }
+    if (at == world.size()) {
+      throw InvalidArgument(detail::concat("shardmesh: rank ", std::to_string(rank), " of ",
+                                           to_string(mesh),
+                                           " does not belong to the communicator that is to move "
+                                           "its tensors; take one that has all ranks of the mesh"));
+    }
+    found.push_back(static_cast<int>(at));
+  }
+  return {layout, std::move(found)};
 }
 
 /// Checks a description before anything is communicated.

@@ -2,8 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/dtype.hpp>
@@ -22,9 +24,73 @@ struct PlanCost {
   index_t most_received = 0;  ///< by one rank
   index_t most_staging = 0;   ///< temporary bytes on one rank, at once
   index_t local = 0;          ///< bytes copied within ranks
+  /// Bytes that some rank has to receive whatever the plan: what it lacks, and one number for each element
+  /// that it has to add others' terms to.
+  index_t least_received = 0;
 
   [[nodiscard]] friend constexpr bool operator==(PlanCost const&, PlanCost const&) = default;
 };
+
+namespace detail {
+
+/// @see PlanCost::least_received
+[[nodiscard]] constexpr index_t least_received(Holding const& from, Holding const& to) {
+  bool adds = false;
+  bool const same_mesh = from.same_mesh(to);
+  for (std::size_t m = 0; m < from.layout().mesh().size(); ++m) {
+    Placement const& placement = from.layout().placements()[m];
+    bool const kept = same_mesh && to.layout().placements()[m] == placement;
+    adds = adds || (placement.is_partial() && !kept && from.layout().mesh()[m] > 1);
+  }
+  index_t most = 0;
+  for (index_t position = 0; position < to.layout().ranks(); ++position) {
+    RankStep const step = moves(from, to, to.rank_at(position));
+    index_t lacks = volume(step.target_shape);
+    for (Transfer const& one : step.locals) {
+      lacks -= adds ? 0 : one.box.volume();
+    }
+    most = larger(most, lacks);
+  }
+  return most;
+}
+
+}  // namespace detail
+
+/// Bytes that one rank sends another, over all exchanges of a plan.
+struct PairTraffic {
+  int from = 0;
+  int to = 0;
+  index_t bytes = 0;
+
+  [[nodiscard]] friend constexpr bool operator==(PairTraffic const&, PairTraffic const&) = default;
+};
+
+/// Who sends how much to whom, by sender, then by receiver; pairs that do not talk are left out.
+/// @complexity that of all ranks' moves: for explaining, not for the hot path.
+[[nodiscard]] constexpr std::vector<PairTraffic> traffic_of(Plan const& plan,
+                                                            std::size_t element_bytes) {
+  std::vector<PairTraffic> pairs;
+  for (std::size_t step = 0; step < plan.steps(); ++step) {
+    for (index_t rank = 0; rank < plan.stages[step].rank_limit(); ++rank) {
+      for (Transfer const& one : plan.rank_step(step, static_cast<int>(rank)).sends) {
+        pairs.push_back({static_cast<int>(rank), one.peer,
+                         one.box.volume() * static_cast<index_t>(element_bytes)});
+      }
+    }
+  }
+  std::sort(pairs.begin(), pairs.end(), [](PairTraffic const& a, PairTraffic const& b) {
+    return a.from != b.from ? a.from < b.from : a.to < b.to;
+  });
+  std::vector<PairTraffic> sums;
+  for (PairTraffic const& one : pairs) {
+    if (!sums.empty() && sums.back().from == one.from && sums.back().to == one.to) {
+      sums.back().bytes += one.bytes;
+    } else {
+      sums.push_back(one);
+    }
+  }
+  return sums;
+}
 
 /// Adds up a plan for elements of `element_bytes`.
 /// @complexity O(ranks squared): meant for explaining and testing, not for the hot path.
@@ -57,6 +123,7 @@ struct PlanCost {
     cost.most_sent = detail::larger(cost.most_sent, sent[rank]);
     cost.most_received = detail::larger(cost.most_received, received[rank]);
   }
+  cost.least_received = detail::least_received(plan.from(), plan.to()) * bytes;
   return cost;
 }
 
@@ -72,14 +139,17 @@ namespace detail {
 }  // namespace detail
 
 /// A plan in words: its stages, what each rank sends to whom, and the cost. For people.
-[[nodiscard]] inline std::string explain(Plan const& plan, DType dtype) {
+/// @param most_ranks  so many are listed; the others are counted.
+[[nodiscard]] inline std::string explain(Plan const& plan, DType dtype, index_t most_ranks = 64) {
   std::string text;
   for (std::size_t step = 0; step < plan.steps(); ++step) {
     Holding const& from = plan.stages[step];
     Holding const& to = plan.stages[step + 1];
     text += detail::concat("exchange ", std::to_string(step + 1), ": ", to_string(from), " -> ",
                            detail::words_of_target(to), '\n');
-    for (index_t rank = 0; rank < detail::larger(from.rank_limit(), to.rank_limit()); ++rank) {
+    index_t const ranks = detail::larger(from.rank_limit(), to.rank_limit());
+    index_t const listed = detail::smaller(ranks, most_ranks);
+    for (index_t rank = 0; rank < listed; ++rank) {
       RankStep const part = plan.rank_step(step, static_cast<int>(rank));
       for (Transfer const& one : part.locals) {
         text +=
@@ -96,11 +166,14 @@ namespace detail {
                            to_string(part.op), " over ", std::to_string(one.terms), '\n');
       }
     }
+    text +=
+        listed < ranks ? detail::concat("  and ", std::to_string(ranks - listed), " ranks\n") : "";
   }
   PlanCost const cost = cost_of(plan, size_of(dtype));
   return detail::concat(text, "moved ", std::to_string(cost.moved), " bytes in ",
                         std::to_string(cost.messages), " messages, at most ",
-                        std::to_string(cost.most_received), " into one rank; staging ",
+                        std::to_string(cost.most_received), " into one rank (lower bound ",
+                        std::to_string(cost.least_received), "); staging ",
                         std::to_string(cost.most_staging), " bytes\n");
 }
 

@@ -18,12 +18,13 @@ inline namespace v0 {
 /// A plan with one rank's part of it.
 struct RankPlan {
   Plan plan;
+  int rank = 0;
   std::vector<RankStep> steps;  ///< one for each exchange
 };
 
 /// @throws as `make_plan`.
 [[nodiscard]] inline RankPlan make_rank_plan(Holding const& from, Holding const& to, int rank) {
-  RankPlan made{make_plan(from, to), {}};
+  RankPlan made{make_plan(from, to), rank, {}};
   for (std::size_t step = 0; step < made.plan.steps(); ++step) {
     made.steps.push_back(made.plan.rank_step(step, rank));
   }
@@ -37,18 +38,21 @@ class PlanCache {
   static constexpr std::size_t capacity = 256;
 
   /// The plan between two holdings, from the cache or new.
-  /// @param rank  whose part: always the same for one cache.
+  /// @param rank  whose part, in the numbering of the holdings.
   /// @throws as `make_plan`; nothing is kept then.
   [[nodiscard]] std::shared_ptr<RankPlan const> get(Holding const& from,
                                                     Holding const& to,
                                                     int rank) {
-    std::uint64_t const key =
-        Fingerprint().add(fingerprint(from).value()).add(fingerprint(to).value()).value();
+    std::uint64_t const key = Fingerprint()
+                                  .add(fingerprint(from).value())
+                                  .add(fingerprint(to).value())
+                                  .add(static_cast<std::uint64_t>(rank))
+                                  .value();
     {
       std::lock_guard const lock(mutex_);
       if (auto const found = plans_.find(key); found != plans_.end()) {
         Plan const& plan = found->second->plan;
-        if (plan.from() == from && plan.to() == to) {
+        if (plan.from() == from && plan.to() == to && found->second->rank == rank) {
           ++hits_;
           return found->second;
         }

@@ -16,6 +16,7 @@
 #include <shardmesh/memory/copy.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/mesh/mesh_description.hpp>
+#include <shardmesh/state/detail/tensor_group.hpp>
 #include <shardmesh/tensor/dist_tensor.hpp>
 #include <shardmesh/tensor/local_part.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
@@ -25,42 +26,19 @@
 namespace shardmesh {
 inline namespace v0 {
 
+namespace detail {
+
+/// Its address stands for a type of communicator.
+template <class Comm>
+inline constexpr char communicator_type = 0;
+
+}  // namespace detail
+
 /// What an `AnyTensor` was made of.
 enum class TensorKind : std::uint8_t { plain, distributed, sharded };
 
-/// The ranks that hold the parts of an `AnyTensor`, and how whole tensors travel between them and a
-/// root. Tensors with equal groups can travel as one exchange. Empty for plain tensors, and on ranks
-/// outside the mesh.
-struct TensorGroup {
-  std::vector<int> ranks;      ///< in the numbering of the whole job
-  int rank = 0;                ///< the calling rank's position
-  bool first_replica = true;   ///< false: another group holds the same parts, and comes first
-  void const* comm = nullptr;  ///< valid for as long as the tensor
-  /// `exchange_with_root` over `comm`, in the memory of the local parts.
-  GatherReport (*exchange)(void const* comm,
-                           char const* operation,
-                           RootDirection direction,
-                           std::vector<RootJob> const& jobs,
-                           std::size_t ceiling) = nullptr;
-  [[nodiscard]] friend bool operator==(TensorGroup const& a, TensorGroup const& b) {
-    return a.ranks == b.ranks && a.exchange == b.exchange;
-  }
-};
-
 /// Where a snapshot lies: beside the tensor, if there is room, or in host memory.
 enum class SnapshotSpace : std::uint8_t { same, host };
-
-/// A device to make current on another thread; none for memory of the host.
-struct DeviceBinding {
-  int number = 0;
-  void (*use)(int) = nullptr;
-
-  void bind() const {
-    if (use != nullptr) {
-      use(number);
-    }
-  }
-};
 
 /// A tensor of any element type, placements and memory space: what a state dict holds. A handle
 /// that shares its elements with the `Tensor`, `DistTensor` or `ShardedTensor` it was made of.
@@ -210,6 +188,24 @@ class AnyTensor {
   /// A plain tensor of the same dtype in host memory, elements uninitialised.
   [[nodiscard]] AnyTensor on_host(Shape const& shape) const { return ops_->on_host(shape); }
 
+  /// `execute` in the memory space of this tensor.
+  /// @throws InvalidArgument if `comm` is of another type than the communicator of its mesh.
+  /// @collective over `comm`.
+  template <Communicator Comm>
+  void execute(Comm const& comm, std::vector<ExchangeJob> const& jobs, Call const& call) const {
+    if (ops_->communicator != &detail::communicator_type<Comm>) {
+      throw InvalidArgument(
+          detail::concat("shardmesh::", call.operation(),
+                         ": the communicator is of another type than that of the tensor's mesh"));
+    }
+    ops_->execute(&comm, jobs, call);
+  }
+  /// Do two tensors lie in one kind of memory and talk by one type of communicator, so that one
+  /// exchange can move both?
+  [[nodiscard]] bool moves_like(AnyTensor const& other) const {
+    return ops_->execute == other.ops_->execute;
+  }
+
   /// The ranks that hold parts. No communication.
   [[nodiscard]] TensorGroup group() const { return ops_->group(handle_.get()); }
   /// The ranks of other groups that hold the same part, if there are other groups (`ShardedTensor`);
@@ -228,6 +224,8 @@ class AnyTensor {
     void (*enqueue)(StridedCopy const&);
     void (*synchronize)();
     DeviceBinding (*device)();
+    void (*execute)(void const*, std::vector<ExchangeJob> const&, Call const&);
+    void const* communicator;  // its type
   };
 
   template <class Space>
@@ -317,6 +315,26 @@ class AnyTensor {
   }
 
   template <class Space, class Comm>
+  static void execute_now(void const* comm,
+                          std::vector<ExchangeJob> const& jobs,
+                          Call const& call) {
+    typename Space::Stream stream{};
+    v0::execute<Space>(*static_cast<Comm const*>(comm), jobs, call, stream);
+    stream.synchronize();
+  }
+  template <class X>
+  static constexpr auto executor() {
+    using Function = void (*)(void const*, std::vector<ExchangeJob> const&, Call const&);
+    if constexpr (AnyDistTensor<X>) {
+      using Comm = typename X::mesh_type::communicator_type;
+      return std::pair<Function, void const*>(&execute_now<typename X::memory_space, Comm>,
+                                              &detail::communicator_type<Comm>);
+    } else {
+      return std::pair<Function, void const*>(nullptr, nullptr);
+    }
+  }
+
+  template <class Space, class Comm>
   static TensorGroup group_over(Comm const& comm) {
     TensorGroup group;
     group.ranks = comm.world_ranks();
@@ -361,7 +379,9 @@ class AnyTensor {
                                          &snapshot_now<X>,
                                          &copy_later<typename X::memory_space>,
                                          &wait_now<typename X::memory_space>,
-                                         &device_now<typename X::memory_space>};
+                                         &device_now<typename X::memory_space>,
+                                         executor<X>().first,
+                                         executor<X>().second};
 
   /// Is it the same part of the same tensor, held by the same ranks, wherever it lies?
   [[nodiscard]] bool is_same_part(AnyTensor const& other) const {

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include <shardmesh/tensor/root_exchange.hpp>
+
+namespace shardmesh {
+inline namespace v0 {
+
+/// The ranks that hold the parts of an `AnyTensor`, and how whole tensors travel between them and a
+/// root. Tensors with equal groups can travel as one exchange. Empty for plain tensors, and on ranks
+/// outside the mesh.
+struct TensorGroup {
+  std::vector<int> ranks;      ///< in the numbering of the whole job
+  int rank = 0;                ///< the calling rank's position
+  bool first_replica = true;   ///< false: another group holds the same parts, and comes first
+  void const* comm = nullptr;  ///< valid for as long as the tensor
+  /// `exchange_with_root` over `comm`, in the memory of the local parts.
+  GatherReport (*exchange)(void const* comm,
+                           char const* operation,
+                           RootDirection direction,
+                           std::vector<RootJob> const& jobs,
+                           std::size_t ceiling) = nullptr;
+  [[nodiscard]] friend bool operator==(TensorGroup const& a, TensorGroup const& b) {
+    return a.ranks == b.ranks && a.exchange == b.exchange;
+  }
+};
+
+/// A device to make current on another thread; none for memory of the host.
+struct DeviceBinding {
+  int number = 0;
+  void (*use)(int) = nullptr;
+
+  void bind() const {
+    if (use != nullptr) {
+      use(number);
+    }
+  }
+};
+
+}  // namespace v0
+}  // namespace shardmesh
