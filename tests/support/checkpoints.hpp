@@ -54,8 +54,9 @@ inline std::vector<shardmesh::SafetensorsCatalog> references(std::string const& 
 /// A new directory, removed with its owner.
 class Scratch {
  public:
-  Scratch() {
-    std::string pattern = (fs::temp_directory_path() / "shardmesh-XXXXXX").string();
+  Scratch() : Scratch(fs::temp_directory_path()) {}
+  explicit Scratch(fs::path const& place) {
+    std::string pattern = (place / "shardmesh-XXXXXX").string();
     path_ = ::mkdtemp(pattern.data());
   }
   Scratch(Scratch const&) = delete;

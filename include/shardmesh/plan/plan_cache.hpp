@@ -20,15 +20,23 @@ struct RankPlan {
   Plan plan;
   int rank = 0;
   std::vector<RankStep> steps;  ///< one for each exchange
+  /// Stands for both holdings: the same on all ranks.
+  Fingerprint fingerprint = {};
 };
 
-/// @throws as `make_plan`.
-[[nodiscard]] inline RankPlan make_rank_plan(Holding const& from, Holding const& to, int rank) {
-  RankPlan made{make_plan(from, to), rank, {}};
+[[nodiscard]] inline RankPlan make_rank_plan(Plan plan, int rank) {
+  RankPlan made{std::move(plan), rank, {}};
+  made.fingerprint.add(fingerprint(made.plan.from()).value())
+      .add(fingerprint(made.plan.to()).value());
   for (std::size_t step = 0; step < made.plan.steps(); ++step) {
     made.steps.push_back(made.plan.rank_step(step, rank));
   }
   return made;
+}
+
+/// @throws as `make_plan`.
+[[nodiscard]] inline RankPlan make_rank_plan(Holding const& from, Holding const& to, int rank) {
+  return make_rank_plan(make_plan(from, to), rank);
 }
 
 /// The plans that one rank has made lately, at most `capacity`; a new one takes the place of the

@@ -4,8 +4,10 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <shardmesh/layout/same_parts.hpp>
@@ -38,25 +40,48 @@ consteval bool static_ranks_fit() {
   }
 }
 
-/// Runs all exchanges of a plan for one tensor; returns the last target.
+/// Runs all exchanges of a plan for one tensor, the last into `result`.
 template <class T, class Space, class Comm>
-[[nodiscard]] Tensor<T, Space> run(RankPlan const& made,
-                                   Comm const& comm,
-                                   Tensor<T, Space> tensor,
-                                   char const* operation,
-                                   typename Space::Stream stream) {
-  Plan const& plan = made.plan;
-  MoveWords const words{dtype_of<T>, plan.from(), plan.to()};
-  Fingerprint const arguments = words.fingerprint();
-  for (std::size_t step = 0; step < plan.steps(); ++step) {
+void run_into(RankPlan const& made,
+              Comm const& comm,
+              Tensor<T, Space> tensor,
+              Tensor<T, Space> const& result,
+              char const* operation,
+              typename Space::Stream stream) {
+  MoveWords const words{dtype_of<T>, made.plan.from(), made.plan.to()};
+  Fingerprint const arguments =
+      Fingerprint(made.fingerprint).add(static_cast<std::uint64_t>(dtype_of<T>));
+  for (std::size_t step = 0; step < made.steps.size(); ++step) {
     RankStep const& part = made.steps[step];
-    Tensor<T, Space> target(part.target_shape, stream);
+    bool const last = step + 1 == made.steps.size();
+    Tensor<T, Space> target = last ? result : Tensor<T, Space>(part.target_shape, stream);
     std::array<ExchangeJob, 1> const jobs{
         ExchangeJob{&part, dtype_of<T>, tensor.data(), target.data()}};
     execute<Space>(comm, jobs, Call(operation, Fingerprint(arguments).add(step), words), stream);
-    tensor = target;
+    tensor = std::move(target);
   }
-  return tensor;
+}
+
+/// The same into a tensor that it makes.
+template <class T, class Space, class Comm>
+[[nodiscard]] Tensor<T, Space> run(RankPlan const& made,
+                                   Comm const& comm,
+                                   Tensor<T, Space> const& tensor,
+                                   char const* operation,
+                                   typename Space::Stream stream) {
+  Tensor<T, Space> result(made.steps.back().target_shape, stream);
+  run_into(made, comm, tensor, result, operation, stream);
+  return result;
+}
+
+/// Have two stretches of memory a byte in common?
+[[nodiscard]] inline bool overlap(void const* a,
+                                  std::size_t a_bytes,
+                                  void const* b,
+                                  std::size_t b_bytes) noexcept {
+  auto const first = reinterpret_cast<std::uintptr_t>(a);
+  auto const second = reinterpret_cast<std::uintptr_t>(b);
+  return a_bytes > 0 && b_bytes > 0 && first < second + b_bytes && second < first + a_bytes;
 }
 
 /// `redistribute` under the name that the user called.
@@ -106,6 +131,57 @@ template <AnyDistTensor Source, PlacementTuple Q>
                 "shardmesh::redistribute: a Partial target placement is legal only where the "
                 "source has the same one; reduce to Shard or Replicate instead");
   return detail::redistribute_as("redistribute", source, target, stream);
+}
+
+/// Moves a tensor to the placements of another, into its elements: `redistribute` without an allocation, for
+/// loops that have a place for the result.
+///
+/// @param source, result  on the same mesh, of the same shape and element type; they must not share elements,
+///                        unless both are the same part of the same memory.
+/// @throws InvalidArgument if they have different shapes or meshes, share some elements, or as `redistribute`;
+///         nothing is communicated then. MismatchError as `redistribute`.
+/// @collective over source.mesh().
+template <AnyDistTensor Source, AnyDistTensor Result>
+void redistribute_into(Source const& source,
+                       Result const& result,
+                       typename Source::Stream stream = {}) {
+  using Space = typename Source::memory_space;
+  static_assert(
+      std::is_same_v<typename Source::value_type, typename Result::value_type> &&
+          std::is_same_v<typename Source::mesh_type, typename Result::mesh_type> &&
+          std::is_same_v<Space, typename Result::memory_space>,
+      "shardmesh::redistribute_into: both tensors must have the same element type, type of "
+      "mesh and memory space");
+  using P = typename Source::placements_type;
+  using Q = typename Result::placements_type;
+  static_assert(detail::static_ranks_fit<P, Q>() && detail::static_conversion_is_legal<P, Q>(),
+                "shardmesh::redistribute_into: a Partial target placement is legal only where the "
+                "source has the same one; reduce to Shard or Replicate instead");
+  if (!(source.mesh() == result.mesh())) {
+    throw InvalidArgument("shardmesh::redistribute_into: the source is on " +
+                          to_string(source.mesh().description()) + ", the result on " +
+                          to_string(result.mesh().description()) +
+                          "; use transfer to send it to another mesh");
+  }
+  auto const& from = source.to_local();
+  auto const& to = result.to_local();
+  bool const same = from.data() == to.data() && from.size() == to.size();
+  bool const parts = same_parts(source.layout(), result.layout());
+  if (!(same && parts) && detail::overlap(from.data(), from.bytes(), to.data(), to.bytes())) {
+    throw InvalidArgument("shardmesh::redistribute_into: source and result share elements; give it "
+                          "a result of its own");
+  }
+  if (!source.mesh().is_member() || parts) {
+    static_cast<void>(make_plan(source.layout(), result.layout()));  // throws for what is not legal
+    if (!same) {
+      auto const bytes = static_cast<index_t>(from.bytes());
+      Space::copy({from.data(), to.data(), Shape{bytes}, Shape{1}, Shape{1}, 1}, stream);
+    }
+    return;
+  }
+  auto const& comm = source.mesh().comm();
+  auto const plan = source.mesh().plans().get(source.layout(), result.layout(), comm.rank());
+  detail::run_into(*plan, comm, from, to, "redistribute_into", stream);
 }
 
 /// The whole tensor on every rank of its mesh.
