@@ -149,6 +149,7 @@ class File {
         continue;
       }
       if (count <= 0) {
+        errno = count == 0 ? EIO : errno;  // a system that writes nothing and does not say why
         detail::throw_io(path_, "write");
       }
       done += static_cast<std::size_t>(count);
