@@ -5,6 +5,8 @@
 #include <shardmesh/state/transfer.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,6 +53,9 @@ TEST_CASE(
                   counting<std::int64_t>(training, {}, {sm::Replicate{}, sm::Replicate{}}, 7));
       from.insert("step", sm::Value(trains ? 12 : 0));
       from.insert("only in training", sm::Value(1));
+      Tensor<double> rate(Shape{2});
+      std::fill(rate.span().begin(), rate.span().end(), trains ? 0.5 : 0.0);
+      from.insert("rate", rate);
       auto const weight = counting<float>(inference, {6, 4}, {sm::Shard{1}}, 0);
       auto const bias = counting<float>(inference, {6}, {sm::Replicate{}}, 0);
       auto const count = counting<std::int64_t>(inference, {}, {sm::Replicate{}}, 0);
@@ -59,8 +64,11 @@ TEST_CASE(
       into.insert("layer.bias", bias);
       into.insert("layer.weight", weight);
       into.insert("count", count);
+      auto const kept = Tensor<double>::zeros(Shape{2});
+      into.insert("rate", kept);
       sm::transfer(world, from, into, {.ceiling_bytes = ceiling});
       CHECK(into.at("step").plain() == sm::Value(12));
+      CHECK(kept.span()[1] == 0.5);
       if (inference.is_member()) {
         auto const wanted = sm::redistribute(
             counting<float>(inference, {6, 4}, {sm::Replicate{}}, 1), PlacementList{sm::Shard{1}});
@@ -94,7 +102,7 @@ TEST_CASE("transfer of a state: what does not fit is named on every rank, and no
     refused(row, counting<float>(b, {5}, {sm::Shard{0}}, 0),
             "\"bad\" is float32 (4) in the source and float32 (5)");
     refused(row, counting<double>(b, {4}, {sm::Shard{0}}, 0), "and float64 (4) in the target");
-    refused(row, Tensor<float>(Shape{4}), "\"bad\" has no mesh");
+    refused(row, Tensor<float>(Shape{4}), "\"bad\" has a mesh in one state and none in the other");
     refused(row, sm::Value(3), "a tensor in one state and a plain value in the other");
     StateDict from;
     StateDict into;

@@ -2,10 +2,10 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -108,9 +108,10 @@ class StateTransfer {
            AnyTensor const& to,
            std::vector<int> const& numbers,
            TransferOptions const& options) {
+    bool const plain = from.kind() == TensorKind::plain && to.kind() == TensorKind::plain;
     for (AnyTensor const* const one : {&from, &to}) {
-      if (one->kind() != TensorKind::distributed) {
-        fail(key, "has no mesh; distribute it");
+      if (!plain && one->kind() != TensorKind::distributed) {
+        fail(key, "has a mesh in one state and none in the other; distribute it");
       }
       if (one->layout().has_partial()) {
         fail(key, "is " + to_string(one->layout()) + "; reduce it first");
@@ -120,6 +121,11 @@ class StateTransfer {
       fail(key, concat("is ", to_string(from.dtype()), ' ', to_string(from.shape()),
                        " in the source and ", to_string(to.dtype()), ' ', to_string(to.shape()),
                        " in the target; they must be equal"));
+    }
+    if (plain) {
+      arguments_.add(key);
+      text_ += concat(" \"", escaped(key), "\";");
+      return;
     }
     if (!from.moves_like(to)) {
       fail(
@@ -157,39 +163,40 @@ class StateTransfer {
         volume(layout.local_shape(Coordinate(layout.mesh().size(), 0))));
   }
 
-  /// The plain values of the first rank that holds tensors of the source.
+  /// Does an entry travel as a value: is it one, or a tensor that each rank has whole?
+  [[nodiscard]] static bool is_value(StateEntry const& entry) {
+    return !entry.is_tensor() || entry.tensor().kind() == TensorKind::plain;
+  }
+
+  /// The plain values and tensors of the first rank that holds tensors of the source.
   void send_values() {
-    bool any = false;
+    std::vector<StateEntry> values;
     for (StateEntry const& entry : into_) {
-      any = any || !entry.is_tensor();
+      if (is_value(entry)) {
+        values.push_back(entry);
+      }
     }
-    if (!any) {
+    if (values.empty()) {
       return;
     }
     std::vector<int> const numbers = world_.world_ranks();
-    std::size_t root = 0;
-    while (root + 1 < numbers.size() && numbers[root] != first_rank_) {
-      ++root;
-    }
-    root = numbers[root] == first_rank_ ? root : 0;
-    WireWriter values;
-    if (static_cast<std::size_t>(world_.rank()) == root) {
-      for (StateEntry const& entry : into_) {
-        if (!entry.is_tensor()) {
-          values.value(from_.at(entry.key).plain());
-        }
+    auto const first = std::find(numbers.begin(), numbers.end(), first_rank_);
+    auto const root = first == numbers.end() ? 0 : first - numbers.begin();
+    WireWriter mine;
+    if (world_.rank() == root) {
+      for (StateEntry const& entry : values) {
+        StateEntry const& source = from_.at(entry.key);
+        entry.is_tensor() ? mine.block(source.tensor().local_bytes()) : mine.value(source.plain());
       }
     }
-    auto const all = world_.all_gather(values.bytes(), "transfer");
-    WireReader reader(all[root]);
-    std::vector<std::string> keys;
-    for (StateEntry const& entry : into_) {
-      if (!entry.is_tensor()) {
-        keys.push_back(entry.key);
+    auto const all = world_.all_gather(mine.bytes(), "transfer");
+    WireReader reader(all[static_cast<std::size_t>(root)]);
+    for (StateEntry const& entry : values) {
+      if (entry.is_tensor()) {
+        entry.tensor().assign(reader.block());
+      } else {
+        into_.set(entry.key, reader.value());
       }
-    }
-    for (std::string const& key : keys) {
-      into_.set(key, reader.value());
     }
   }
 
@@ -209,16 +216,16 @@ class StateTransfer {
 }  // namespace detail
 
 /// Brings a state to another mesh: the weights of the ranks that train to those that infer. Overwrites the
-/// tensors of `into` by those of `from` with the same keys, and its plain values by those of the first rank
-/// that holds tensors of `from`; what `from` has besides stays behind. Tensors go straight from their
+/// tensors of `into` by those of `from` with the same keys; its plain values, and small tensors that each rank
+/// has whole, by those of the first rank that holds tensors of `from`; what `from` has besides stays behind. Tensors go straight from their
 /// holders to their places, as in `transfer` of one tensor, many in one exchange.
 ///
 /// @param world  has the ranks of all meshes. Ranks outside a mesh pass the handles that they have of it, so
 ///               both dicts have the same keys, in the same order, everywhere.
 /// @returns when everything is in place.
 /// @throws InvalidArgument on every rank, before anything is moved: keys that `from` lacks; shapes or dtypes
-///         that differ; partial tensors; tensors without a mesh (distribute them); different kinds of memory
-///         on both sides. MismatchError if ranks bring different states (see `Checks` for NCCL).
+///         that differ; partial tensors; tensors with a mesh on one side alone; different kinds of memory on
+///         both sides. MismatchError if ranks bring different states (see `Checks` for NCCL).
 /// @collective over `world`.
 template <Communicator Comm>
 void transfer(Comm const& world,
