@@ -194,8 +194,12 @@ class StateTransfer {
     for (StateEntry const& entry : values) {
       if (entry.is_tensor()) {
         entry.tensor().assign(reader.block());
-      } else {
-        into_.set(entry.key, reader.value());
+        continue;
+      }
+      Value value = reader.value();
+      if (!(value ==
+            into_.at(entry.key).plain())) {  // names of an optimizer's parameters cannot be set
+        into_.set(entry.key, std::move(value));
       }
     }
   }
