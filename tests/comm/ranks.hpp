@@ -77,7 +77,7 @@ inline int free_port() {
 /// Socket ranks as threads of this process. A rank that fails tells the others.
 /// @returns what each rank threw, as text.
 template <class Body>
-Texts run_sockets(int ranks, milliseconds timeout, Body body) {
+Texts run_sockets(int ranks, sm::Limits timeout, Body body) {
   Texts errors(static_cast<std::size_t>(ranks), "no error");
   int const port = free_port();
   std::vector<std::jthread> threads;

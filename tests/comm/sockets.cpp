@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include <unistd.h>
+
 #include <doctest/doctest.h>
 #include <shardmesh/comm/environment.hpp>
 #include <shardmesh/comm/spawn.hpp>
@@ -170,6 +172,44 @@ TEST_CASE("sockets: a rank that fails is named to all others, with its words") {
                                             " failed: the disk is full"));
     }
   }
+}
+
+TEST_CASE("sockets: a rank that is busy hides none that fails, rank 0 no more than others") {
+  for (int const busy : {0, 1}) {
+    std::atomic<bool> told{false};
+    auto const errors = run_sockets(3, test::patience, [&](SocketCommunicator const& world) {
+      world.barrier();
+      if (world.rank() == 2) {
+        throw std::runtime_error("the disk is full");
+      }
+      if (world.rank() == busy) {
+        test::wait_for(told, test::patience);
+        CHECK(told);
+      }
+      std::string const error = error_of<sm::CommError>([&] { world.barrier(); });
+      told = true;
+      throw std::runtime_error(error);
+    });
+    std::string const words = "shardmesh: rank 2 failed: the disk is full";
+    CHECK(errors == Texts{words, words, "the disk is full"});
+  }
+}
+
+TEST_CASE("sockets: a rank that leaves early is no failure to those that do not need it") {
+  std::atomic<bool> left{false};
+  auto const errors = run_sockets(4, test::patience, [&](SocketCommunicator const& world) {
+    SocketCommunicator const pair = world.split(world.rank() / 2, 0);
+    if (world.rank() == 2) {
+      left = true;
+    }
+    if (world.rank() < 2) {
+      test::wait_for(left, test::patience);
+      for (int round = 0; round < 20; ++round) {
+        CHECK(sm::all_gather_value(pair, world.rank()) == std::vector<int>{0, 1});
+      }
+    }
+  });
+  CHECK(errors == no_errors(4));
 }
 
 TEST_CASE("sockets: RankFailed holds the number of the rank in the job, in a group as well") {
@@ -403,6 +443,32 @@ TEST_CASE("sockets: a process that is killed in mid-collective is named to the o
     return see_rank_2_end(world);
   });
   CHECK(status == std::vector<int>{0, 0, 128 + SIGKILL, 0});
+}
+
+TEST_CASE("sockets: a process that is killed while another is busy is named at once" *
+          doctest::skip(!SHARDMESH_TEST_MAY_FORK)) {
+  for (int const busy : {0, 1}) {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    auto const status = sm::spawn_processes(3, [busy, ends] {
+      sm::Environment const place = sm::read_environment();
+      SocketCommunicator const world(place.address, place.port, place.rank, place.size,
+                                     test::patience);
+      world.barrier();
+      char told = 0;
+      if (world.rank() == 2) {
+        std::raise(SIGKILL);
+      }
+      if (world.rank() == busy) {  // until the other one knows
+        return ::read(ends[0], &told, 1) == 1 ? 0 : 1;
+      }
+      int const result = see_rank_2_end(world);
+      return ::write(ends[1], &told, 1) == 1 ? result : 1;
+    });
+    ::close(ends[0]);
+    ::close(ends[1]);
+    CHECK(status == std::vector<int>{0, 0, 128 + SIGKILL});
+  }
 }
 
 TEST_CASE("sockets: launch tells the other processes why one fails" *

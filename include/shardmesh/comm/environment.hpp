@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <optional>
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include <shardmesh/comm/detail/slurm.hpp>
+#include <shardmesh/comm/limits.hpp>
 #include <shardmesh/comm/sockets.hpp>
 
 namespace shardmesh {
@@ -187,7 +187,7 @@ inline constexpr LauncherVariables launchers[] = {
 /// One rank a process, started by a launcher; tensors in host memory, data over TCP.
 struct environment {
   /// How long a rank waits for the others before it gives up.
-  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  Limits timeout = {};
 };
 
 /// Runs `body(communicator)` as the rank that the launcher made this process.

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -14,8 +13,11 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/activity.hpp>
+#include <shardmesh/comm/detail/greeting.hpp>
 #include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/socket_group.hpp>
+#include <shardmesh/comm/limits.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -31,22 +33,27 @@ class SocketCommunicator {
   SocketCommunicator() = default;
 
   /// Rank 0 listens on `port` of its host, `address`; the others connect.
+  /// @param limits  how long ranks wait for each other; for all of them to come, `limits.call`.
   /// @throws TimeoutError naming the ranks that did not come.
   /// @collective over all `size` ranks.
-  SocketCommunicator(
-      std::string const& address, int port, int rank, int size, std::chrono::milliseconds timeout) {
+  SocketCommunicator(std::string const& address, int port, int rank, int size, Limits limits) {
     std::vector<int> world(static_cast<std::size_t>(size));
     std::iota(world.begin(), world.end(), 0);
-    detail::Socket listener = rank == 0 ? detail::Socket::listen(port) : detail::Socket();
-    group_ = std::make_shared<detail::SocketGroup>(std::move(listener), address, port, rank,
-                                                   std::move(world), timeout);
+    detail::Socket const listener = rank == 0 ? detail::Socket::listen(port) : detail::Socket();
+    meet(listener, address, port, rank, std::move(world), limits,
+         std::make_shared<detail::Activity>());
   }
 
   [[nodiscard]] explicit operator bool() const noexcept { return group_ != nullptr; }
   [[nodiscard]] int rank() const noexcept { return group_ ? group_->rank() : 0; }
   [[nodiscard]] int size() const noexcept { return group_ ? group_->size() : 0; }
   [[nodiscard]] std::vector<int> world_ranks() const { return group_->world_ranks(); }
-  [[nodiscard]] std::chrono::milliseconds timeout() const { return group_->timeout(); }
+  [[nodiscard]] std::chrono::milliseconds timeout() const { return limits().call; }
+  [[nodiscard]] Limits const& limits() const { return group_->star().limits(); }
+  /// What this rank does between its calls; see `Working`.
+  [[nodiscard]] std::shared_ptr<detail::Activity> const& activity() const {
+    return group_->star().activity();
+  }
 
   void barrier(Call const& call = "barrier") const { static_cast<void>(all_gather({}, call)); }
 
@@ -79,7 +86,7 @@ class SocketCommunicator {
     Door door{};
     if (!members.empty() && members.front() == rank()) {
       listener = detail::Socket::listen(0);
-      std::string const address = group_->local_address();
+      std::string const address = group_->star().local_address();
       std::memcpy(door.address, address.data(), std::min(address.size(), sizeof(door.address) - 1));
       door.port = listener.port();
     }
@@ -94,9 +101,8 @@ class SocketCommunicator {
     }
     auto const at = std::find(members.begin(), members.end(), rank()) - members.begin();
     SocketCommunicator result;
-    result.group_ =
-        std::make_shared<detail::SocketGroup>(std::move(listener), leader.address, leader.port,
-                                              static_cast<int>(at), std::move(world), timeout());
+    result.meet(listener, leader.address, leader.port, static_cast<int>(at), std::move(world),
+                limits(), activity());
     return result;
   }
 
@@ -126,9 +132,25 @@ class SocketCommunicator {
   }
 
   /// Tells the other ranks why this one ends.
-  void report_failure(std::string const& what) const noexcept { group_->report_failure(what); }
+  void report_failure(std::string const& what) const noexcept {
+    group_->star().report_failure(what);
+  }
 
  private:
+  void meet(detail::Socket const& listener,
+            std::string const& address,
+            int port,
+            int rank,
+            std::vector<int> world,
+            Limits limits,
+            std::shared_ptr<detail::Activity> activity) {
+    detail::Rendezvous door(world, limits.call);
+    std::vector<detail::Link> links =
+        rank == 0 ? door.accept_all(listener) : door.connect(address, port, rank);
+    group_ = std::make_shared<detail::SocketGroup>(std::move(links), rank, std::move(world), limits,
+                                                   std::move(activity));
+  }
+
   std::shared_ptr<detail::SocketGroup> group_;
 };
 

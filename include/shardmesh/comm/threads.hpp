@@ -12,9 +12,11 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/activity.hpp>
 #include <shardmesh/comm/detail/copy_phase.hpp>
 #include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/thread_group.hpp>
+#include <shardmesh/comm/limits.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -23,7 +25,7 @@ inline namespace v0 {
 struct threads {
   int ranks = 1;
   /// How long a rank waits for the others before it gives up.
-  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  Limits timeout = {};
 };
 
 /// A group of ranks that are threads of one process.
@@ -41,6 +43,11 @@ class ThreadsCommunicator {
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int size() const noexcept { return group_ ? group_->size() : 0; }
   [[nodiscard]] std::vector<int> world_ranks() const { return group_->world_ranks(); }
+
+  /// What this rank does between its calls; see `Working`.
+  [[nodiscard]] std::shared_ptr<detail::Activity> const& activity() const {
+    return group_->activity(rank_);
+  }
 
   void barrier(Call const& call = "barrier") const { group_->meet(rank_, call); }
 
@@ -113,7 +120,7 @@ void run_threads(threads const& options, Body&& body) {
     throw InvalidArgument("shardmesh::launch: threads{" + std::to_string(options.ranks) +
                           "} starts no rank; give at least 1");
   }
-  auto const job = std::make_shared<ThreadsJob>(options.timeout);
+  auto const job = std::make_shared<ThreadsJob>(options.ranks, options.timeout);
   std::vector<int> world;
   for (int rank = 0; rank < options.ranks; ++rank) {
     world.push_back(rank);

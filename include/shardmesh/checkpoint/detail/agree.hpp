@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/working.hpp>
 #include <shardmesh/core/error.hpp>
 
 namespace shardmesh {
@@ -52,10 +53,13 @@ template <class Part>
   return nullptr;
 }
 
-/// Each rank does its part; if it fails on any, all throw.
+/// Each rank does its part, for which the others wait as long as it takes; if it fails on any, all throw.
 template <Communicator Comm, class Part>
 void together(Comm const& comm, char const* operation, Part&& part) {
-  agree_on_failure(comm, operation, caught(std::forward<Part>(part)));
+  agree_on_failure(comm, operation, caught([&] {
+                     Working const work(comm, std::string("is at its part of ") + operation);
+                     std::forward<Part>(part)();
+                   }));
 }
 
 }  // namespace detail

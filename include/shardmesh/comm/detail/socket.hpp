@@ -18,6 +18,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -108,6 +109,12 @@ class Socket {
   void no_delay() const {
     int const on = 1;
     ::setsockopt(descriptor_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  }
+
+  /// Bytes that the other side's system has not confirmed yet.
+  [[nodiscard]] int unsent() const {
+    int bytes = 0;
+    return ::ioctl(descriptor_, TIOCOUTQ, &bytes) == 0 ? bytes : 0;
   }
 
   /// The address of this end, e.g. "127.0.0.1".
