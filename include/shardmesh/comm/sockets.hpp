@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -14,9 +15,10 @@
 
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/detail/activity.hpp>
-#include <shardmesh/comm/detail/greeting.hpp>
 #include <shardmesh/comm/detail/offers.hpp>
+#include <shardmesh/comm/detail/rendezvous.hpp>
 #include <shardmesh/comm/detail/socket_group.hpp>
+#include <shardmesh/comm/job_secret.hpp>
 #include <shardmesh/comm/limits.hpp>
 
 namespace shardmesh {
@@ -32,16 +34,28 @@ class SocketCommunicator {
 
   SocketCommunicator() = default;
 
-  /// Rank 0 listens on `port` of its host, `address`; the others connect.
+  /// Rank 0 listens on `port` of its host, `address`; the others connect. All who do must know the job's
+  /// secret: what SHARDMESH_JOB_SECRET says, or for a loopback address, on which rank 0 then listens
+  /// alone, `JobSecret::of_this_user()`.
   /// @param limits  how long ranks wait for each other; for all of them to come, `limits.call`.
-  /// @throws TimeoutError naming the ranks that did not come.
+  /// @throws TimeoutError naming the ranks that did not come; InvalidArgument where there is no secret.
   /// @collective over all `size` ranks.
-  SocketCommunicator(std::string const& address, int port, int rank, int size, Limits limits) {
+  SocketCommunicator(std::string const& address, int port, int rank, int size, Limits limits)
+      : SocketCommunicator(address, port, rank, size, limits, secret_for(address, size)) {}
+  /// With a secret from elsewhere, the same on all ranks.
+  SocketCommunicator(std::string const& address,
+                     int port,
+                     int rank,
+                     int size,
+                     Limits limits,
+                     JobSecret const& secret) {
     std::vector<int> world(static_cast<std::size_t>(size));
     std::iota(world.begin(), world.end(), 0);
-    detail::Socket const listener = rank == 0 ? detail::Socket::listen(port) : detail::Socket();
-    meet(listener, address, port, rank, std::move(world), limits,
-         std::make_shared<detail::Activity>());
+    detail::Socket const listener =
+        rank == 0 ? detail::Socket::listen(port, is_loopback(address) ? "127.0.0.1" : "0.0.0.0")
+                  : detail::Socket();
+    meet(listener, {address, port, 0}, rank, std::move(world), limits,
+         std::make_shared<detail::Activity>(), secret);
   }
 
   [[nodiscard]] explicit operator bool() const noexcept { return group_ != nullptr; }
@@ -67,9 +81,10 @@ class SocketCommunicator {
       int color;
       int key;
     };
-    struct Door {
+    struct Sign {
       char address[64];
       int port;
+      std::uint64_t group;
     };
     auto const wishes = all_gather_value(*this, Wish{color, key}, call);
     std::vector<int> members;
@@ -83,26 +98,27 @@ class SocketCommunicator {
              std::pair(wishes[static_cast<std::size_t>(b)].key, b);
     });
     detail::Socket listener;
-    Door door{};
+    Sign sign{};
     if (!members.empty() && members.front() == rank()) {
-      listener = detail::Socket::listen(0);
       std::string const address = group_->star().local_address();
-      std::memcpy(door.address, address.data(), std::min(address.size(), sizeof(door.address) - 1));
-      door.port = listener.port();
+      listener = detail::Socket::listen(0, address);
+      std::memcpy(sign.address, address.data(), std::min(address.size(), sizeof(sign.address) - 1));
+      sign.port = listener.port();
+      JobSecret::fill_random(std::as_writable_bytes(std::span(&sign.group, 1)));
     }
-    auto const doors = all_gather_value(*this, door, call);
+    auto const signs = all_gather_value(*this, sign, call);
     if (members.empty()) {
       return {};
     }
-    Door const& leader = doors[static_cast<std::size_t>(members.front())];
+    Sign const& leader = signs[static_cast<std::size_t>(members.front())];
     std::vector<int> world;
     for (int member : members) {
       world.push_back(world_ranks()[static_cast<std::size_t>(member)]);
     }
     auto const at = std::find(members.begin(), members.end(), rank()) - members.begin();
     SocketCommunicator result;
-    result.meet(listener, leader.address, leader.port, static_cast<int>(at), std::move(world),
-                limits(), activity());
+    result.meet(listener, {leader.address, leader.port, leader.group}, static_cast<int>(at),
+                std::move(world), limits(), activity(), *secret_);
     return result;
   }
 
@@ -137,20 +153,50 @@ class SocketCommunicator {
   }
 
  private:
+  /// Where a group meets.
+  struct Door {
+    std::string address;
+    int port;
+    std::uint64_t group;
+  };
+
   void meet(detail::Socket const& listener,
-            std::string const& address,
-            int port,
+            Door const& door,
             int rank,
             std::vector<int> world,
             Limits limits,
-            std::shared_ptr<detail::Activity> activity) {
-    detail::Rendezvous door(world, limits.call);
-    std::vector<detail::Link> links =
-        rank == 0 ? door.accept_all(listener) : door.connect(address, port, rank);
+            std::shared_ptr<detail::Activity> activity,
+            JobSecret const& secret) {
+    detail::Rendezvous rendezvous(world, door.group, secret, limits.call);
+    std::vector<detail::Link> links = rank == 0 ? rendezvous.accept_all(listener)
+                                                : rendezvous.connect(door.address, door.port, rank);
+    secret_ = std::make_shared<JobSecret const>(secret);
     group_ = std::make_shared<detail::SocketGroup>(std::move(links), rank, std::move(world), limits,
                                                    std::move(activity));
   }
 
+  [[nodiscard]] static bool is_loopback(std::string const& address) {
+    return address == "localhost" || address.compare(0, 4, "127.") == 0;
+  }
+
+  [[nodiscard]] static JobSecret secret_for(std::string const& address, int size) {
+    if (auto given = JobSecret::from_environment()) {
+      return *std::move(given);
+    }
+    if (size == 1) {
+      return JobSecret::random();
+    }
+    if (is_loopback(address)) {
+      return JobSecret::of_this_user();
+    }
+    throw InvalidArgument(
+        "shardmesh: ranks on several hosts need a secret that others do not know, since anybody "
+        "can "
+        "connect to them; set it on all ranks, before torchrun or srun (which pass it on) or with "
+        "mpirun -x SHARDMESH_JOB_SECRET: export SHARDMESH_JOB_SECRET=$(openssl rand -hex 16)");
+  }
+
+  std::shared_ptr<JobSecret const> secret_;
   std::shared_ptr<detail::SocketGroup> group_;
 };
 

@@ -2,100 +2,104 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
-#include <string>
-#include <vector>
+#include <string_view>
+#include <type_traits>
 
 #include <shardmesh/comm/detail/link.hpp>
-#include <shardmesh/comm/detail/socket.hpp>
-#include <shardmesh/comm/limits.hpp>
-#include <shardmesh/core/text.hpp>
+#include <shardmesh/comm/detail/siphash.hpp>
+#include <shardmesh/comm/job_secret.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-inline constexpr std::uint32_t greeting_magic = 0x534d6573;
+/// How two ranks of a group make sure that both belong to the job, without sending its secret: each gives
+/// the other numbers that were never used before, and gets a code of them that only the secret makes.
+///
+///     rank r -> rank 0   Hello      who, of which group, r's random number
+///     rank 0 -> rank r   Challenge  0's random number, the group's, 0's code of all that
+///     rank r -> rank 0   Proof      r's code of all that
+struct Hello {
+  std::uint32_t magic = 0x534d6573;
+  std::uint32_t version = 2;
+  std::uint32_t rank = 0;
+  std::uint32_t size = 0;
+  std::uint64_t group = 0;
+  std::array<std::byte, 16> nonce{};
+};
 
-/// The ranks of a group meet: rank 0 listens, the others connect.
-class Rendezvous {
+struct Challenge {
+  std::array<std::byte, 16> nonce{};
+  std::array<std::byte, 16> group_nonce{};
+  SipWords code;
+};
+
+struct Proof {
+  SipWords code;
+};
+
+/// The part of one connection in the greeting, on either side.
+class Handshake {
  public:
-  Rendezvous(std::vector<int> const& world, std::chrono::milliseconds timeout)
-      : world_(world), timeout_(timeout), deadline_(std::chrono::steady_clock::now() + timeout) {}
+  explicit Handshake(JobSecret const& secret) : key_(key_of(secret)) {}
 
-  /// Rank 0's part.
-  /// @throws TimeoutError naming the ranks that did not come.
-  [[nodiscard]] std::vector<Link> accept_all(Socket const& listener) {
-    links_.resize(world_.size());
-    std::size_t missing = world_.size() - 1;
-    try {
-      while (missing > 0) {
-        Socket socket = listener.accept(deadline_);
-        std::size_t const rank = greeted_by(socket);
-        if (rank > 0) {
-          links_[rank] = Link(std::move(socket));
-          --missing;
-        }
-      }
-    } catch (DeadlinePassed const&) {
-      throw TimeoutError("shardmesh: rank " + closed_ranks() + " did not connect within " +
-                         std::to_string(timeout_.count()) + " ms; start all " +
-                         std::to_string(world_.size()) + " ranks");
-    }
-    return std::move(links_);
+  /// Of the codes of payloads in a group.
+  [[nodiscard]] static SipWords payload_key(JobSecret const& secret,
+                                            std::span<std::byte const> group_nonce) {
+    return payload_key(key_of(secret), group_nonce);
   }
 
-  /// The other ranks' part.
-  [[nodiscard]] std::vector<Link> connect(std::string const& address, int port, int rank) const {
-    Socket socket = Socket::connect(address, port, deadline_);
-    std::uint32_t const hello[2] = {greeting_magic, static_cast<std::uint32_t>(rank)};
-    try {
-      socket.send_all(std::as_bytes(std::span(hello)), deadline_);
-    } catch (ConnectionClosed const&) {
-      throw RankFailed(world_[0], "shardmesh: rank " + std::to_string(world_[0]) + " has ended");
-    } catch (DeadlinePassed const&) {
-      throw TimeoutError("shardmesh: rank " + std::to_string(world_[0]) +
-                         " did not answer within " + std::to_string(timeout_.count()) + " ms");
-    }
-    std::vector<Link> links;
-    links.emplace_back(std::move(socket));
-    return links;
+  /// Both sides know this much before codes are made.
+  void agree(Hello const& hello, Challenge const& challenge) {
+    hello_ = hello;
+    nonce_ = challenge.nonce;
+    group_nonce_ = challenge.group_nonce;
+  }
+
+  [[nodiscard]] SipWords code_of_rank_0() const { return code("rank 0 of the group"); }
+  [[nodiscard]] SipWords code_of_other() const { return code("another of the group"); }
+
+  [[nodiscard]] LinkKeys keys(bool is_rank_0) const {
+    SipWords const down = code("from rank 0");
+    SipWords const up = code("to rank 0");
+    SipWords const payload = payload_key(key_, group_nonce_);
+    return is_rank_0 ? LinkKeys{down, up, payload} : LinkKeys{up, down, payload};
   }
 
  private:
-  /// The rank that says hello; 0 if it is a stranger, who may say nothing at all.
-  [[nodiscard]] std::size_t greeted_by(Socket const& socket) const {
-    std::uint32_t hello[2] = {};
-    Deadline const patience = std::chrono::steady_clock::now() + timeout_ / 4;
-    try {
-      socket.receive_all(std::as_writable_bytes(std::span(hello)), std::min(patience, deadline_));
-    } catch (ConnectionClosed const&) {
-      return 0;
-    } catch (DeadlinePassed const&) {
-      return 0;
-    }
-    bool const legal =
-        hello[0] == greeting_magic && hello[1] < world_.size() && !links_[hello[1]].is_open();
-    return legal ? hello[1] : 0;
+  /// Twice, so that the first pass, whose key everybody knows, is not all.
+  [[nodiscard]] static SipWords key_of(JobSecret const& secret) {
+    auto const bytes = std::as_bytes(std::span(secret.text()));
+    SipWords const first = SipHash({1, 0}, SipHash::Bits::b128).add(bytes).finish_both();
+    return SipHash(first, SipHash::Bits::b128).add(bytes).finish_both();
   }
 
-  [[nodiscard]] std::string closed_ranks() const {
-    std::string text;
-    for (std::size_t i = 1; i < links_.size(); ++i) {
-      if (!links_[i].is_open()) {
-        text += concat(text.empty() ? "" : ", ", std::to_string(world_[i]));
-      }
-    }
-    return text;
+  [[nodiscard]] static SipWords payload_key(SipWords key, std::span<std::byte const> group_nonce) {
+    return SipHash(key, SipHash::Bits::b128)
+        .add(std::as_bytes(std::span(std::string_view("payload"))))
+        .add(group_nonce)
+        .finish_both();
   }
 
-  std::vector<int> const& world_;
-  std::chrono::milliseconds timeout_;
-  Deadline deadline_;
-  std::vector<Link> links_;
+  [[nodiscard]] SipWords code(std::string_view purpose) const {
+    static_assert(std::has_unique_object_representations_v<Hello>);
+    return SipHash(key_, SipHash::Bits::b128)
+        .add(std::as_bytes(std::span(&hello_, 1)))
+        .add(nonce_)
+        .add(group_nonce_)
+        .add(std::as_bytes(std::span(purpose)))
+        .finish_both();
+  }
+
+  SipWords key_;
+  Hello hello_;
+  std::array<std::byte, 16> nonce_{};
+  std::array<std::byte, 16> group_nonce_{};
 };
 
 }  // namespace detail

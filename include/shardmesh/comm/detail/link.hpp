@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/comm/detail/siphash.hpp>
 #include <shardmesh/comm/detail/socket.hpp>
 
 namespace shardmesh {
@@ -29,17 +30,28 @@ struct Frame {
   FrameKind kind{};
   std::uint64_t number = 0;  ///< of the call or the rank; of a beat: progress
   std::uint64_t call = 0;    ///< fingerprint; of a beat: the place
+  std::uint64_t tag = 0;     ///< of the bytes, see `Link::tag_of`
   std::vector<std::byte> bytes;
+};
+
+/// What the two ends of a connection have agreed on when they met.
+struct LinkKeys {
+  SipWords send;     ///< for headers, in this direction and on this connection alone
+  SipWords receive;  ///< the other end's `send`
+  SipWords payload;  ///< of the group, so that rank 0 passes parts on without a look at their bytes
 };
 
 /// One end of a connection: frames both ways, of which nothing waits for the other side. A thread
 /// queues, then lets `send` and `receive` do what the connection takes and gives.
+///
+/// Each header carries a code of itself, of its number on the connection and of its payload's code:
+/// what is injected, changed, left out, repeated or swapped on the way is no frame.
 class Link {
  public:
   using Bytes = std::vector<std::byte>;
 
   Link() = default;
-  explicit Link(Socket socket) : socket_(std::move(socket)) {}
+  Link(Socket socket, LinkKeys keys) : socket_(std::move(socket)), keys_(keys) {}
 
   [[nodiscard]] bool is_open() const noexcept { return socket_.is_open(); }
   [[nodiscard]] int descriptor() const noexcept { return socket_.descriptor(); }
@@ -51,12 +63,26 @@ class Link {
   /// Everything that was queued is on its way, or never will be.
   [[nodiscard]] bool is_idle() const noexcept { return cut_ || queue_.empty(); }
 
-  /// @param bytes  not copied unless they are few: must stay until the link is idle or dropped.
+  /// The code of a payload: the same for all connections of a group.
+  [[nodiscard]] std::uint64_t tag_of(std::span<std::byte const> bytes) const noexcept {
+    return bytes.empty() ? 0 : SipHash(keys_.payload).add(bytes).finish();
+  }
+
   void queue(FrameKind kind,
              std::uint64_t number,
              std::uint64_t call,
              std::span<std::byte const> bytes) {
-    Header const header{static_cast<std::uint64_t>(kind), number, bytes.size(), call};
+    queue(kind, number, call, bytes, tag_of(bytes));
+  }
+  /// @param bytes  not copied unless they are few: must stay until the link is idle or dropped.
+  /// @param tag    their code, where it is known already.
+  void queue(FrameKind kind,
+             std::uint64_t number,
+             std::uint64_t call,
+             std::span<std::byte const> bytes,
+             std::uint64_t tag) {
+    Header header{static_cast<std::uint64_t>(kind), number, bytes.size(), call, tag, 0};
+    header.code = code_of(keys_.send, frames_sent_++, header);
     append(std::as_bytes(std::span(&header, 1)));
     if (bytes.size() <= few) {
       append(bytes);
@@ -105,6 +131,9 @@ class Link {
       ssize_t const count = ::recv(socket_.descriptor(), room.data(), room.size(), MSG_DONTWAIT);
       if (count > 0) {
         received += static_cast<std::size_t>(count);
+        if (in_payload_) {
+          digest_.add(room.first(static_cast<std::size_t>(count)));
+        }
         filled_ += static_cast<std::size_t>(count);
         finish_what_is_full();
       } else if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -149,6 +178,8 @@ class Link {
     std::uint64_t number;
     std::uint64_t bytes;
     std::uint64_t call;
+    std::uint64_t tag;
+    std::uint64_t code;  ///< of everything above, and of the number of frames before it
   };
   /// Bytes to send: own ones, or those of somebody else.
   struct Piece {
@@ -165,6 +196,14 @@ class Link {
   static constexpr std::uint64_t most_words = std::uint64_t{1} << 16;  // of a beat, of a failure
   static constexpr std::size_t step = std::size_t{1} << 20;
   static constexpr std::size_t believed = std::size_t{64} << 20;
+
+  [[nodiscard]] static std::uint64_t code_of(SipWords key,
+                                             std::uint64_t frames_before,
+                                             Header const& header) noexcept {
+    std::uint64_t const words[] = {frames_before, header.kind, header.number,
+                                   header.bytes,  header.call, header.tag};
+    return SipHash(key).add(std::as_bytes(std::span(words))).finish();
+  }
 
   /// To the last piece, if nothing of it has gone and it is our own.
   void append(std::span<std::byte const> bytes) {
@@ -195,13 +234,18 @@ class Link {
   void finish_what_is_full() {
     if (!in_payload_ && filled_ == sizeof(header_)) {
       check_header();
-      frame_ = {static_cast<FrameKind>(header_.kind), header_.number, header_.call, {}};
+      frame_ = {
+          static_cast<FrameKind>(header_.kind), header_.number, header_.call, header_.tag, {}};
+      digest_ = SipHash(keys_.payload);
       in_payload_ = true;
       filled_ = 0;
     }
     if (in_payload_ && filled_ == header_.bytes) {
       in_payload_ = false;
       filled_ = 0;
+      if (header_.tag != (header_.bytes == 0 ? 0 : digest_.finish())) {
+        throw NoFrame{};
+      }
       left_ = left_ || frame_.kind == FrameKind::leave;
       if (frame_.kind != FrameKind::leave) {
         arrived_.push_back(std::move(frame_));
@@ -209,7 +253,10 @@ class Link {
     }
   }
 
-  void check_header() const {
+  void check_header() {
+    if (header_.code != code_of(keys_.receive, frames_received_++, header_)) {
+      throw NoFrame{};
+    }
     bool const known = header_.kind <= static_cast<std::uint64_t>(FrameKind::leave);
     bool const words = header_.kind >= static_cast<std::uint64_t>(FrameKind::failure);
     if (!known || header_.bytes > (words ? most_words : most_bytes)) {
@@ -218,11 +265,15 @@ class Link {
   }
 
   Socket socket_;
+  LinkKeys keys_;
   std::deque<Piece> queue_;
+  std::uint64_t frames_sent_ = 0;
   bool cut_ = false;  // takes nothing more
   // What is being received.
   Header header_{};
   Frame frame_;
+  SipHash digest_{SipWords{}};
+  std::uint64_t frames_received_ = 0;
   bool in_payload_ = false;
   std::size_t filled_ = 0;  // bytes of the header, then of the payload
   std::deque<Frame> arrived_;

@@ -103,12 +103,15 @@ class SocketGroup {
                      " did not arrive");
     star_.require_good();
     Gathered all{std::vector<std::uint64_t>(ranks(), call), std::vector<Bytes>(ranks())};
+    std::vector<std::uint64_t> tags(ranks(), 0);
     all.bytes[0].assign(mine.begin(), mine.end());
+    tags[0] = star_.peer(0).link.tag_of(mine);
     for (std::size_t i = 1; i < ranks(); ++i) {
       Frame frame = std::move(star_.peer(i).frames.front());
       star_.peer(i).frames.pop_front();
       require_number(i, frame);
       all.calls[i] = frame.call;
+      tags[i] = frame.tag;
       all.bytes[i] = std::move(frame.bytes);
     }
     Bytes index;
@@ -124,11 +127,12 @@ class SocketGroup {
         add(bytes);
       }
     }
+    std::uint64_t const index_tag = star_.peer(0).link.tag_of(index);
     for (std::size_t i = 1; i < ranks(); ++i) {
-      star_.peer(i).link.queue(FrameKind::index, sequence_, call, index);
+      star_.peer(i).link.queue(FrameKind::index, sequence_, call, index, index_tag);
       for (std::size_t part = 0; part < ranks(); ++part) {
         if (part != i && all.bytes[part].size() > small) {
-          star_.peer(i).link.queue(FrameKind::part, part, call, all.bytes[part]);
+          star_.peer(i).link.queue(FrameKind::part, part, call, all.bytes[part], tags[part]);
         }
       }
     }

@@ -56,8 +56,8 @@ class SocketStar {
         limits_(limits),
         activity_(std::move(activity)),
         beat_(std::clamp(
-            std::min(limits.call, limits.silence) / 8, milliseconds(20), milliseconds(500))),
-        tick_(std::min(beat_, milliseconds(100))) {
+            std::min(limits.call, limits.silence) / 8, Milliseconds(20), Milliseconds(500))),
+        tick_(std::min(beat_, Milliseconds(100))) {
     for (Link& link : links) {
       peers_.emplace_back().link = std::move(link);
     }
@@ -159,7 +159,7 @@ class SocketStar {
         return;
       }
       relay.pass_on();
-      wait_for_traffic(first ? std::min(tick_, milliseconds(10)) : tick_, reading);
+      wait_for_traffic(first ? std::min(tick_, Milliseconds(10)) : tick_, reading);
     }
   }
 
@@ -198,7 +198,7 @@ class SocketStar {
   }
 
  private:
-  using milliseconds = std::chrono::milliseconds;
+  using Milliseconds = std::chrono::milliseconds;
   using Time = RunningClock::Time;
   using Place = Presence::Place;
   static constexpr std::size_t small = 4096;  // what says no more than that the other side lives
@@ -342,13 +342,13 @@ class SocketStar {
       if (std::chrono::steady_clock::now() > deadline) {
         break;
       }
-      wait_for_traffic(milliseconds(10), Reading::no);
+      wait_for_traffic(Milliseconds(10), Reading::no);
     }
     drop_all();
   }
 
   /// Sleeps until something arrives (or can be sent).
-  void wait_for_traffic(milliseconds most, Reading reading) {
+  void wait_for_traffic(Milliseconds most, Reading reading) {
     std::vector<pollfd> entries;
     for (Peer const& peer : peers_) {
       bool const listens = reading == Reading::yes && peer.link.is_open() && !peer.link.has_ended();
@@ -365,8 +365,8 @@ class SocketStar {
   std::vector<int> world_;
   Limits limits_;
   std::shared_ptr<Activity> activity_;
-  milliseconds beat_;           // between two words of what this rank does
-  milliseconds tick_;           // between two looks
+  Milliseconds beat_;           // between two words of what this rank does
+  Milliseconds tick_;           // between two looks
   std::vector<Peer> peers_;     // rank 0: by rank, its own closed; others: rank 0 alone
   std::exception_ptr failure_;  // why the group meets no more
   bool only_mine_ = false;      // the others have not been told of it
