@@ -61,19 +61,19 @@ class SocketCommunicator {
   [[nodiscard]] explicit operator bool() const noexcept { return group_ != nullptr; }
   [[nodiscard]] int rank() const noexcept { return group_ ? group_->rank() : 0; }
   [[nodiscard]] int size() const noexcept { return group_ ? group_->size() : 0; }
-  [[nodiscard]] std::vector<int> world_ranks() const { return group_->world_ranks(); }
+  [[nodiscard]] std::vector<int> world_ranks() const { return group("world_ranks").world_ranks(); }
   [[nodiscard]] std::chrono::milliseconds timeout() const { return limits().call; }
-  [[nodiscard]] Limits const& limits() const { return group_->star().limits(); }
+  [[nodiscard]] Limits const& limits() const { return group("limits").star().limits(); }
   /// What this rank does between its calls; see `Working`.
   [[nodiscard]] std::shared_ptr<detail::Activity> const& activity() const {
-    return group_->star().activity();
+    return group("activity").star().activity();
   }
 
   void barrier(Call const& call = "barrier") const { static_cast<void>(all_gather({}, call)); }
 
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
       std::span<std::byte const> mine, Call const& call = "all_gather") const {
-    return group_->all_gather(mine, call);
+    return group(call.operation()).all_gather(mine, call);
   }
 
   [[nodiscard]] SocketCommunicator split(int color, int key, Call const& call = "split") const {
@@ -149,10 +149,17 @@ class SocketCommunicator {
 
   /// Tells the other ranks why this one ends.
   void report_failure(std::string const& what) const noexcept {
-    group_->star().report_failure(what);
+    if (group_) {
+      group_->star().report_failure(what);
+    }
   }
 
  private:
+  [[nodiscard]] detail::SocketGroup& group(char const* operation) const {
+    detail::require_group(group_ != nullptr, operation);
+    return *group_;
+  }
+
   /// Where a group meets.
   struct Door {
     std::string address;

@@ -29,7 +29,8 @@ void agree_on_failure(Comm const& comm, char const* operation, std::exception_pt
       text = "an exception that is no std::exception";
     }
   }
-  auto const problems = all_gather_text(comm, text);
+  // Named, or ranks with other options might take each other's data for words of a failure.
+  auto const problems = all_gather_text(comm, text, Call(operation));
   if (error) {
     std::rethrow_exception(error);
   }
@@ -37,7 +38,7 @@ void agree_on_failure(Comm const& comm, char const* operation, std::exception_pt
     if (!problems[rank].empty()) {
       int const world = comm.world_ranks()[rank];
       throw RankFailed(world, std::string(operation) + ": rank " + std::to_string(world) +
-                                  " failed: " + problems[rank]);
+                                  " failed: " + readable(problems[rank]));
     }
   }
 }

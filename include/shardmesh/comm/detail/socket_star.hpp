@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/comm/call.hpp>
 #include <shardmesh/comm/detail/activity.hpp>
 #include <shardmesh/comm/detail/link.hpp>
 #include <shardmesh/comm/detail/presence.hpp>
@@ -272,7 +273,7 @@ class SocketStar {
   }
 
   void hear_failure(std::size_t from, Frame const& frame) {
-    std::string const what = text_of(frame.bytes);
+    std::string const what = readable(text_of(frame.bytes));
     if (rank_ == 0) {
       give_up(from, RankFailed(world_[from], name(from) + " failed: " + what));
     } else {
