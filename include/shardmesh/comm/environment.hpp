@@ -206,7 +206,7 @@ struct environment {
 /// @throws what the body throws, after telling the other ranks.
 template <class Body>
 void launch(environment const& options, Body&& body) {
-  SocketCommunicator const world = detail::connect(read_environment(), options.timeout);
+  SocketCommunicator world = detail::connect(read_environment(), options.timeout);
   try {
     body(world);
     world.barrier();

@@ -183,7 +183,7 @@ class SocketCommunicator {
   }
 
   [[nodiscard]] static bool is_loopback(std::string const& address) {
-    return address == "localhost" || address.compare(0, 4, "127.") == 0;
+    return address == "localhost" || address.starts_with("127.");
   }
 
   [[nodiscard]] static JobSecret secret_for(std::string const& address, int size) {
