@@ -4,4 +4,6 @@
 
 /// The communicator concept and the engine `threads`; the others are included by name.
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/limits.hpp>
 #include <shardmesh/comm/threads.hpp>
+#include <shardmesh/comm/working.hpp>

@@ -12,11 +12,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <csignal>
 #include <cstdio>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -37,10 +39,12 @@ namespace {
 
 /// What the system calls below refuse; changed while no rank runs.
 struct Refusals {
-  std::string sync = {};      ///< of paths that end so, with EIO
-  std::string removal = {};   ///< of directories whose paths have this in them, with EBUSY
-  int exchanges = INT_MAX;    ///< of names, after so many, with EIO
-  bool second_names = false;  ///< links, as systems do for files of other users
+  std::string sync = {};       ///< of paths that end so, with EIO
+  std::string removal = {};    ///< of directories whose paths have this in them, with EBUSY
+  int exchanges = INT_MAX;     ///< of names, after so many, with EIO
+  bool second_names = false;   ///< links, as systems do for files of other users
+  std::string slow_sync = {};  ///< not refused: paths that end so take `delay` to reach the disk
+  std::chrono::milliseconds delay{0};
 };
 
 Refusals refusals;
@@ -82,10 +86,13 @@ int refuse(int code) {
 
 // In the place of the C library's, for all that this program does.
 extern "C" int fsync(int descriptor) {
-  if (!refusals.sync.empty() || synced.wanted) {
+  if (!refusals.sync.empty() || !refusals.slow_sync.empty() || synced.wanted) {
     std::string const path = test::fs::read_symlink("/proc/self/fd/" + std::to_string(descriptor));
     if (!refusals.sync.empty() && path.ends_with(refusals.sync)) {
       return refuse(EIO);
+    }
+    if (!refusals.slow_sync.empty() && path.ends_with(refusals.slow_sync)) {
+      std::this_thread::sleep_for(refusals.delay);
     }
     if (synced.wanted) {
       std::lock_guard const lock(synced.mutex);
@@ -179,6 +186,46 @@ bool says(std::string const& what, std::initializer_list<char const*> parts) {
 }
 
 }  // namespace
+
+/// A catalog on a disk that takes its time for each tensor.
+struct SlowCatalog : sm::DcpCatalog<sm::NoBlobs> {
+  SlowCatalog(std::string const& directory, std::chrono::milliseconds time)
+      : DcpCatalog(directory), delay(time) {}
+  [[nodiscard]] sm::StoredBox read_box(std::string const& key, std::size_t box) {
+    std::this_thread::sleep_for(delay);
+    return DcpCatalog::read_box(key, box);
+  }
+  std::chrono::milliseconds delay;
+};
+
+TEST_CASE("a rank whose disk takes longer than the timeout fails no save and no load") {
+  std::string error = "not tried";
+  // On a busy machine others may be late as well: then a longer timeout is tried.
+  for (int timeout = 400; !error.empty() && timeout < 60'000; timeout *= 5) {
+    std::chrono::milliseconds const call(timeout);
+    error.clear();
+    for (std::string const slow : {"__1_0.distcp", "/.metadata"}) {
+      test::Scratch const scratch;
+      std::string const path = scratch / "c";
+      Refusing const refusing({.slow_sync = slow, .delay = 3 * call});
+      try {
+        sm::launch(sm::threads{2, call}, [&](sm::ThreadsCommunicator& world) {
+          sm::StateDict dict;
+          sm::Tensor<int> mine({50});
+          std::fill(mine.span().begin(), mine.span().end(), world.rank());
+          dict.insert("w" + std::to_string(world.rank()), mine);
+          sm::save(world, path, dict);
+          std::fill(mine.span().begin(), mine.span().end(), -1);
+          sm::load_from(world, [&] { return SlowCatalog(path, world.rank() * 3 * call); }, dict);
+          CHECK(mine.span()[7] == world.rank());
+        });
+      } catch (sm::TimeoutError const& late) {
+        error = late.what();
+      }
+    }
+  }
+  CHECK(error == "");
+}
 
 TEST_CASE("a name that cannot be brought to the disk is taken back: the old checkpoint stays") {
   test::Scratch const scratch;

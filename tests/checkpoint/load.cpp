@@ -474,4 +474,39 @@ TEST_CASE("numbers of any size travel packed, and what is cut off is told") {
         }).find("ends early") != std::string::npos);
 }
 
+TEST_CASE("ranks that load with different options get an error that people can read") {
+  test::Scratch const scratch;
+  std::string const path = scratch / "c";
+  auto const error_with = [&](sm::LoadOptions const& other) {
+    std::vector<std::string> errors(2);
+    try {
+      sm::launch(sm::threads{2, std::chrono::minutes(2)}, [&](sm::ThreadsCommunicator& world) {
+        sm::DeviceMesh const mesh = sm::device_mesh(world, {2}, {"x"});
+        sm::StateDict dict = state_of(mesh, {s0}, 1);
+        auto const rank = static_cast<std::size_t>(world.rank());
+        errors[rank] = test::error_of<sm::Error>(
+            [&] { sm::load(world, path, dict, rank == 1 ? other : sm::LoadOptions{}); });
+      });
+    } catch (sm::CommError const&) {  // one rank has gone where the other does not follow
+    }
+    return errors;
+  };
+  sm::launch(sm::threads{2}, [&](sm::ThreadsCommunicator& world) {
+    sm::DeviceMesh const mesh = sm::device_mesh(world, {2}, {"x"});
+    sm::save(world, path, state_of(mesh, {s0}, 1));
+  });
+  sm::LoadOptions collecting;
+  collecting.unexpected = sm::KeyPolicy::collect;
+  sm::LoadOptions small;
+  small.round_bytes = 64;
+  for (sm::LoadOptions const& other : {collecting, small}) {
+    for (std::string const& error : error_with(other)) {
+      CHECK(std::all_of(error.begin(), error.end(), [](char c) { return c >= ' ' && c <= '~'; }));
+    }
+  }
+  CHECK(error_with(collecting)[0] ==
+        "shardmesh: ranks made different calls: rank 0 is in shardmesh::load, rank 1 is in "
+        "all_gather_text; every rank must make the same calls");
+}
+
 TEST_SUITE_END();

@@ -10,6 +10,7 @@
 #include <doctest/doctest.h>
 #include <shardmesh/comm/sockets.hpp>
 #include <shardmesh/comm/threads.hpp>
+#include <shardmesh/comm/working.hpp>
 
 #include "ranks.hpp"
 
@@ -46,6 +47,46 @@ TEST_CASE("communicator: a default one is an empty handle") {
   CHECK(World().size() == 0);
   CHECK_FALSE(static_cast<bool>(sm::SocketCommunicator()));
   CHECK(sm::SocketCommunicator().size() == 0);
+}
+
+TEST_CASE_TEMPLATE("communicator: calls of an empty handle are errors that say so",
+                   Comm,
+                   World,
+                   sm::SocketCommunicator) {
+  Comm const empty;
+  std::string const words = ": this communicator is empty: it was made by default, or by a split "
+                            "with a negative color, and "
+                            "has no ranks; ask `if (comm)` before its calls";
+  auto const error = [](auto call) { return test::error_of<sm::InvalidArgument>(call); };
+  CHECK(error([&] { empty.barrier(); }) == "shardmesh::barrier" + words);
+  CHECK(error([&] { static_cast<void>(empty.all_gather({})); }) == "shardmesh::all_gather" + words);
+  CHECK(error([&] { static_cast<void>(empty.split(0, 0)); }) == "shardmesh::split" + words);
+  CHECK(error([&] { empty.template exchange<sm::HostMemory>({}, {}); }) ==
+        "shardmesh::exchange" + words);
+  CHECK(error([&] { static_cast<void>(empty.world_ranks()); }) == "shardmesh::world_ranks" + words);
+  CHECK(error([&] { sm::Working(empty, "works"); }) == "shardmesh::activity" + words);
+}
+
+TEST_CASE("what ranks that differ take for words is shown as bytes, and letters as letters") {
+  using sm::detail::readable;
+  CHECK(readable("a \"name\", C:\\dir\nnext line") == "a \"name\", C:\\dir\nnext line");
+  CHECK(readable("Gr\xc3\xb6\xc3\x9f"
+                 "e") == "Gr\xc3\xb6\xc3\x9f"
+                         "e");
+  CHECK(readable({"\x1b[2J\0\x7f", 6}) == "\\x1b[2J\\x00\\x7f");
+  CHECK(readable("\xff\xc3\xb6") == "\\xff\\xc3\\xb6");
+  CHECK(readable("abcdef", 3) == "abc...");
+  std::string const raw("\x01\0\0\x1b[31m", 8);
+  std::string const shown = "\\x01\\x00\\x00\\x1b[31m";
+  sm::launch(sm::threads{2}, [&](World& world) {
+    CHECK(test::error_of<sm::Error>([&] {
+            sm::throw_together<sm::Error>(world, world.rank() == 1 ? raw : "");
+          }) == shown + " [rank 1]");
+    CHECK(test::contains(test::error_of<sm::MismatchError>([&] {
+                           sm::check_agreement(world, "job", world.rank() == 1 ? raw : "good");
+                         }),
+                         "rank 1 has " + shown));
+  });
 }
 
 TEST_CASE("all_gather_value: every rank gets everybody's value, by rank, at 1 to 8 ranks") {

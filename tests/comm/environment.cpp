@@ -124,6 +124,27 @@ TEST_CASE("environment: without local numbers all ranks are on one host") {
   CHECK(place({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}) == "MPICH 0/1 0/1 127.0.0.1:29500");
 }
 
+TEST_CASE("environment: who says that all ranks are on one host, and who does not") {
+  auto const one_host = [](Map const& variables) { return read(variables).one_host; };
+  CHECK(one_host({}));
+  CHECK(one_host({{"RANK", "2"}, {"WORLD_SIZE", "3"}}));
+  CHECK(one_host({{"RANK", "1"},
+                  {"WORLD_SIZE", "2"},
+                  {"LOCAL_RANK", "1"},
+                  {"LOCAL_WORLD_SIZE", "2"},
+                  {"MASTER_ADDR", "node7"}}));
+  CHECK(!one_host({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "node7"}}));
+  CHECK(!one_host(slurm_task()));
+  // Then they meet at an address that only this host has, whatever MASTER_ADDR says.
+  Variables const set({{"RANK", "0"},
+                       {"WORLD_SIZE", "1"},
+                       {"LOCAL_RANK", "0"},
+                       {"LOCAL_WORLD_SIZE", "1"},
+                       {"MASTER_ADDR", "no.such.host.invalid"},
+                       {"MASTER_PORT", std::to_string(test::free_port())}});
+  CHECK(sm::detail::connect(sm::read_environment(), test::patience).size() == 1);
+}
+
 TEST_CASE("environment: torchrun listens on its port itself, ours follows from it") {
   Map set{{"RANK", "0"},         {"WORLD_SIZE", "2"},     {"LOCAL_RANK", "0"},
           {"MASTER_ADDR", "::"}, {"MASTER_PORT", "4000"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}};

@@ -12,6 +12,7 @@
 #include <exception>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
@@ -74,17 +75,27 @@ inline int free_port() {
   return sm::detail::Socket::listen(0).port();
 }
 
+/// Of the jobs of tests.
+inline sm::JobSecret const secret("a secret that everybody can read here");
+
+/// The connection of a rank that does the rest by hand.
+inline sm::detail::Link join_as(int port, int rank, int ranks) {
+  std::vector<int> const world(static_cast<std::size_t>(ranks));
+  auto links = sm::detail::Rendezvous(world, 0, secret, patience).connect("127.0.0.1", port, rank);
+  return std::move(links[0]);
+}
+
 /// Socket ranks as threads of this process. A rank that fails tells the others.
 /// @returns what each rank threw, as text.
 template <class Body>
-Texts run_sockets(int ranks, milliseconds timeout, Body body) {
+Texts run_sockets(int ranks, sm::Limits timeout, Body body) {
   Texts errors(static_cast<std::size_t>(ranks), "no error");
   int const port = free_port();
   std::vector<std::jthread> threads;
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       try {
-        sm::SocketCommunicator const world("127.0.0.1", port, rank, ranks, timeout);
+        sm::SocketCommunicator const world("127.0.0.1", port, rank, ranks, timeout, secret);
         try {
           body(world);
         } catch (std::exception const& error) {

@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include <unistd.h>
+
 #include <doctest/doctest.h>
 #include <shardmesh/comm/environment.hpp>
 #include <shardmesh/comm/spawn.hpp>
@@ -23,7 +25,6 @@
 namespace sm = shardmesh;
 
 using sm::SocketCommunicator;
-using sm::detail::Deadline;
 using sm::detail::Socket;
 using test::contains;
 using test::error_of;
@@ -35,20 +36,8 @@ namespace {
 
 constexpr std::size_t big = std::size_t{8} << 20;
 
-Deadline late() {
-  return std::chrono::steady_clock::now() + test::patience;
-}
-
 Texts no_errors(int ranks) {
   return Texts(static_cast<std::size_t>(ranks), "no error");
-}
-
-/// Connects as `rank` without being one.
-Socket say_hello(int port, std::uint32_t rank) {
-  Socket socket = Socket::connect("127.0.0.1", port, late());
-  std::uint32_t const hello[2] = {0x534d6573, rank};
-  socket.send_all(std::as_bytes(std::span(hello)), late());
-  return socket;
 }
 
 /// Gathers until something fails; nothing is wrong if that names rank 2, and no timeout.
@@ -172,6 +161,44 @@ TEST_CASE("sockets: a rank that fails is named to all others, with its words") {
   }
 }
 
+TEST_CASE("sockets: a rank that is busy hides none that fails, rank 0 no more than others") {
+  for (int const busy : {0, 1}) {
+    std::atomic<bool> told{false};
+    auto const errors = run_sockets(3, test::patience, [&](SocketCommunicator const& world) {
+      world.barrier();
+      if (world.rank() == 2) {
+        throw std::runtime_error("the disk is full");
+      }
+      if (world.rank() == busy) {
+        test::wait_for(told, test::patience);
+        CHECK(told);
+      }
+      std::string const error = error_of<sm::CommError>([&] { world.barrier(); });
+      told = true;
+      throw std::runtime_error(error);
+    });
+    std::string const words = "shardmesh: rank 2 failed: the disk is full";
+    CHECK(errors == Texts{words, words, "the disk is full"});
+  }
+}
+
+TEST_CASE("sockets: a rank that leaves early is no failure to those that do not need it") {
+  std::atomic<bool> left{false};
+  auto const errors = run_sockets(4, test::patience, [&](SocketCommunicator const& world) {
+    SocketCommunicator const pair = world.split(world.rank() / 2, 0);
+    if (world.rank() == 2) {
+      left = true;
+    }
+    if (world.rank() < 2) {
+      test::wait_for(left, test::patience);
+      for (int round = 0; round < 20; ++round) {
+        CHECK(sm::all_gather_value(pair, world.rank()) == std::vector<int>{0, 1});
+      }
+    }
+  });
+  CHECK(errors == no_errors(4));
+}
+
 TEST_CASE("sockets: RankFailed holds the number of the rank in the job, in a group as well") {
   auto const errors = run_sockets(4, test::patience, [](SocketCommunicator const& world) {
     SocketCommunicator const group = world.split(world.rank() % 2, -world.rank());
@@ -254,13 +281,13 @@ TEST_CASE("sockets: a rank that does not take what it is sent is named") {
           int const port = test::free_port();
           std::latch over(1);
           std::jthread const fake([port, &over] {
-            Socket const socket = say_hello(port, 1);
-            std::uint64_t const header[4] = {0, 0, 0, 0};  // its part of the first call: nothing
-            socket.send_all(std::as_bytes(std::span(header)), late());
+            sm::detail::Link link = test::join_as(port, 1, 2);
+            link.queue(sm::detail::FrameKind::offer, 0, 0, {});  // its part of the first call
+            link.send();
             over.wait();
           });
           std::string const error = error_of<sm::TimeoutError>([&] {
-            SocketCommunicator const world("127.0.0.1", port, 0, 2, timeout);
+            SocketCommunicator const world("127.0.0.1", port, 0, 2, timeout, test::secret);
             std::vector<std::byte> const bytes(4 * big);
             static_cast<void>(world.all_gather(bytes));
           });
@@ -270,53 +297,16 @@ TEST_CASE("sockets: a rank that does not take what it is sent is named") {
         }) == "");
 }
 
-TEST_CASE("sockets: bytes that are no message of this program are refused") {
-  int const port = test::free_port();
-  std::jthread const fake([port] {
-    Socket const socket = say_hello(port, 1);
-    std::uint64_t const header[4] = {77, 0, 0, 0};
-    socket.send_all(std::as_bytes(std::span(header)), late());
-  });
-  SocketCommunicator const world("127.0.0.1", port, 0, 2, test::patience);
-  CHECK(error_of<sm::CommError>([&] { world.barrier(); }) ==
-        "shardmesh: rank 1 sent something that is no message of this program");
-}
-
-TEST_CASE("sockets: strangers on the port of rank 0 keep no rank out") {
-  milliseconds const timeout(8000);  // a quarter of it is spent on the silent one
-  int const port = test::free_port();
-  std::string error = "nothing happened";
-  std::jthread rank_0([&] {
-    error = error_of<sm::Error>([&] {
-      SocketCommunicator const world("127.0.0.1", port, 0, 2, timeout);
-      CHECK(sm::all_gather_value(world, 5) == std::vector<int>{5, 6});
-    });
-  });
-  // Gone at once; not of this program; no such rank; silent.
-  {
-    Socket const gone = Socket::connect("127.0.0.1", port, late());
-  }
-  Socket const wrong = Socket::connect("127.0.0.1", port, late());
-  std::array<char, 8> const words{'G', 'E', 'T', ' ', '/', ' ', 'H', 'T'};
-  wrong.send_all(std::as_bytes(std::span(words)), late());
-  Socket const unknown = say_hello(port, 2);
-  Socket const silent = Socket::connect("127.0.0.1", port, late());
-  SocketCommunicator const world("127.0.0.1", port, 1, 2, timeout);
-  CHECK(sm::all_gather_value(world, 6) == std::vector<int>{5, 6});
-  rank_0.join();
-  CHECK(error == "no error");
-}
-
 TEST_CASE("sockets: ranks that do not connect are named") {
   CHECK(test::in_time(milliseconds(300), [](milliseconds timeout) {
           int const port = test::free_port();
           std::latch over(1);
           std::jthread const fake([port, &over] {
-            Socket const socket = say_hello(port, 2);
+            sm::detail::Link const link = test::join_as(port, 2, 4);
             over.wait();
           });
           std::string const error = error_of<sm::TimeoutError>(
-              [&] { SocketCommunicator("127.0.0.1", port, 0, 4, timeout); });
+              [&] { SocketCommunicator("127.0.0.1", port, 0, 4, timeout, test::secret); });
           over.count_down();
           return test::first_other({error}, "shardmesh: rank 1, 3 did not connect within " +
                                                 std::to_string(timeout.count()) +
@@ -329,7 +319,7 @@ TEST_CASE("sockets: where nobody listens the error says so, in time") {
   std::string error;
   auto const elapsed = test::time_of([&] {
     error = error_of<sm::TimeoutError>(
-        [&] { SocketCommunicator("127.0.0.1", port, 1, 2, milliseconds(300)); });
+        [&] { SocketCommunicator("127.0.0.1", port, 1, 2, milliseconds(300), test::secret); });
   });
   CHECK(error == "shardmesh: nobody listens on 127.0.0.1:" + std::to_string(port) +
                      "; start rank 0, and look at MASTER_ADDR and MASTER_PORT");
@@ -360,7 +350,7 @@ TEST_CASE("sockets: a host that does not answer is given up in time") {
 TEST_CASE("sockets: a name without an address and a port in use are errors that say so") {
   std::string const name(300, 'x');
   CHECK(error_of<sm::CommError>([&] {
-          SocketCommunicator(name, 29500, 1, 2, milliseconds(300));
+          SocketCommunicator(name, 29500, 1, 2, milliseconds(300), test::secret);
         }) == "shardmesh: \"" + name + "\" has no address; look at MASTER_ADDR");
   Socket const taken = Socket::listen(0);
   std::string const error = error_of<sm::CommError>(
@@ -403,6 +393,32 @@ TEST_CASE("sockets: a process that is killed in mid-collective is named to the o
     return see_rank_2_end(world);
   });
   CHECK(status == std::vector<int>{0, 0, 128 + SIGKILL, 0});
+}
+
+TEST_CASE("sockets: a process that is killed while another is busy is named at once" *
+          doctest::skip(!SHARDMESH_TEST_MAY_FORK)) {
+  for (int const busy : {0, 1}) {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    auto const status = sm::spawn_processes(3, [busy, ends] {
+      sm::Environment const place = sm::read_environment();
+      SocketCommunicator const world(place.address, place.port, place.rank, place.size,
+                                     test::patience);
+      world.barrier();
+      char told = 0;
+      if (world.rank() == 2) {
+        std::raise(SIGKILL);
+      }
+      if (world.rank() == busy) {  // until the other one knows
+        return ::read(ends[0], &told, 1) == 1 ? 0 : 1;
+      }
+      int const result = see_rank_2_end(world);
+      return ::write(ends[1], &told, 1) == 1 ? result : 1;
+    });
+    ::close(ends[0]);
+    ::close(ends[1]);
+    CHECK(status == std::vector<int>{0, 0, 128 + SIGKILL});
+  }
 }
 
 TEST_CASE("sockets: launch tells the other processes why one fails" *

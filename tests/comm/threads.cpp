@@ -2,13 +2,17 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/comm/threads.hpp>
 
+#include <sys/resource.h>
+
 #include <atomic>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <shardmesh/comm/spawn.hpp>
 
 #include "../support/held_memory.hpp"
 #include "ranks.hpp"
@@ -304,6 +308,32 @@ TEST_CASE("threads: a split meets splits alone, whatever the other rank gathers"
                    }),
         doctest::Contains("rank 0 is in split, rank 1 is in all_gather"), sm::MismatchError);
   }
+}
+
+TEST_CASE(
+    "threads: a rank whose thread cannot be started is named at once, and nobody waits for it" *
+    doctest::skip(test::sanitized)) {
+  auto const status = sm::spawn_processes(1, [] {
+    // Room for the stacks of some threads, not of all.
+    std::ifstream pages("/proc/self/statm");
+    std::size_t used = 0;
+    pages >> used;
+    rlimit const room{used * 4096 + (std::size_t{100} << 20), RLIM_INFINITY};
+    if (::setrlimit(RLIMIT_AS, &room) != 0) {
+      return 2;
+    }
+    std::atomic<int> told{0};
+    std::string const error = error_of<sm::CommError>([&] {
+      sm::launch(sm::threads{500, test::patience}, [&](World& world) {
+        std::string const words = error_of<sm::CommError>([&] { world.barrier(); });
+        told += contains(words, "its thread cannot be started") ? 1 : 0;
+      });
+    });
+    bool const good = contains(error, "shardmesh::launch: rank ") &&
+                      contains(error, "its thread cannot be started (") && told > 0;
+    return good ? 0 : 1;
+  });
+  CHECK(status == std::vector<int>{0});
 }
 
 TEST_CASE("threads: a launch of no ranks is refused") {

@@ -8,6 +8,7 @@ files are compared)."""
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -112,6 +113,7 @@ with tempfile.TemporaryDirectory() as folder:
     try:
         with slurm.cluster() as environment:
             srun = ["srun", "--quiet", "--ntasks", "4", "--nodes"]
+            environment |= {"SHARDMESH_JOB_SECRET": secrets.token_hex(16)}  # srun passes it on
             rows = under([*srun, "2"], "environment", folder + "/srun", environment)
             compare("4 processes of srun on 2 nodes", rows, folder + "/srun")
             if MPI == "openmpi":  # on one node: what Slurm's PMIx writes in /tmp names no node

@@ -8,6 +8,7 @@ in time, and the checkpoint before must verify (TOOL, or none) and load. Exit 77
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ GRACE = 60.0  # until its process has ended, on a busy machine; what TCP does by
 TAG = f"sm{os.getpid()}"
 HOSTS = {f"{TAG}a": "10.213.7.1", f"{TAG}b": "10.213.7.2"}
 PORT = "29600"
+SECRET = secrets.token_hex(16)
 
 
 def ip(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
@@ -86,7 +88,7 @@ class Ranks:
             self.started = []
             for rank in range(4):
                 variables = {"RANK": rank, "WORLD_SIZE": 4, "LOCAL_RANK": rank % 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": PORT,
-                             "MASTER_ADDR": HOSTS[a]}
+                             "MASTER_ADDR": HOSTS[a], "SHARDMESH_JOB_SECRET": SECRET}
                 environment = os.environ | {key: str(value) for key, value in variables.items()}
                 self.started.append(self.start(on([a, b][rank // 2], *program), environment))
 

@@ -17,6 +17,7 @@
 #include <shardmesh/checkpoint/load_options.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/working.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -43,7 +44,9 @@ void load_values(Comm const& comm, LoadJob<C>& job) {
 template <Communicator Comm, Catalog C>
 void load_tensors(Comm const& comm, LoadJob<C>& job) {
   std::exception_ptr error;
+  Working work(comm, "reads its part of a checkpoint");
   for (std::vector<std::size_t> const& round : job.plan().rounds) {
+    work.advance();
     typename LoadJob<C>::Traffic traffic;
     if (!error) {
       error = caught([&] { job.read_round(round, comm.rank(), comm.size(), traffic); });

@@ -25,6 +25,7 @@
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/working.hpp>
 #include <shardmesh/core/text.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -214,7 +215,10 @@ void run_save(Comm const& comm,
   temporary = all_gather_text(comm, temporary)[0];
   try {
     std::optional<FileDigest> own;
-    all_do([&] { own = write_data(temporary, comm.rank(), offer, plan, counters); });
+    all_do([&] {
+      Working const work(comm, concat("writes its part of ", directory), &counters.done);
+      own = write_data(temporary, comm.rank(), offer, plan, counters);
+    });
     std::vector<FileDigest> digests;
     for (std::string const& line : all_gather_text(comm, pack_digest(own))) {
       if (auto const digest = read_digest_line(line)) {

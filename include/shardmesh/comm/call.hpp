@@ -12,6 +12,7 @@
 
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/fingerprint.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -67,6 +68,29 @@ class Call {
 
 namespace detail {
 
+/// Words of another rank, fit for an error: ranks that differ may take anything for words. What is no
+/// text becomes `\xNN`, and what lies beyond `most` bytes "...".
+[[nodiscard]] inline std::string readable(std::string_view text, std::size_t most = 4000) {
+  std::string result;
+  bool const has_letters = is_utf8(text);
+  for (char const c : text.substr(0, most)) {
+    bool const is_plain = c == '\n' || c == '"' || c == '\\' || (c >= ' ' && c <= '~');
+    bool const is_letter = has_letters && static_cast<unsigned char>(c) >= 0x80;
+    result += is_plain || is_letter ? std::string(1, c) : escaped({&c, 1});
+  }
+  return text.size() > most ? result + "..." : result;
+}
+
+/// @throws InvalidArgument for a communicator that stands for no group.
+inline void require_group(bool there, char const* operation) {
+  if (!there) {
+    throw InvalidArgument(
+        std::string("shardmesh::") + operation +
+        ": this communicator is empty: it was made by default, or by a split with "
+        "a negative color, and has no ranks; ask `if (comm)` before its calls");
+  }
+}
+
 /// A call in words, as ranks send it to each other once they know that they differ.
 struct CallText {
   std::string operation;
@@ -75,13 +99,15 @@ struct CallText {
   CallText() = default;
   CallText(std::string name, std::string words)
       : operation(std::move(name)), arguments(std::move(words)) {}
-  explicit CallText(Call const& call) : CallText(call.operation(), call.arguments()) {}
+  explicit CallText(Call const& call)
+      : CallText(call.operation(), readable(call.arguments(), std::string_view::npos)) {}
 
   [[nodiscard]] std::string packed() const { return operation + '\n' + arguments; }
   [[nodiscard]] static CallText unpack(std::string_view text) {
     std::size_t const end = text.find('\n');
-    return {std::string(text.substr(0, end)),
-            end == std::string_view::npos ? std::string() : std::string(text.substr(end + 1))};
+    return {readable(text.substr(0, end)),
+            end == std::string_view::npos ? std::string()
+                                          : readable(text.substr(end + 1), std::string_view::npos)};
   }
 };
 

@@ -120,7 +120,8 @@ void throw_together(Comm const& comm, std::string_view problem, Call const& call
   auto const problems = all_gather_text(comm, problem, call);
   for (std::size_t rank = 0; rank < problems.size(); ++rank) {
     if (!problems[rank].empty()) {
-      throw E(problems[rank] + " [rank " + std::to_string(comm.world_ranks()[rank]) + "]");
+      throw E(detail::readable(problems[rank]) + " [rank " +
+              std::to_string(comm.world_ranks()[rank]) + "]");
     }
   }
 }

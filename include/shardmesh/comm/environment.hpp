@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <optional>
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include <shardmesh/comm/detail/slurm.hpp>
+#include <shardmesh/comm/limits.hpp>
 #include <shardmesh/comm/sockets.hpp>
 
 namespace shardmesh {
@@ -24,6 +24,7 @@ struct Environment {
   int local_size = 1;
   std::string address = "127.0.0.1";  ///< of rank 0
   int port = 29500;
+  bool one_host = true;  ///< the launcher says that all ranks are on this host
 };
 
 namespace detail {
@@ -139,6 +140,12 @@ inline constexpr LauncherVariables launchers[] = {
              : first_handed_out / 2 + (*given + 1) % (first_handed_out / 2);
 }
 
+/// All ranks of a launcher's job; they talk by the loopback interface if they are all on one host.
+/// @collective
+[[nodiscard]] inline SocketCommunicator connect(Environment const& place, Limits limits) {
+  return {place.one_host ? "127.0.0.1" : place.address, place.port, place.rank, place.size, limits};
+}
+
 }  // namespace detail
 
 /// Reads what torchrun, Open MPI, MPICH or Slurm (in this order) have told this process; without any
@@ -173,7 +180,9 @@ inline constexpr LauncherVariables launchers[] = {
     found.rank = *rank;
     found.size = *size;
     found.local_rank = detail::number_in_environment(names.local_rank).value_or(*rank);
-    found.local_size = detail::local_size_of(names).value_or(*size);
+    auto const local_size = detail::local_size_of(names);
+    found.local_size = local_size.value_or(*size);
+    found.one_host = local_size == size || (!local_size && std::getenv("MASTER_ADDR") == nullptr);
     require(found.local_rank < found.local_size, names.local_rank, names.local_size,
             "the local rank must be below the local size");
     used = &names;
@@ -187,15 +196,17 @@ inline constexpr LauncherVariables launchers[] = {
 /// One rank a process, started by a launcher; tensors in host memory, data over TCP.
 struct environment {
   /// How long a rank waits for the others before it gives up.
-  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  Limits timeout = {};
 };
 
 /// Runs `body(communicator)` as the rank that the launcher made this process.
+///
+/// Ranks on several hosts must have SHARDMESH_JOB_SECRET set, to the same on all of them; those on one
+/// host need not, see `JobSecret`.
 /// @throws what the body throws, after telling the other ranks.
 template <class Body>
 void launch(environment const& options, Body&& body) {
-  Environment const place = read_environment();
-  SocketCommunicator world(place.address, place.port, place.rank, place.size, options.timeout);
+  SocketCommunicator world = detail::connect(read_environment(), options.timeout);
   try {
     body(world);
     world.barrier();

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <shardmesh/comm/detail/socket.hpp>
+#include <shardmesh/comm/job_secret.hpp>
 #include <shardmesh/core/error.hpp>
 
 namespace shardmesh {
@@ -27,7 +28,7 @@ namespace detail {
 
 /// What a forked process does: it never returns into the caller's program.
 template <class Body>
-[[noreturn]] void run_child(int rank, int ranks, int port, Body& body) {
+[[noreturn]] void run_child(int rank, int ranks, int port, std::string const& secret, Body& body) {
   auto const set = [](char const* name, std::string const& value) {
     ::setenv(name, value.c_str(), 1);
   };
@@ -37,6 +38,7 @@ template <class Body>
   set("LOCAL_WORLD_SIZE", std::to_string(ranks));
   set("MASTER_ADDR", "127.0.0.1");
   set("MASTER_PORT", std::to_string(port));
+  set(JobSecret::variable, secret);
   int result = EXIT_FAILURE;
   try {
     result = body();
@@ -113,7 +115,7 @@ class Children {
 
 }  // namespace detail
 
-/// Forks `ranks` processes that find torchrun's variables set, and calls `body()` in each; its result
+/// Forks `ranks` processes that find torchrun's variables and a new job's secret set, and calls `body()` in each; its result
 /// is the process's exit status, 1 (and a line on stderr) if it throws. Waits for all; once one has
 /// failed, the others get `grace_seconds` to see it, then are killed.
 ///
@@ -125,6 +127,7 @@ template <class Body>
                                                Body&& body,
                                                unsigned grace_seconds = 20) {
   int const port = detail::Socket::listen(0).port();
+  std::string const secret = JobSecret::random().text();
   detail::Children children;
   std::fflush(nullptr);  // or the children would write what is buffered here once more
   for (int rank = 0; rank < ranks; ++rank) {
@@ -136,7 +139,7 @@ template <class Body>
       throw CommError("shardmesh: cannot start a process: " + why);
     }
     if (child == 0) {
-      detail::run_child(rank, ranks, port, body);
+      detail::run_child(rank, ranks, port, secret, body);
     }
     children.add(child);
   }

@@ -12,9 +12,11 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/activity.hpp>
 #include <shardmesh/comm/detail/copy_phase.hpp>
 #include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/thread_group.hpp>
+#include <shardmesh/comm/limits.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -23,7 +25,7 @@ inline namespace v0 {
 struct threads {
   int ranks = 1;
   /// How long a rank waits for the others before it gives up.
-  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  Limits timeout = {};
 };
 
 /// A group of ranks that are threads of one process.
@@ -40,17 +42,22 @@ class ThreadsCommunicator {
   [[nodiscard]] explicit operator bool() const noexcept { return group_ != nullptr; }
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int size() const noexcept { return group_ ? group_->size() : 0; }
-  [[nodiscard]] std::vector<int> world_ranks() const { return group_->world_ranks(); }
+  [[nodiscard]] std::vector<int> world_ranks() const { return group("world_ranks").world_ranks(); }
 
-  void barrier(Call const& call = "barrier") const { group_->meet(rank_, call); }
+  /// What this rank does between its calls; see `Working`.
+  [[nodiscard]] std::shared_ptr<detail::Activity> const& activity() const {
+    return group("activity").activity(rank_);
+  }
+
+  void barrier(Call const& call = "barrier") const { group(call.operation()).meet(rank_, call); }
 
   [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
       std::span<std::byte const> mine, Call const& call = "all_gather") const {
-    return group_->all_gather(rank_, mine, call);
+    return group(call.operation()).all_gather(rank_, mine, call);
   }
 
   [[nodiscard]] ThreadsCommunicator split(int color, int key, Call const& call = "split") const {
-    std::vector<int> const members = group_->same_color(rank_, color, key, call);
+    std::vector<int> const members = group(call.operation()).same_color(rank_, color, key, call);
     if (members.empty()) {
       return {};
     }
@@ -69,6 +76,7 @@ class ThreadsCommunicator {
                 std::span<Message> receives,
                 typename Space::Stream stream = {},
                 Call const& call = "exchange") const {
+    detail::require_group(group_ != nullptr, call.operation());
     stream.synchronize();
     auto phase = copy_phase(stream);
     detail::Offers const offers(all_gather(detail::pack_offer(sends, receives), call),
@@ -90,7 +98,7 @@ class ThreadsCommunicator {
   /// Ends the job: every rank that waits, or will, gets RankFailed with these words.
   /// @param error  what the launch throws.
   void report_failure(std::string const& what, std::exception_ptr error) const {
-    group_->fail(rank_, what, std::move(error));
+    group("report_failure").fail(rank_, what, std::move(error));
   }
 
   /// A time in which ranks copy from and to each other's memory; see `detail::CopyPhase`.
@@ -100,6 +108,11 @@ class ThreadsCommunicator {
   }
 
  private:
+  [[nodiscard]] detail::ThreadGroup& group(char const* operation) const {
+    detail::require_group(group_ != nullptr, operation);
+    return *group_;
+  }
+
   std::shared_ptr<detail::ThreadGroup> group_;
   int rank_ = 0;
 };
@@ -113,7 +126,7 @@ void run_threads(threads const& options, Body&& body) {
     throw InvalidArgument("shardmesh::launch: threads{" + std::to_string(options.ranks) +
                           "} starts no rank; give at least 1");
   }
-  auto const job = std::make_shared<ThreadsJob>(options.timeout);
+  auto const job = std::make_shared<ThreadsJob>(options.ranks, options.timeout);
   std::vector<int> world;
   for (int rank = 0; rank < options.ranks; ++rank) {
     world.push_back(rank);
@@ -122,7 +135,7 @@ void run_threads(threads const& options, Body&& body) {
   {
     std::vector<std::jthread> ranks;
     for (int rank = 0; rank < options.ranks; ++rank) {
-      ranks.emplace_back([&body, &job, &group, rank] {
+      auto const run = [&body, &job, &group, rank] {
         try {
           ThreadsCommunicator communicator(group, rank);
           body(rank, communicator);
@@ -132,7 +145,17 @@ void run_threads(threads const& options, Body&& body) {
         } catch (...) {
           job->fail(rank, "an exception that is no std::exception", std::current_exception());
         }
-      });
+      };
+      try {
+        ranks.emplace_back(run);
+      } catch (std::exception const& error) {  // those that run must not wait for it
+        std::string const what = concat("its thread cannot be started (", error.what(),
+                                        "); the system's limits allow fewer ranks");
+        job->fail(rank, what,
+                  std::make_exception_ptr(CommError(
+                      concat("shardmesh::launch: rank ", std::to_string(rank), ": ", what))));
+        break;
+      }
     }
   }
   if (job->error()) {

@@ -2,10 +2,9 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <chrono>
-
 #include <cuda_runtime_api.h>
 
+#include <shardmesh/comm/limits.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/memory/cuda/check.hpp>
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
@@ -19,7 +18,7 @@ inline namespace v0 {
 struct threads_on_devices {
   int ranks = 1;
   /// How long a rank waits for the others before it gives up.
-  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  Limits timeout = {};
 };
 
 /// Runs `body(communicator)` on every rank, each a thread of this process with its device current,

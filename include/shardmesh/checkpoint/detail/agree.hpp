@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/working.hpp>
 #include <shardmesh/core/error.hpp>
 
 namespace shardmesh {
@@ -28,7 +29,8 @@ void agree_on_failure(Comm const& comm, char const* operation, std::exception_pt
       text = "an exception that is no std::exception";
     }
   }
-  auto const problems = all_gather_text(comm, text);
+  // Named, or ranks with other options might take each other's data for words of a failure.
+  auto const problems = all_gather_text(comm, text, Call(operation));
   if (error) {
     std::rethrow_exception(error);
   }
@@ -36,7 +38,7 @@ void agree_on_failure(Comm const& comm, char const* operation, std::exception_pt
     if (!problems[rank].empty()) {
       int const world = comm.world_ranks()[rank];
       throw RankFailed(world, std::string(operation) + ": rank " + std::to_string(world) +
-                                  " failed: " + problems[rank]);
+                                  " failed: " + readable(problems[rank]));
     }
   }
 }
@@ -52,10 +54,13 @@ template <class Part>
   return nullptr;
 }
 
-/// Each rank does its part; if it fails on any, all throw.
+/// Each rank does its part, for which the others wait as long as it takes; if it fails on any, all throw.
 template <Communicator Comm, class Part>
 void together(Comm const& comm, char const* operation, Part&& part) {
-  agree_on_failure(comm, operation, caught(std::forward<Part>(part)));
+  agree_on_failure(comm, operation, caught([&] {
+                     Working const work(comm, std::string("is at its part of ") + operation);
+                     std::forward<Part>(part)();
+                   }));
 }
 
 }  // namespace detail

@@ -18,6 +18,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -110,6 +111,12 @@ class Socket {
     ::setsockopt(descriptor_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   }
 
+  /// Bytes that the other side's system has not confirmed yet.
+  [[nodiscard]] int unsent() const {
+    int bytes = 0;
+    return ::ioctl(descriptor_, TIOCOUTQ, &bytes) == 0 ? bytes : 0;
+  }
+
   /// The address of this end, e.g. "127.0.0.1".
   [[nodiscard]] std::string local_address() const {
     sockaddr_in address{};
@@ -121,17 +128,18 @@ class Socket {
     return text;
   }
 
-  /// Listens on all addresses; port 0 takes a free one.
+  /// @param port     0 takes a free one.
+  /// @param address  of this host, on which to listen; "0.0.0.0" for all of them.
   /// @throws CommError
-  [[nodiscard]] static Socket listen(int port) {
-    Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  [[nodiscard]] static Socket listen(int port, std::string const& address = "127.0.0.1") {
+    Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     int const on = 1;
     ::setsockopt(socket.descriptor_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_ANY);
-    address.sin_port = htons(static_cast<std::uint16_t>(port));
-    if (::bind(socket.descriptor_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 ||
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    ::inet_pton(AF_INET, address.c_str(), &where.sin_addr);
+    where.sin_port = htons(static_cast<std::uint16_t>(port));
+    if (::bind(socket.descriptor_, reinterpret_cast<sockaddr*>(&where), sizeof(where)) != 0 ||
         ::listen(socket.descriptor_, 1024) != 0) {
       throw CommError("shardmesh: rank 0 cannot listen on port " + std::to_string(port) + ": " +
                       std::strerror(errno) + "; set MASTER_PORT to a free port");
@@ -146,17 +154,13 @@ class Socket {
     return ntohs(address.sin_port);
   }
 
-  /// @throws DeadlinePassed
-  [[nodiscard]] Socket accept(Deadline deadline) const {
-    while (true) {
-      wait_for(POLLIN, deadline);
-      int const descriptor = ::accept4(descriptor_, nullptr, nullptr, SOCK_CLOEXEC);
-      if (descriptor >= 0) {
-        Socket socket(descriptor);
-        socket.no_delay();
-        return socket;
-      }
+  /// A connection that waits to be taken; closed if there is none.
+  [[nodiscard]] Socket accept() const {
+    Socket socket(::accept4(descriptor_, nullptr, nullptr, SOCK_CLOEXEC));
+    if (socket.is_open()) {
+      socket.no_delay();
     }
+    return socket;
   }
 
   /// Connects, again and again until someone listens.

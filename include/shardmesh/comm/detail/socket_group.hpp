@@ -3,62 +3,46 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/comm/call.hpp>
-#include <shardmesh/comm/detail/socket.hpp>
-#include <shardmesh/core/text.hpp>
+#include <shardmesh/comm/detail/socket_star.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-/// A star of TCP connections between processes: rank 0 collects what ranks show each other and sends
-/// everything to everybody. The control channel of processes: liveness by end of file, deadlines,
-/// and the words of a rank that failed.
+/// A group of processes that meet through rank 0, which collects what ranks show each other and brings
+/// everything to everybody.
 class SocketGroup {
  public:
   using Bytes = std::vector<std::byte>;
 
-  /// Rank 0 listens, the others connect.
-  /// @throws TimeoutError naming the ranks that did not come.
-  SocketGroup(Socket listener,
-              std::string const& address,
-              int port,
+  /// @param links  see `SocketStar`.
+  SocketGroup(std::vector<Link> links,
               int rank,
               std::vector<int> world_ranks,
-              std::chrono::milliseconds timeout)
-      : rank_(rank), world_(std::move(world_ranks)), timeout_(timeout) {
-    Deadline const deadline = std::chrono::steady_clock::now() + timeout_;
-    if (rank_ == 0) {
-      accept_all(listener, deadline);
-    } else {
-      peers_.resize(1);
-      peers_[0] = Socket::connect(address, port, deadline);
-      greet(deadline);
-    }
-  }
+              Limits limits,
+              std::shared_ptr<Activity> activity)
+      : star_(std::move(links), rank, std::move(world_ranks), limits, std::move(activity)) {}
 
-  [[nodiscard]] int rank() const noexcept { return rank_; }
-  [[nodiscard]] int size() const noexcept { return static_cast<int>(world_.size()); }
-  [[nodiscard]] std::vector<int> const& world_ranks() const noexcept { return world_; }
-  [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
-
-  /// An address of this process that the others reach.
-  [[nodiscard]] std::string local_address() const {
-    return peers_.empty() || !peers_.back().is_open() ? "127.0.0.1" : peers_.back().local_address();
-  }
+  [[nodiscard]] int rank() const noexcept { return star_.rank(); }
+  [[nodiscard]] int size() const noexcept { return static_cast<int>(world_ranks().size()); }
+  [[nodiscard]] std::vector<int> const& world_ranks() const noexcept { return star_.world(); }
+  [[nodiscard]] SocketStar& star() noexcept { return star_; }
 
   /// Shows bytes to all ranks and returns everybody's.
-  /// @throws RankFailed, TimeoutError; MismatchError on every rank if their calls differ
+  /// @throws RankFailed, TimeoutError, after which the group meets no more; MismatchError on every rank
+  ///         if their calls differ
   [[nodiscard]] std::vector<Bytes> all_gather(std::span<std::byte const> mine, Call const& call) {
+    auto const lock = star_.enter();
     Gathered gathered = gather(mine, call.fingerprint());
     if (std::size_t const other = first_other(gathered.calls); other > 0) {
       explain(call, other);
@@ -66,35 +50,31 @@ class SocketGroup {
     return std::move(gathered.bytes);
   }
 
-  /// Tells rank 0, or from rank 0 everybody, why this rank ends. Best effort.
-  void report_failure(std::string const& what) noexcept {
-    try {
-      Deadline const deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-      std::string const who = "shardmesh: rank " + std::to_string(world_[0]) + " failed: ";
-      send_failure(rank_, rank_ == 0 ? who + what : what, deadline);  // others: rank 0 says who
-    } catch (...) {  // the others see the end of the connection instead
-    }
-  }
-
  private:
-  static constexpr std::uint32_t magic = 0x534d6573;
-  static constexpr std::uint64_t most_bytes = std::uint64_t{1} << 34;
-  enum Kind : std::uint64_t { data, failure };
-
   /// What all ranks have sent, by rank.
   struct Gathered {
     std::vector<std::uint64_t> calls;  ///< fingerprints
     std::vector<Bytes> bytes;
   };
-  struct Frame {
-    std::uint64_t call = 0;
-    Bytes bytes;
+  /// In an index, for each rank.
+  struct Entry {
+    std::uint64_t call;
+    std::uint64_t bytes;
   };
+  static constexpr std::size_t small = 4096;  // bytes that travel in the index
+
+  [[nodiscard]] std::size_t ranks() const noexcept { return world_ranks().size(); }
 
   [[nodiscard]] Gathered gather(std::span<std::byte const> mine, std::uint64_t call) {
-    Deadline const deadline = std::chrono::steady_clock::now() + timeout_;
-    return rank_ == 0 ? gather_and_send(mine, call, deadline)
-                      : send_and_receive(mine, call, deadline);
+    star_.require_good();
+    try {
+      Gathered all = rank() == 0 ? gather_and_send(mine, call) : send_and_receive(mine, call);
+      ++sequence_;
+      return all;
+    } catch (...) {
+      star_.drop_all();
+      throw;
+    }
   }
 
   /// All ranks have seen that the call of rank `other` is not rank 0's: each says what it is in.
@@ -102,231 +82,126 @@ class SocketGroup {
     std::string const mine = CallText(call).packed();
     Gathered const all = gather(std::as_bytes(std::span(mine)), 0);
     auto const text = [&all](std::size_t rank) {
-      Bytes const& raw = all.bytes[rank];
-      return CallText::unpack({reinterpret_cast<char const*>(raw.data()), raw.size()});
+      return CallText::unpack(SocketStar::text_of(all.bytes[rank]));
     };
-    throw MismatchError(mismatch_text(world_[0], text(0), world_[other], text(other)));
+    throw MismatchError(
+        mismatch_text(world_ranks()[0], text(0), world_ranks()[other], text(other)));
   }
 
-  /// Tells rank 0 who connects.
-  void greet(Deadline deadline) const {
-    std::uint32_t const hello[2] = {magic, static_cast<std::uint32_t>(rank_)};
-    try {
-      peers_[0].send_all(std::as_bytes(std::span(hello)), deadline);
-    } catch (ConnectionClosed const&) {
-      throw RankFailed(world_[0], "shardmesh: rank " + std::to_string(world_[0]) + " has ended");
-    } catch (DeadlinePassed const&) {
-      throw TimeoutError("shardmesh: rank " + std::to_string(world_[0]) +
-                         " did not answer within " + std::to_string(timeout_.count()) + " ms");
+  void require_number(std::size_t from, Frame const& frame) {
+    if (frame.number != sequence_) {
+      star_.fail_all(
+          from, MismatchError(
+                    star_.name(from) + " is in call " + std::to_string(frame.number) + ", rank " +
+                    std::to_string(world_ranks()[static_cast<std::size_t>(rank())]) + " in call " +
+                    std::to_string(sequence_) + "; every rank must make the same calls"));
     }
   }
 
-  /// The rank that says hello; 0 if it is a stranger, who may say nothing at all.
-  [[nodiscard]] std::size_t greeted_by(Socket const& socket, Deadline deadline) const {
-    std::uint32_t hello[2] = {};
-    Deadline const patience = std::chrono::steady_clock::now() + timeout_ / 4;
-    try {
-      socket.receive_all(std::as_writable_bytes(std::span(hello)), std::min(patience, deadline));
-    } catch (ConnectionClosed const&) {
-      return 0;
-    } catch (DeadlinePassed const&) {
-      return 0;
-    }
-    bool const legal = hello[0] == magic && hello[1] < world_.size() && !peers_[hello[1]].is_open();
-    return legal ? hello[1] : 0;
-  }
-
-  void accept_all(Socket const& listener, Deadline deadline) {
-    peers_.resize(world_.size());
-    std::size_t missing = world_.size() - 1;
-    try {
-      while (missing > 0) {
-        Socket socket = listener.accept(deadline);
-        std::size_t const rank = greeted_by(socket, deadline);
-        if (rank > 0) {
-          peers_[rank] = std::move(socket);
-          --missing;
-        }
-      }
-    } catch (DeadlinePassed const&) {
-      throw TimeoutError("shardmesh: rank " + closed_ranks() + " did not connect within " +
-                         std::to_string(timeout_.count()) + " ms; start all " +
-                         std::to_string(world_.size()) + " ranks");
-    }
-  }
-
-  [[nodiscard]] std::string closed_ranks() const {
-    std::string text;
-    for (std::size_t i = 1; i < peers_.size(); ++i) {
-      if (!peers_[i].is_open()) {
-        text += concat(text.empty() ? "" : ", ", std::to_string(world_[i]));
-      }
-    }
-    return text;
-  }
-
-  static void send_frame(Socket const& to,
-                         Kind kind,
-                         std::uint64_t number,
-                         std::uint64_t call,
-                         std::span<std::byte const> bytes,
-                         Deadline deadline) {
-    std::uint64_t const header[4] = {kind, number, bytes.size(), call};
-    to.send_all(std::as_bytes(std::span(header)), deadline);
-    to.send_all(bytes, deadline);
-  }
-
-  /// @throws RankFailed if the frame says so.
-  [[nodiscard]] Frame receive_frame(Socket const& from, Deadline deadline, int peer) const {
-    std::uint64_t header[4] = {};
-    from.receive_all(std::as_writable_bytes(std::span(header)), deadline);
-    if (header[2] > most_bytes || header[0] > failure) {
-      throw CommError("shardmesh: rank " + std::to_string(world_[static_cast<std::size_t>(peer)]) +
-                      " sent something that is no message of this program");
-    }
-    Bytes bytes(static_cast<std::size_t>(header[2]));
-    from.receive_all(bytes, deadline);
-    if (header[0] == failure) {
-      std::string const what(reinterpret_cast<char const*>(bytes.data()), bytes.size());
-      auto const failed = static_cast<std::size_t>(header[1]) % world_.size();
-      throw RankFailed(world_[failed], what);
-    }
-    if (header[1] != sequence_) {
-      throw MismatchError("shardmesh: rank " +
-                          std::to_string(world_[static_cast<std::size_t>(peer)]) + " is in call " +
-                          std::to_string(header[1]) + ", rank " +
-                          std::to_string(world_[static_cast<std::size_t>(rank_)]) + " in call " +
-                          std::to_string(sequence_) + "; every rank must make the same calls");
-    }
-    return {header[3], std::move(bytes)};
-  }
-
-  void send_failure(int failed, std::string const& what, Deadline deadline) const {
-    std::span<char const> const text(what.data(), what.size());
-    for (Socket const& peer : peers_) {
-      if (peer.is_open()) {
-        try {
-          send_frame(peer, failure, static_cast<std::uint64_t>(failed), 0, std::as_bytes(text),
-                     deadline);
-        } catch (ConnectionClosed const&) {  // gone as well
-        } catch (DeadlinePassed const&) {    // does not listen
-        }
-      }
-    }
-  }
-
-  /// Tells the others, then throws.
-  template <class E>
-  [[noreturn]] void fail_all(int failed, E const& error) const {
-    send_failure(failed, error.what(), std::chrono::steady_clock::now() + std::chrono::seconds(1));
-    throw error;
-  }
-
-  [[nodiscard]] Gathered gather_and_send(std::span<std::byte const> mine,
-                                         std::uint64_t call,
-                                         Deadline deadline) {
-    Gathered all{std::vector<std::uint64_t>(world_.size(), call),
-                 std::vector<Bytes>(world_.size())};
+  [[nodiscard]] Gathered gather_and_send(std::span<std::byte const> mine, std::uint64_t call) {
+    star_.wait_until([this](std::size_t i) { return !star_.peer(i).frames.empty(); },
+                     " did not arrive");
+    star_.require_good();
+    Gathered all{std::vector<std::uint64_t>(ranks(), call), std::vector<Bytes>(ranks())};
+    std::vector<std::uint64_t> tags(ranks(), 0);
     all.bytes[0].assign(mine.begin(), mine.end());
-    for (std::size_t i = 1; i < world_.size(); ++i) {
-      int const peer = static_cast<int>(i);
-      std::string const who = concat("shardmesh: rank ", std::to_string(world_[i]));
-      try {
-        Frame frame = receive_frame(peers_[i], deadline, peer);
-        all.calls[i] = frame.call;
-        all.bytes[i] = std::move(frame.bytes);
-      } catch (ConnectionClosed const&) {
-        fail_all(peer, RankFailed(world_[i], who + " has ended"));
-      } catch (RankFailed const& error) {
-        fail_all(peer, RankFailed(world_[i], who + " failed: " + error.what()));
-      } catch (DeadlinePassed const&) {
-        fail_all(peer, TimeoutError(who + " did not arrive within " +
-                                    std::to_string(timeout_.count()) + " ms"));
-      } catch (MismatchError const& error) {
-        fail_all(peer, error);
+    tags[0] = star_.peer(0).link.tag_of(mine);
+    for (std::size_t i = 1; i < ranks(); ++i) {
+      Frame frame = std::move(star_.peer(i).frames.front());
+      star_.peer(i).frames.pop_front();
+      require_number(i, frame);
+      all.calls[i] = frame.call;
+      tags[i] = frame.tag;
+      all.bytes[i] = std::move(frame.bytes);
+    }
+    Bytes index;
+    auto const add = [&index](std::span<std::byte const> bytes) {
+      index.insert(index.end(), bytes.begin(), bytes.end());
+    };
+    for (std::size_t i = 0; i < ranks(); ++i) {
+      Entry const entry{all.calls[i], all.bytes[i].size()};
+      add(std::as_bytes(std::span(&entry, 1)));
+    }
+    for (Bytes const& bytes : all.bytes) {
+      if (bytes.size() <= small) {
+        add(bytes);
       }
     }
-    Bytes packed;
-    for (std::size_t i = 0; i < world_.size(); ++i) {
-      Bytes const& one = all.bytes[i];
-      std::uint64_t const head[2] = {all.calls[i], one.size()};
-      auto const raw = std::as_bytes(std::span(head));
-      packed.insert(packed.end(), raw.begin(), raw.end());
-      packed.insert(packed.end(), one.begin(), one.end());
-    }
-    for (std::size_t i = 1; i < world_.size(); ++i) {
-      try {
-        send_frame(peers_[i], data, sequence_, call, packed, deadline);
-      } catch (ConnectionClosed const&) {
-        fail_all(
-            static_cast<int>(i),
-            RankFailed(world_[i], "shardmesh: rank " + std::to_string(world_[i]) + " has ended"));
-      } catch (DeadlinePassed const&) {
-        fail_all(static_cast<int>(i), TimeoutError("shardmesh: rank " + std::to_string(world_[i]) +
-                                                   " did not take its data within " +
-                                                   std::to_string(timeout_.count()) + " ms"));
+    std::uint64_t const index_tag = star_.peer(0).link.tag_of(index);
+    for (std::size_t i = 1; i < ranks(); ++i) {
+      star_.peer(i).link.queue(FrameKind::index, sequence_, call, index, index_tag);
+      for (std::size_t part = 0; part < ranks(); ++part) {
+        if (part != i && all.bytes[part].size() > small) {
+          star_.peer(i).link.queue(FrameKind::part, part, call, all.bytes[part], tags[part]);
+        }
       }
     }
-    ++sequence_;
+    star_.wait_until([this](std::size_t i) { return star_.peer(i).link.is_idle(); },
+                     " did not take its data", SocketStar::Reading::no);
     return all;
   }
 
-  /// Rank 0 may have said why it takes no more data.
-  /// @throws RankFailed if it has.
-  void hear_why(bool sent) const {
-    try {
-      if (!sent) {
-        Deadline const deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
-        static_cast<void>(receive_frame(peers_[0], deadline, 0));
-      }
-    } catch (ConnectionClosed const&) {  // it has not
-    } catch (DeadlinePassed const&) {
-    }
-  }
-
-  [[nodiscard]] Gathered send_and_receive(std::span<std::byte const> mine,
-                                          std::uint64_t call,
-                                          Deadline deadline) {
-    Bytes packed;
-    bool sent = false;
-    try {
-      send_frame(peers_[0], data, sequence_, call, mine, deadline);
-      sent = true;
-      // Rank 0 gives up first, so that its message names the rank that is missing.
-      packed = receive_frame(peers_[0], deadline + std::chrono::seconds(2), 0).bytes;
-    } catch (ConnectionClosed const&) {
-      hear_why(sent);
-      throw RankFailed(world_[0], "shardmesh: rank " + std::to_string(world_[0]) + " has ended");
-    } catch (DeadlinePassed const&) {
-      hear_why(sent);
-      throw TimeoutError("shardmesh: rank " + std::to_string(world_[0]) +
-                         " did not answer within " + std::to_string(timeout_.count()) + " ms");
-    }
-    ++sequence_;
+  [[nodiscard]] Gathered send_and_receive(std::span<std::byte const> mine, std::uint64_t call) {
+    SocketStar::Peer& root = star_.peer(0);
+    root.link.queue(FrameKind::offer, sequence_, call, mine);
     Gathered all;
-    std::size_t at = 0;
-    for (std::size_t i = 0; i < world_.size(); ++i) {
-      std::uint64_t head[2] = {};
-      if (packed.size() - at < sizeof(head)) {
-        throw CommError("shardmesh: rank 0 sent a message that is too short");
-      }
-      std::memcpy(head, packed.data() + at, sizeof(head));
-      at += sizeof(head);
-      if (head[1] > packed.size() - at) {
-        throw CommError("shardmesh: rank 0 sent a message that is too short");
-      }
-      auto const first = packed.begin() + static_cast<std::ptrdiff_t>(at);
-      all.calls.push_back(head[0]);
-      all.bytes.emplace_back(first, first + static_cast<std::ptrdiff_t>(head[1]));
-      at += static_cast<std::size_t>(head[1]);
-    }
+    std::vector<std::uint64_t> awaited;  // by rank, the bytes of the parts to come
+    star_.wait_until(
+        [&](std::size_t) {
+          for (; !root.frames.empty(); root.frames.pop_front()) {
+            Frame& frame = root.frames.front();
+            bool const is_part = frame.kind == FrameKind::part && frame.number < awaited.size();
+            if (frame.kind == FrameKind::index && awaited.empty()) {
+              require_number(0, frame);
+              awaited = read_index(frame.bytes, mine, all);
+            } else if (is_part && frame.bytes.size() == awaited[frame.number]) {
+              awaited[frame.number] = 0;
+              all.bytes[frame.number] = std::move(frame.bytes);
+            } else {
+              star_.refuse(0);
+            }
+          }
+          return !awaited.empty() && std::all_of(awaited.begin(), awaited.end(),
+                                                 [](std::uint64_t bytes) { return bytes == 0; });
+        },
+        " did not answer");
     return all;
   }
 
-  int rank_;
-  std::vector<int> world_;
-  std::chrono::milliseconds timeout_;
-  std::vector<Socket> peers_;  // rank 0: by rank, its own closed; others: rank 0 alone
+  /// @returns for each rank the bytes that are to come in a part.
+  [[nodiscard]] std::vector<std::uint64_t> read_index(Bytes const& index,
+                                                      std::span<std::byte const> mine,
+                                                      Gathered& all) {
+    std::vector<std::uint64_t> awaited(ranks(), 0);
+    all.bytes.resize(ranks());
+    std::size_t at = ranks() * sizeof(Entry);
+    for (std::size_t i = 0; i < ranks() && index.size() >= ranks() * sizeof(Entry); ++i) {
+      Entry entry{};
+      std::memcpy(&entry, index.data() + i * sizeof(entry), sizeof(entry));
+      all.calls.push_back(entry.call);
+      bool const is_mine = i == static_cast<std::size_t>(rank());
+      if (is_mine ? entry.bytes != mine.size()
+                  : entry.bytes <= small && entry.bytes > index.size() - at) {
+        break;
+      }
+      auto const length = static_cast<std::ptrdiff_t>(entry.bytes);
+      if (is_mine) {
+        all.bytes[i].assign(mine.begin(), mine.end());
+      } else if (entry.bytes <= small) {
+        auto const first = index.begin() + static_cast<std::ptrdiff_t>(at);
+        all.bytes[i].assign(first, first + length);
+      } else {
+        awaited[i] = entry.bytes;
+      }
+      at += entry.bytes <= small ? static_cast<std::size_t>(entry.bytes) : 0;
+    }
+    if (all.calls.size() != ranks() || at != index.size()) {
+      star_.refuse(0);
+    }
+    return awaited;
+  }
+
+  SocketStar star_;
   std::uint64_t sequence_ = 0;
 };
 

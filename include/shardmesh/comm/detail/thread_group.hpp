@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <condition_variable>  // brings clocks and durations, without the calendars of <chrono>
@@ -18,6 +19,9 @@
 #include <vector>
 
 #include <shardmesh/comm/call.hpp>
+#include <shardmesh/comm/detail/activity.hpp>
+#include <shardmesh/comm/detail/presence.hpp>
+#include <shardmesh/comm/limits.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/text.hpp>
@@ -26,12 +30,19 @@ namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-/// What all ranks of a `launch(threads{...})` share: who failed, who has left.
+/// What all ranks of a `launch(threads{...})` share: who failed, who has left, who works.
 class ThreadsJob {
  public:
-  explicit ThreadsJob(std::chrono::milliseconds timeout) : timeout_(timeout) {}
+  ThreadsJob(int ranks, Limits limits) : limits_(limits) {
+    for (int rank = 0; rank < ranks; ++rank) {
+      activities_.push_back(std::make_shared<Activity>());
+    }
+  }
 
-  [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
+  [[nodiscard]] Limits const& limits() const noexcept { return limits_; }
+  [[nodiscard]] std::shared_ptr<Activity> const& activity(int rank) const {
+    return activities_[static_cast<std::size_t>(rank)];
+  }
   [[nodiscard]] std::exception_ptr error() const noexcept { return error_; }
 
   /// One lock for the whole job: ranks are few, and what is done under it is short.
@@ -67,7 +78,8 @@ class ThreadsJob {
   [[nodiscard]] bool has_left(int rank) const { return contains(left_, rank); }
 
  private:
-  std::chrono::milliseconds timeout_;
+  Limits limits_;
+  std::vector<std::shared_ptr<Activity>> activities_;  // by rank
   std::vector<int> left_;
   std::exception_ptr error_;
   int failed_rank_ = -1;
@@ -92,6 +104,10 @@ class ThreadGroup {
 
   [[nodiscard]] int size() const noexcept { return static_cast<int>(world_.size()); }
   [[nodiscard]] std::vector<int> const& world_ranks() const noexcept { return world_; }
+  /// What a rank of the group does between its calls.
+  [[nodiscard]] std::shared_ptr<Activity> const& activity(int rank) const {
+    return job_->activity(world_[static_cast<std::size_t>(rank)]);
+  }
 
   /// Waits for all ranks of the group.
   /// @throws RankFailed if a rank of the job fails, CommError if one has left, MismatchError if the
@@ -225,39 +241,87 @@ class ThreadGroup {
         return;
       }
     }
-    auto const deadline = std::chrono::steady_clock::now() + job_->timeout();
     auto const woken = [&] {
-      return generation_ != mine || job_->failed() || !given_up_.empty() || !absent(true).empty();
+      return generation_ != mine || job_->failed() || !given_up_.empty() ||
+             !absent_for_good().empty();
     };
-    bool const in_time = job_->changed.wait_until(lock, deadline, woken);
+    std::string late;
+    if (!job_->changed.wait_for(lock, tick(), woken)) {
+      late = wait_long(lock, me, woken);
+    }
     if (generation_ != mine) {
       return;
     }
-    std::string const left = absent(true);
-    std::string const missing = absent(false);
+    std::string const left = absent_for_good();
     arrived_at_[me] = 0;  // nobody may meet a rank that is gone
     --count_;
     job_->throw_if_failed(operation);
     if (!given_up_.empty()) {
       throw TimeoutError(given_up_);
     }
-    std::string const where = "shardmesh::" + std::string(operation) + ": ";
-    if (in_time) {
+    std::string const where = concat("shardmesh::", operation, ": ");
+    if (late.empty()) {
       throw CommError(where + "rank " + left +
                       " has left without taking part; every rank must make the same calls");
     }
-    given_up_ = where + "rank " + missing + " did not arrive within " +
-                std::to_string(job_->timeout().count()) +
-                " ms; look at what it waits for, or raise the timeout of the launch";
+    given_up_ = where + late;
     job_->changed.notify_all();
     throw TimeoutError(given_up_);
   }
 
-  /// Ranks that have not arrived, as text: all of them, or those that never will.
-  [[nodiscard]] std::string absent(bool only_left) const {
+  /// How long a rank sleeps between two looks at those that do not come.
+  [[nodiscard]] std::chrono::milliseconds tick() const {
+    return std::clamp(job_->limits().call / 8, std::chrono::milliseconds(20),
+                      std::chrono::milliseconds(250));
+  }
+
+  /// Goes on waiting as long as those that are missing may come.
+  /// @returns who is given up and why; empty if it was woken.
+  template <class Woken>
+  [[nodiscard]] std::string wait_long(std::unique_lock<std::mutex>& lock,
+                                      std::size_t me,
+                                      Woken const& woken) const {
+    RunningClock clock;
+    auto const since = clock.now() - tick();
+    std::vector<Presence> others(world_.size());
+    Relay relay(job_->activity(world_[me]));
+    while (true) {
+      auto const now = clock.now();
+      std::string names;
+      std::string stuck;
+      for (std::size_t i = 0; i < world_.size(); ++i) {
+        if (arrived_at_[i] == generation_) {
+          continue;
+        }
+        Activity::State const state = job_->activity(world_[i])->state();
+        others[i].told(now, state.working ? Presence::Place::working : Presence::Place::elsewhere,
+                       state);
+        std::string const who = concat("rank ", std::to_string(world_[i]), " did not arrive");
+        std::string const late = others[i].given_up(who, since, now, job_->limits());
+        if (!late.empty() && !state.working) {
+          names += concat(names.empty() ? "" : ", ", std::to_string(world_[i]));
+        } else if (!late.empty()) {
+          stuck = late;
+        }
+        relay.look(world_[i], others[i]);
+      }
+      relay.pass_on();
+      if (!names.empty()) {
+        return concat("rank ", names, " did not arrive within ",
+                      std::to_string(job_->limits().call.count()),
+                      " ms; look at what it waits for, or raise the timeout of the launch");
+      }
+      if (!stuck.empty() || job_->changed.wait_for(lock, tick(), woken)) {
+        return stuck;
+      }
+    }
+  }
+
+  /// Ranks that have not arrived and never will, as text.
+  [[nodiscard]] std::string absent_for_good() const {
     std::string text;
     for (std::size_t i = 0; i < world_.size(); ++i) {
-      if (arrived_at_[i] != generation_ && (!only_left || job_->has_left(world_[i]))) {
+      if (arrived_at_[i] != generation_ && job_->has_left(world_[i])) {
         text += concat(text.empty() ? "" : ", ", std::to_string(world_[i]));
       }
     }

@@ -76,7 +76,10 @@ class MpiCommunicator {
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int size() const noexcept { return static_cast<int>(members_.size()); }
   [[nodiscard]] std::vector<int> world_ranks() const { return members_; }
-  [[nodiscard]] std::chrono::milliseconds timeout() const { return job_->timeout(); }
+  [[nodiscard]] std::chrono::milliseconds timeout() const {
+    detail::require_group(job_ != nullptr, "timeout");
+    return job_->timeout();
+  }
 
   void barrier(Call const& call = "barrier") const { static_cast<void>(gather({}, call)); }
 
@@ -91,6 +94,7 @@ class MpiCommunicator {
       int key;
       int tag;  // the first one that no group of this rank has
     };
+    detail::require_group(job_ != nullptr, call.operation());
     Wish const wish{color, key, job_->next_tag()};
     std::vector<Wish> wishes;
     for (auto const& raw : gather(std::as_bytes(std::span(&wish, 1)), call)) {
@@ -156,6 +160,7 @@ class MpiCommunicator {
   /// Tells all ranks of the job why this one ends, and waits until they know, 2 s at most.
   void report_failure(std::string const& what) const noexcept {
     try {
+      detail::require_group(job_ != nullptr, "report_failure");
       job_->report_failure(what);
     } catch (...) {  // the others see a timeout instead
     }
@@ -192,6 +197,7 @@ class MpiCommunicator {
                                           std::uint64_t call,
                                           char const* operation,
                                           std::vector<std::uint64_t>& calls) const {
+    detail::require_group(job_ != nullptr, operation);
     std::size_t const ranks = members_.size();
     auto const me = static_cast<std::size_t>(rank_);
     std::vector<Frame> frames(ranks);

@@ -114,7 +114,7 @@ void launch(nccl_environment const& options, Body&& body) {
   Environment const place = read_environment();
   detail::take_device(place.rank, place.local_rank, place.local_size,
                       detail::share_devices_wanted(options.share_devices));
-  SocketCommunicator control(place.address, place.port, place.rank, place.size, options.timeout);
+  SocketCommunicator control = detail::connect(place, options.timeout);
   try {
     detail::run_nccl_rank(control, options, body);
   } catch (std::exception const& error) {

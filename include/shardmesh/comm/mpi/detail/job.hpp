@@ -16,6 +16,7 @@
 
 #include <mpi.h>
 
+#include <shardmesh/comm/call.hpp>
 #include <shardmesh/core/error.hpp>
 
 namespace shardmesh {
@@ -222,7 +223,7 @@ class MpiJob {
     heard_from_[static_cast<std::size_t>(status.MPI_SOURCE)] = true;
     if (news_.rank < 0) {
       std::memcpy(&news_.rank, raw.data(), sizeof(news_.rank));
-      news_.words.assign(raw.begin() + sizeof(news_.rank), raw.end());
+      news_.words = readable({raw.data() + sizeof(news_.rank), raw.size() - sizeof(news_.rank)});
     }
     return true;
   }

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
+
+/// What one rank does between its calls, for those that wait for it; shared by all of its groups.
+/// Written by the rank's threads, read by whoever tells or waits.
+class Activity {
+ public:
+  struct State {
+    bool working = false;
+    std::uint64_t progress = 0;  ///< has changed if the rank has got further
+    std::string what;            ///< the latest work
+    int hops = 0;                ///< 0: its own work; else it waits for one who is so far away
+  };
+  static constexpr int most_hops = 7;  // so that ranks which wait for each other find an end
+
+  /// @param counter  counts up as the work goes on; null, or stays until `end`.
+  void begin(std::string what, std::atomic<std::uint64_t> const* counter, int hops = 0) {
+    std::lock_guard const lock(mutex_);
+    works_.push_back({std::move(what), counter, hops});
+    ++steps_;
+  }
+  void advance() noexcept { ++steps_; }
+  void end(std::atomic<std::uint64_t> const* counter) noexcept {
+    std::lock_guard const lock(mutex_);
+    for (std::size_t i = works_.size(); i-- > 0;) {
+      if (works_[i].counter == counter) {
+        steps_ += counter == nullptr ? 1 : *counter + 1;  // so that the sum never falls
+        works_.erase(works_.begin() + static_cast<std::ptrdiff_t>(i));
+        return;
+      }
+    }
+  }
+
+  [[nodiscard]] State state() const {
+    std::lock_guard const lock(mutex_);
+    State now{!works_.empty(), steps_, works_.empty() ? std::string() : works_.back().what,
+              works_.empty() ? 0 : works_.back().hops};
+    for (Work const& work : works_) {
+      now.progress += work.counter == nullptr ? 0 : work.counter->load();
+      now.hops = std::min(now.hops, work.hops);
+    }
+    return now;
+  }
+
+ private:
+  struct Work {
+    std::string what;
+    std::atomic<std::uint64_t> const* counter;
+    int hops;
+  };
+
+  mutable std::mutex mutex_;
+  std::vector<Work> works_;
+  std::atomic<std::uint64_t> steps_{0};
+};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh
