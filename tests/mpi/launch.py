@@ -49,6 +49,12 @@ for timeout_ms in (2000, 30000):  # on a busy machine others are late as well, a
         break
 expect("a rank that hangs ends the job when the time is over, and is named", status != 0 and named in text, text)
 
+for timeout_ms in (500, 5000, 30000):  # on a busy machine others are late as well
+    status, text = run(KIND, 4, "work", timeout_ms)
+    if status == 0:
+        break
+expect("a rank that works for three times the timeout is waited for", status == 0 and text.count(" of 4: sum 10") == 4, text)
+
 status, text = run(KIND, 4, "kill")
 expect("a rank that is killed ends the job: the launcher's doing", status != 0 and " of 4: sum" not in text and "did not arrive" not in text, text)
 

@@ -9,10 +9,12 @@
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 #include <unistd.h>
 
 #include <shardmesh/comm/environment.hpp>
+#include <shardmesh/comm/working.hpp>
 #include <shardmesh/mpi.hpp>
 
 namespace sm = shardmesh;
@@ -21,7 +23,12 @@ namespace {
 
 int rank_for_messages = -1;
 
-void do_deed(std::string const& deed) {
+template <class Comm>
+void do_deed(Comm const& world, std::string const& deed, std::chrono::milliseconds timeout) {
+  if (deed == "work") {
+    sm::Working const work(world, "works");
+    std::this_thread::sleep_for(3 * timeout);
+  }
   if (deed == "throw") {
     throw std::runtime_error("the disk is full");
   }
@@ -35,11 +42,11 @@ void do_deed(std::string const& deed) {
 
 /// Two gathers with the deed in between.
 template <class Comm>
-void meet(Comm const& world, std::string const& deed) {
+void meet(Comm const& world, std::string const& deed, std::chrono::milliseconds timeout) {
   rank_for_messages = world.rank();
   auto const all = sm::all_gather_value(world, world.rank() + 1);
   if (world.rank() == world.size() - 1) {
-    do_deed(deed);
+    do_deed(world, deed, timeout);
   }
   world.barrier();
   int sum = 0;
@@ -55,12 +62,12 @@ void run(std::string const& deed, std::chrono::milliseconds timeout) {
     sm::Environment const place = sm::read_environment();
     std::printf("%s: %d/%d, local %d/%d\n", place.launcher.c_str(), place.rank, place.size,
                 place.local_rank, place.local_size);
-    sm::launch(sm::environment{timeout}, [&](auto& world) { meet(world, deed); });
+    sm::launch(sm::environment{timeout}, [&](auto& world) { meet(world, deed, timeout); });
     return;
   }
   sm::MpiCommunicator left_over;  // outlives MPI
   sm::launch(sm::mpi{timeout}, [&](auto& world) {
-    meet(world, deed);
+    meet(world, deed, timeout);
     left_over = world.split(0, 0);
   });
   if (deed == "again") {
@@ -72,7 +79,7 @@ void run(std::string const& deed, std::chrono::milliseconds timeout) {
 
 int main(int argc, char** argv) {
   if (argc != 3) {
-    std::fprintf(stderr, "program good|again|throw|kill|hang|environment TIMEOUT_MS\n");
+    std::fprintf(stderr, "program good|again|throw|kill|hang|work|environment TIMEOUT_MS\n");
     return 2;
   }
   try {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -26,22 +27,40 @@ class Activity {
   };
   static constexpr int most_hops = 7;  // so that ranks which wait for each other find an end
 
+  /// @param tell  called after each change, in the thread that makes it, where nobody else looks.
+  explicit Activity(std::function<void(State const&)> tell = {}) : tell_(std::move(tell)) {}
+
   /// @param counter  counts up as the work goes on; null, or stays until `end`.
   void begin(std::string what, std::atomic<std::uint64_t> const* counter, int hops = 0) {
-    std::lock_guard const lock(mutex_);
-    works_.push_back({std::move(what), counter, hops});
-    ++steps_;
+    {
+      std::lock_guard const lock(mutex_);
+      works_.push_back({std::move(what), counter, hops});
+      ++steps_;
+    }
+    tell();
   }
-  void advance() noexcept { ++steps_; }
+  void advance() noexcept {
+    ++steps_;
+    tell();
+  }
   void end(std::atomic<std::uint64_t> const* counter) noexcept {
-    std::lock_guard const lock(mutex_);
-    for (std::size_t i = works_.size(); i-- > 0;) {
-      if (works_[i].counter == counter) {
-        steps_ += counter == nullptr ? 1 : *counter + 1;  // so that the sum never falls
-        works_.erase(works_.begin() + static_cast<std::ptrdiff_t>(i));
-        return;
+    {
+      std::lock_guard const lock(mutex_);
+      for (std::size_t i = works_.size(); i-- > 0;) {
+        if (works_[i].counter == counter) {
+          steps_ += counter == nullptr ? 1 : *counter + 1;  // so that the sum never falls
+          works_.erase(works_.begin() + static_cast<std::ptrdiff_t>(i));
+          break;
+        }
       }
     }
+    tell();
+  }
+
+  /// Nobody is there any more whom it could tell.
+  void detach() noexcept {
+    std::lock_guard const lock(mutex_);
+    tell_ = nullptr;
   }
 
   [[nodiscard]] State state() const {
@@ -62,6 +81,16 @@ class Activity {
     int hops;
   };
 
+  void tell() noexcept {
+    if (tell_) {
+      try {
+        tell_(state());
+      } catch (...) {  // then the others wait no longer than for any other rank
+      }
+    }
+  }
+
+  std::function<void(State const&)> tell_;
   mutable std::mutex mutex_;
   std::vector<Work> works_;
   std::atomic<std::uint64_t> steps_{0};

@@ -18,7 +18,9 @@
 #include <mpi.h>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/activity.hpp>
 #include <shardmesh/comm/detail/offers.hpp>
+#include <shardmesh/comm/limits.hpp>
 #include <shardmesh/comm/mpi/detail/job.hpp>
 #include <shardmesh/comm/mpi/detail/traffic.hpp>
 
@@ -50,8 +52,7 @@ class MpiCommunicator {
   /// @throws InvalidArgument if MPI does not run or `comm` connects two groups; TimeoutError if not
   ///         all ranks come; CommError
   /// @collective over `comm`.
-  [[nodiscard]] static MpiCommunicator from_native_handle(
-      MPI_Comm comm, std::chrono::milliseconds timeout = std::chrono::seconds(60)) {
+  [[nodiscard]] static MpiCommunicator from_native_handle(MPI_Comm comm, Limits timeout = {}) {
     int started = 0;
     int over = 0;
     MPI_Initialized(&started);
@@ -79,6 +80,12 @@ class MpiCommunicator {
   [[nodiscard]] std::chrono::milliseconds timeout() const {
     detail::require_group(job_ != nullptr, "timeout");
     return job_->timeout();
+  }
+
+  /// What this rank does between its calls; see `Working`.
+  [[nodiscard]] std::shared_ptr<detail::Activity> const& activity() const {
+    detail::require_group(job_ != nullptr, "activity");
+    return job_->activity();
   }
 
   void barrier(Call const& call = "barrier") const { static_cast<void>(gather({}, call)); }

@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <string>
 
 #include <mpi.h>
 
+#include <shardmesh/comm/limits.hpp>
 #include <shardmesh/comm/mpi/communicator.hpp>
 
 namespace shardmesh {
@@ -19,7 +19,7 @@ inline namespace v0 {
 /// One rank a process, started by mpirun or srun; tensors in host memory, data by MPI.
 struct mpi {
   /// How long a rank waits for the others before it gives up.
-  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  Limits timeout = {};
 };
 
 namespace detail {
@@ -72,7 +72,7 @@ inline void check_launcher(int size) {
 
 /// Runs `body(world)` as one rank of MPI; the other ranks hear of its failure.
 template <class Body>
-void run_mpi_rank(std::chrono::milliseconds timeout, Body&& body) {
+void run_mpi_rank(Limits timeout, Body&& body) {
   MpiRuntime const runtime;
   {
     auto world = MpiCommunicator::from_native_handle(MPI_COMM_WORLD, timeout);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <source_location>
 #include <span>
@@ -17,6 +18,8 @@
 #include <mpi.h>
 
 #include <shardmesh/comm/call.hpp>
+#include <shardmesh/comm/detail/activity.hpp>
+#include <shardmesh/comm/limits.hpp>
 #include <shardmesh/core/error.hpp>
 
 namespace shardmesh {
@@ -66,11 +69,15 @@ class MpiJob {
  public:
   using Deadline = std::chrono::steady_clock::time_point;
   static constexpr int failure_tag = 0;
-  static constexpr int world_tag = 1;
+  static constexpr int work_tag = 1;
+  static constexpr int world_tag = 2;
 
   /// @collective over `host`.
   /// @throws TimeoutError, CommError, InvalidArgument
-  MpiJob(MPI_Comm host, std::chrono::milliseconds timeout) : timeout_(timeout) {
+  MpiJob(MPI_Comm host, Limits limits)
+      : limits_(limits), activity_(std::make_shared<Activity>([this](Activity::State const& state) {
+          tell_work(state);
+        })) {
     int between_groups = 0;
     mpi_check(MPI_Query_thread(&level_), "MPI_Query_thread");
     mpi_check(MPI_Comm_test_inter(host, &between_groups), "MPI_Comm_test_inter");
@@ -84,6 +91,7 @@ class MpiJob {
     mpi_check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     mpi_check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
     heard_from_.resize(static_cast<std::size_t>(size_), false);
+    works_.resize(static_cast<std::size_t>(size_));
     void* most = nullptr;
     int known = 0;
     mpi_check(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, static_cast<void*>(&most), &known),
@@ -98,6 +106,7 @@ class MpiJob {
   MpiJob& operator=(MpiJob&&) = delete;
   /// The duplicate of a job that failed is left alone: messages may still be on their way.
   ~MpiJob() {
+    activity_->detach();
     int over = 0;
     MPI_Finalized(&over);
     if (over == 0 && !failure_) {
@@ -108,7 +117,11 @@ class MpiJob {
   [[nodiscard]] MPI_Comm native_handle() const noexcept { return comm_; }
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int size() const noexcept { return size_; }
-  [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
+  [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return limits_.call; }
+  [[nodiscard]] Limits const& limits() const noexcept { return limits_; }
+  /// What this rank does between its calls. As MPI has no thread that would look after it, the rank
+  /// tells the others whenever that changes.
+  [[nodiscard]] std::shared_ptr<Activity> const& activity() const noexcept { return activity_; }
 
   /// The right to call MPI: threads take turns, so that MPI_THREAD_SERIALIZED suffices.
   /// @throws InvalidArgument in a thread from which this MPI takes no calls.
@@ -150,6 +163,28 @@ class MpiJob {
     }
   }
 
+  /// Hears of other ranks' work what has arrived.
+  void hear_work() {
+    int there = 0;
+    MPI_Status status{};
+    while (MPI_Iprobe(MPI_ANY_SOURCE, work_tag, comm_, &there, &status) == MPI_SUCCESS &&
+           there != 0) {
+      char working = 0;
+      mpi_check(
+          MPI_Recv(&working, 1, MPI_CHAR, status.MPI_SOURCE, work_tag, comm_, MPI_STATUS_IGNORE),
+          "MPI_Recv");
+      works_[static_cast<std::size_t>(status.MPI_SOURCE)] = {working != 0,
+                                                             std::chrono::steady_clock::now()};
+    }
+  }
+
+  /// Whether a rank from which nothing has come since then may still be waited for.
+  [[nodiscard]] bool may_come(int rank, Deadline since) const {
+    Work const& work = works_[static_cast<std::size_t>(rank)];
+    auto const quiet = std::chrono::steady_clock::now() - std::max(since, work.told);
+    return quiet <= (work.now ? limits_.progress : limits_.call);
+  }
+
   /// Tells all ranks why this one fails, and waits a little until all know: a process that ends takes
   /// the others with it before they could say why.
   void report_failure(std::string const& what) {
@@ -161,7 +196,7 @@ class MpiJob {
     tell({rank_, what});
     Deadline const deadline =
         std::chrono::steady_clock::now() +
-        std::min<std::chrono::milliseconds>(timeout_, std::chrono::seconds(2));
+        std::min<std::chrono::milliseconds>(limits_.call, std::chrono::seconds(2));
     MpiPause pause;
     while (std::find(heard_from_.begin(), heard_from_.end(), false) != heard_from_.end() &&
            std::chrono::steady_clock::now() < deadline) {
@@ -188,19 +223,43 @@ class MpiJob {
     int rank = -1;
     std::string words;
   };
+  /// What another rank has said last.
+  struct Work {
+    bool now = false;
+    Deadline told{};
+  };
   static constexpr std::size_t most_words = 2000;  // goes out at once, without the receiver's help
+
+  /// Of steps, no more than a few within a limit.
+  void tell_work(Activity::State const& state) {
+    auto const now = std::chrono::steady_clock::now();
+    bool const is_due = now - last_told_ > std::min(limits_.call, limits_.progress) / 8;
+    auto const lock = enter();
+    if (failure_ || (state.working == told_working_ && !is_due)) {
+      return;
+    }
+    told_working_ = state.working;
+    last_told_ = now;
+    for (int peer = 0; peer < size_; ++peer) {
+      MPI_Request request = MPI_REQUEST_NULL;
+      if (peer != rank_ && MPI_Isend(state.working ? &yes_ : &no_, 1, MPI_CHAR, peer, work_tag,
+                                     comm_, &request) == MPI_SUCCESS) {
+        MPI_Request_free(&request);  // what it sends stays as it is
+      }
+    }
+  }
 
   void duplicate(MPI_Comm host) {
     MPI_Request request = MPI_REQUEST_NULL;
     mpi_check(MPI_Comm_idup(host, &comm_, &request), "MPI_Comm_idup");
-    Deadline const deadline = std::chrono::steady_clock::now() + timeout_;
+    Deadline const deadline = std::chrono::steady_clock::now() + limits_.call;
     MpiPause pause;
     for (int done = 0; done == 0; pause()) {
       mpi_check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
       if (done == 0 && std::chrono::steady_clock::now() > deadline) {
         throw TimeoutError("shardmesh::MpiCommunicator: not all ranks of the communicator arrived "
                            "within " +
-                           std::to_string(timeout_.count()) +
+                           std::to_string(limits_.call.count()) +
                            " ms; adopting one is collective over its ranks");
       }
     }
@@ -255,7 +314,13 @@ class MpiJob {
   int level_ = MPI_THREAD_SINGLE;
   int most_tag_ = 32767;  // what the standard grants
   int next_tag_ = world_tag + 1;
-  std::chrono::milliseconds timeout_;
+  Limits limits_;
+  std::shared_ptr<Activity> activity_;
+  bool told_working_ = false;
+  Deadline last_told_{};
+  char yes_ = 1;
+  char no_ = 0;
+  std::vector<Work> works_;  // by rank
   std::mutex mutex_;
   std::exception_ptr failure_;
   News news_;

@@ -83,13 +83,18 @@ class MpiTraffic {
         continue;
       }
       job_.listen();
-      if (std::chrono::steady_clock::now() - last_move > job_.timeout()) {
-        give_up();
+      job_.hear_work();
+      // Each rank that is missing may be at work; those that have come are no reason to go on.
+      if (std::chrono::steady_clock::now() - last_move > job_.timeout() &&
+          anybody_is_late(last_move)) {
+        give_up(last_move);
       }
       lock.unlock();
       pause();
     }
     pending_.clear();
+    auto const lock = job_.enter();
+    job_.hear_work();
   }
 
  private:
@@ -126,20 +131,24 @@ class MpiTraffic {
     return flag != 0;
   }
 
-  [[noreturn]] void give_up() {
-    std::string absent = unfinished(true);
+  [[nodiscard]] bool anybody_is_late(MpiJob::Deadline since) {
+    return !unfinished(true, since).empty() || !unfinished(false, since).empty();
+  }
+
+  [[noreturn]] void give_up(MpiJob::Deadline since) {
+    std::string absent = unfinished(true, since);
     std::string const what = absent.empty() ? " did not take its data" : " did not arrive";
     job_.fail(TimeoutError(std::string("shardmesh::") + operation_ + ": rank " +
-                           (absent.empty() ? unfinished(false) : absent) + what + " within " +
-                           std::to_string(job_.timeout().count()) +
+                           (absent.empty() ? unfinished(false, since) : absent) + what +
+                           " within " + std::to_string(job_.timeout().count()) +
                            " ms; look at what it waits for, or raise the timeout of the launch"));
   }
 
-  /// The ranks from which (or to which) something is still to come.
-  [[nodiscard]] std::string unfinished(bool arriving) {
+  /// The ranks from which (or to which) something is still to come, though nothing has since then.
+  [[nodiscard]] std::string unfinished(bool arriving, MpiJob::Deadline since) {
     std::vector<int> peers;
     for (Pending& one : pending_) {
-      if (one.arrives == arriving && !done(one)) {
+      if (one.arrives == arriving && !job_.may_come(one.peer, since) && !done(one)) {
         peers.push_back(one.peer);
       }
     }
