@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -27,8 +26,11 @@ class Activity {
   };
   static constexpr int most_hops = 7;  // so that ranks which wait for each other find an end
 
-  /// @param tell  called after each change, in the thread that makes it, where nobody else looks.
-  explicit Activity(std::function<void(State const&)> tell = {}) : tell_(std::move(tell)) {}
+  /// Called after each change, in the thread that makes it, where nobody else looks.
+  using Tell = void (*)(void* context, State const& now);
+
+  Activity() = default;
+  Activity(Tell tell, void* context) : tell_(tell), context_(context) {}
 
   /// @param counter  counts up as the work goes on; null, or stays until `end`.
   void begin(std::string what, std::atomic<std::uint64_t> const* counter, int hops = 0) {
@@ -84,13 +86,14 @@ class Activity {
   void tell() noexcept {
     if (tell_) {
       try {
-        tell_(state());
+        tell_(context_, state());
       } catch (...) {  // then the others wait no longer than for any other rank
       }
     }
   }
 
-  std::function<void(State const&)> tell_;
+  Tell tell_ = nullptr;
+  void* context_ = nullptr;
   mutable std::mutex mutex_;
   std::vector<Work> works_;
   std::atomic<std::uint64_t> steps_{0};

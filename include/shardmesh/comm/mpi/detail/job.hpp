@@ -75,9 +75,12 @@ class MpiJob {
   /// @collective over `host`.
   /// @throws TimeoutError, CommError, InvalidArgument
   MpiJob(MPI_Comm host, Limits limits)
-      : limits_(limits), activity_(std::make_shared<Activity>([this](Activity::State const& state) {
-          tell_work(state);
-        })) {
+      : limits_(limits),
+        activity_(std::make_shared<Activity>(
+            [](void* job, Activity::State const& now) {
+              static_cast<MpiJob*>(job)->tell_work(now);
+            },
+            this)) {
     int between_groups = 0;
     mpi_check(MPI_Query_thread(&level_), "MPI_Query_thread");
     mpi_check(MPI_Comm_test_inter(host, &between_groups), "MPI_Comm_test_inter");
