@@ -182,6 +182,30 @@ TEST_CASE("sockets: a rank that is busy hides none that fails, rank 0 no more th
   }
 }
 
+TEST_CASE("sockets: who waits in one group for a rank that stops because of another hears of that "
+          "other") {
+  for (bool const keeps : {true, false}) {  // does rank 1 keep the group in which rank 0 waits?
+    std::atomic<bool> told{false};
+    auto const errors = run_sockets(3, test::patience, [&](SocketCommunicator const& world) {
+      SocketCommunicator const left = world.split(world.rank() < 2 ? 0 : -1, 0);
+      if (world.rank() == 2) {
+        throw std::runtime_error("the disk is full");
+      }
+      if (world.rank() == 1) {
+        CHECK(contains(error_of<sm::RankFailed>([&] { world.barrier(); }), "rank 2 failed"));
+        if (keeps) {
+          test::wait_for(told, test::patience);
+        }
+      } else {
+        std::string const error = error_of<sm::RankFailed>([&] { left.barrier(); });
+        told = true;
+        CHECK(error == "shardmesh: rank 2 failed: the disk is full");
+      }
+    });
+    CHECK(told);
+  }
+}
+
 TEST_CASE("sockets: a rank that leaves early is no failure to those that do not need it") {
   std::atomic<bool> left{false};
   auto const errors = run_sockets(4, test::patience, [&](SocketCommunicator const& world) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -65,6 +66,29 @@ class Activity {
     tell_ = nullptr;
   }
 
+  /// The first group that asks is that of the whole job.
+  [[nodiscard]] bool claim_job() noexcept { return !claimed_.exchange(true); }
+
+  /// The rank that was first heard to have failed in the whole job, or whose process to have ended, and what was
+  /// said of it. All groups of this rank fail for it, so that nobody waits there for one who has left
+  /// because of it. A failure that was told to one group alone concerns no other.
+  struct Cause {
+    int rank = 0;  ///< in the numbering of the whole job
+    std::string what;
+  };
+  void note_cause(int rank, std::string const& what) {
+    std::lock_guard const lock(mutex_);
+    if (!cause_) {
+      cause_ = Cause{rank, what};
+      has_cause_ = true;
+    }
+  }
+  [[nodiscard]] bool has_cause() const noexcept { return has_cause_; }
+  [[nodiscard]] std::optional<Cause> cause() const {
+    std::lock_guard const lock(mutex_);
+    return cause_;
+  }
+
   [[nodiscard]] State state() const {
     std::lock_guard const lock(mutex_);
     State now{!works_.empty(), steps_, works_.empty() ? std::string() : works_.back().what,
@@ -96,6 +120,9 @@ class Activity {
   void* context_ = nullptr;
   mutable std::mutex mutex_;
   std::vector<Work> works_;
+  std::optional<Cause> cause_;
+  std::atomic<bool> has_cause_ = false;
+  std::atomic<bool> claimed_ = false;
   std::atomic<std::uint64_t> steps_{0};
 };
 

@@ -79,6 +79,9 @@ class SocketStar {
     woken_.notify_all();
     background_.join();
     Deadline const deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    if (activity_->has_cause() && !failure_) {
+      fail_with_the_others();
+    }
     for (Peer& peer : peers_) {
       if (peer.link.is_open()) {
         peer.link.queue(FrameKind::leave, 0, 0, {});
@@ -115,7 +118,9 @@ class SocketStar {
         return;  // all have heard what was first
       }
       std::string const who = "shardmesh: rank " + std::to_string(world_[0]) + " failed: ";
-      tell_failure(rank_, rank_ == 0 ? who + what : what);  // others: rank 0 says who
+      // Others: rank 0 says who.
+      tell_failure(rank_, rank_ == 0 ? who + what : what,
+                   rank_ == 0 && is_job_ ? outside(world_[0]) : 0);
       keep(CommError("shardmesh: this rank has told the others that it failed: " + what));
     } catch (...) {  // the others see the end of the connection instead
     }
@@ -145,7 +150,8 @@ class SocketStar {
           std::rethrow_exception(failure_);
         }
         if (peer.link.has_ended() || peer.link.has_left()) {
-          fail_all(i, RankFailed(world_rank(i), name(i) + " has ended"));
+          give_up(i, RankFailed(world_rank(i), name(i) + " has ended"), !peer.link.has_left());
+          std::rethrow_exception(failure_);
         }
         if (!first) {
           std::string const late =
@@ -231,6 +237,9 @@ class SocketStar {
         peer.presence.moved(now);
       }
     }
+    if (activity_->has_cause() && !failure_) {
+      fail_with_the_others();
+    }
     if (place != last_place_ || now - last_beat_ >= beat_ || beats_differ()) {
       send_beats(place, now);
     }
@@ -249,7 +258,7 @@ class SocketStar {
       refuse(i);
     }
     if (peer.link.has_ended() && !peer.link.has_left() && peer.frames.empty()) {
-      give_up(i, RankFailed(world_rank(i), name(i) + " has ended"));
+      give_up(i, RankFailed(world_rank(i), name(i) + " has ended"), true);
     }
   }
 
@@ -274,8 +283,16 @@ class SocketStar {
 
   void hear_failure(std::size_t from, Frame const& frame) {
     std::string const what = readable(text_of(frame.bytes));
-    if (rank_ == 0) {
-      give_up(from, RankFailed(world_[from], name(from) + " failed: " + what));
+    if (frame.call != 0) {  // of the job
+      RankFailed const failed(static_cast<int>(frame.call - 1), what);
+      bool const is_news = !failure_;
+      keep(failed);
+      activity_->note_cause(failed.rank(), what);
+      if (rank_ == 0 && is_news) {
+        tell_failure(0, what, frame.call);
+      }
+    } else if (rank_ == 0) {
+      give_up(from, RankFailed(world_[from], name(from) + " failed: " + what), is_job_);
     } else {
       keep(RankFailed(world_[static_cast<std::size_t>(frame.number) % world_.size()], what));
     }
@@ -303,6 +320,11 @@ class SocketStar {
 
   // Failure.
 
+  /// How a message says that a rank failed in the job, not in this group alone.
+  [[nodiscard]] static std::uint64_t outside(int rank) {
+    return static_cast<std::uint64_t>(rank) + 1;
+  }
+
   void keep(std::exception_ptr error) {
     if (!failure_) {
       failure_ = std::move(error);
@@ -313,25 +335,41 @@ class SocketStar {
     keep(std::make_exception_ptr(error));
   }
 
+  /// A rank of the job has failed in another group.
+  void fail_with_the_others() {
+    auto const cause = activity_->cause();
+    keep(RankFailed(cause->rank, cause->what));
+    tell_failure(0, cause->what, outside(cause->rank));
+  }
+
   /// The group meets no more; rank 0 tells the others.
+  /// @param of_job  whether all groups of the job are to fail for it.
   template <class E>
-  void give_up(std::size_t failed, E const& error) {
+  void give_up(std::size_t failed, E const& error, bool of_job = false) {
     if (failure_) {
       return;
     }
     keep(error);
+    std::uint64_t cause = 0;
+    if constexpr (std::is_same_v<E, RankFailed>) {
+      if (of_job) {
+        activity_->note_cause(error.rank(), error.what());
+        cause = outside(error.rank());
+      }
+    }
     only_mine_ = rank_ != 0;
     if (rank_ == 0) {
-      tell_failure(static_cast<int>(failed), error.what());
+      tell_failure(static_cast<int>(failed), error.what(), cause);
     }
   }
 
   /// Sends all that listen a last message, for a second at most.
-  void tell_failure(int failed, std::string const& what) {
+  /// @param cause  `outside` of the rank that failed, if it failed in the job.
+  void tell_failure(int failed, std::string const& what, std::uint64_t cause = 0) {
     std::string const words = what.substr(0, 60'000);
     for (Peer& peer : peers_) {
       if (peer.link.is_open()) {
-        peer.link.queue(FrameKind::failure, static_cast<std::uint64_t>(failed), 0,
+        peer.link.queue(FrameKind::failure, static_cast<std::uint64_t>(failed), cause,
                         std::as_bytes(std::span(words)));
       }
     }
@@ -366,9 +404,10 @@ class SocketStar {
   std::vector<int> world_;
   Limits limits_;
   std::shared_ptr<Activity> activity_;
-  Milliseconds beat_;           // between two words of what this rank does
-  Milliseconds tick_;           // between two looks
-  std::vector<Peer> peers_;     // rank 0: by rank, its own closed; others: rank 0 alone
+  Milliseconds beat_;        // between two words of what this rank does
+  Milliseconds tick_;        // between two looks
+  std::vector<Peer> peers_;  // rank 0: by rank, its own closed; others: rank 0 alone
+  bool is_job_ = activity_->claim_job();
   std::exception_ptr failure_;  // why the group meets no more
   bool only_mine_ = false;      // the others have not been told of it
   RunningClock clock_;
