@@ -147,8 +147,8 @@ class SafetensorsCatalog {
   };
   /// What the metadata of a file says of its tensors.
   struct Told {
-    std::optional<std::unordered_map<std::string, Shape>> offsets;
-    std::unordered_map<std::string, Shape> shapes;
+    std::optional<format::NamedShapes> offsets;
+    format::NamedShapes shapes;
   };
 
   [[nodiscard]] StoredBox read_rows(Entry const& tensor, std::size_t i, Box const& part) {
@@ -169,15 +169,10 @@ class SafetensorsCatalog {
                                           std::string const& path) {
     Told told;
     if (auto const* const info = header.find_metadata("DCP_SHARDING_INFO")) {
-      told.offsets.emplace();
-      for (auto& [key, offset] : format::read_dcp_sharding_info(*info, path)) {
-        told.offsets->emplace(key, offset);
-      }
+      told.offsets = format::read_dcp_sharding_info(*info, path);
     }
     if (auto const* const shapes = header.find_metadata(format::shapes_key)) {
-      for (auto& [key, shape] : format::read_shapes(*shapes, path)) {
-        told.shapes.emplace(key, shape);
-      }
+      told.shapes = format::read_shapes(*shapes, path);
     }
     return told;
   }
@@ -215,13 +210,13 @@ class SafetensorsCatalog {
                 std::size_t i) {
     Shape offset(part.shape.size(), 0);
     if (told.offsets) {
-      auto const found = told.offsets->find(part.name);
-      if (found == told.offsets->end() || found->second.size() != part.shape.size()) {
+      Shape const* const found = format::find_shape(*told.offsets, part.name);
+      if (found == nullptr || found->size() != part.shape.size()) {
         block(part.name, "shardmesh: " + file + ": DCP_SHARDING_INFO says nothing of \"" +
                              escaped(part.name) + "\"");
         return;
       }
-      offset = found->second;
+      offset = *found;
     }
     auto const [at, is_new] = tensors_.try_emplace(part.name);
     Entry& entry = at->second;
@@ -257,14 +252,13 @@ class SafetensorsCatalog {
                                        Shape const& offset,
                                        Told const& told) {
     Shape& shape = entry.stored.shape;
-    auto const whole = told.shapes.find(part.name);
-    bool const tells = whole != told.shapes.end();
+    Shape const* const whole = format::find_shape(told.shapes, part.name);
+    bool const tells = whole != nullptr;
     bool fits = entry.parts.empty() || tells == entry.is_told;
     if (tells) {
-      fits = fits && whole->second.size() == shape.size() &&
-             (entry.parts.empty() || whole->second == shape);
+      fits = fits && whole->size() == shape.size() && (entry.parts.empty() || *whole == shape);
       entry.is_told = true;
-      shape = fits ? whole->second : shape;
+      shape = fits ? *whole : shape;
     }
     for (std::size_t d = 0; d < offset.size(); ++d) {
       index_t const end = checked_add(offset[d], part.shape[d]);

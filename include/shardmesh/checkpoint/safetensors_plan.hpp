@@ -18,6 +18,7 @@
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/safetensors_header_writer.hpp>
 #include <shardmesh/checkpoint/safetensors_index.hpp>
+#include <shardmesh/checkpoint/safetensors_notes.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
