@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <functional>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -327,6 +328,37 @@ TEST_CASE("how chunks lie is told with work in proportion to the file, or not at
   std::uint64_t const given = grid.left;
   CHECK(format::chunk_fault({sm::DType::int8, {10'000, 8}, chunks}, grid).empty());
   CHECK(given - grid.left < 200'000);
+}
+
+TEST_CASE("where one allocation fails, a reader throws, ends no program, and holds nothing") {
+  std::vector<Kind> all = kinds();
+  all.push_back({"writing a header", [](std::size_t) { return std::string("a\n\"b"); },
+                 [](std::string const& name) {
+                   format::SafetensorsHeader header;
+                   header.metadata = {{"format", "pt"}, {name, name}};
+                   header.tensors.push_back({name, sm::DType::float32, {2, 3}, 0, 0});
+                   static_cast<void>(format::write_safetensors_header(header));
+                 },
+                 true});
+  for (Kind const& kind : all) {
+    std::string const input = kind.make(600);
+    CAPTURE(kind.name);
+    std::ptrdiff_t number = 0;
+    std::size_t leaks = 0;
+    bool failed = true;
+    for (; failed && number < 5'000; ++number) {
+      std::size_t const before = test::CountedMemory::held();
+      try {
+        failed = test::with_failing_allocation(number, [&] { kind.read(input); });
+      } catch (std::bad_alloc const&) {
+      } catch (sm::Error const&) {  // of the input
+        failed = number < 50;
+      }
+      leaks += test::CountedMemory::held() == before ? 0U : 1U;
+    }
+    CHECK(number < 5'000);
+    CHECK(leaks == 0);
+  }
 }
 
 // Not a check: prints what each kind takes, for docs/reliability.md. Runs where SHARDMESH_COSTS says a size in

@@ -27,6 +27,11 @@ struct CountedMemory {
     static std::atomic<std::size_t> count{0};
     return count;
   }
+  /// How many calls from now on succeed before one fails; -1 for all.
+  static std::atomic<std::ptrdiff_t>& left() {
+    static std::atomic<std::ptrdiff_t> count{-1};
+    return count;
+  }
 };
 
 /// What a part of a program takes.
@@ -44,7 +49,25 @@ Cost cost_of(F&& part) {
   return {CountedMemory::peak() - before, CountedMemory::calls() - calls};
 }
 
+/// Runs a part of a program, of which one call of the allocator fails: the one after so many.
+/// @returns whether it came to that.
+template <class F>
+bool with_failing_allocation(std::ptrdiff_t number, F&& part) {
+  struct Switch {
+    explicit Switch(std::ptrdiff_t calls) { CountedMemory::left() = calls; }
+    Switch(Switch const&) = delete;
+    Switch& operator=(Switch const&) = delete;
+    ~Switch() { CountedMemory::left() = -1; }
+  };
+  Switch const failing(number);
+  part();
+  return CountedMemory::left() < 0;  // counted down
+}
+
 inline void* counted(std::size_t size, std::size_t alignment) {
+  if (CountedMemory::left() >= 0 && CountedMemory::left()-- == 0) {
+    return nullptr;
+  }
   void* const memory =
       alignment > alignof(std::max_align_t)
           ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment)

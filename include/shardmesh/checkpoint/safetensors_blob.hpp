@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/checkpoint/safetensors_checks.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/safetensors_notes.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
@@ -31,6 +32,7 @@ namespace detail {
 struct SafetensorsBlob {
   format::SafetensorsHeader header;
   std::uint64_t data = 0;  ///< byte of the file where the data starts
+  format::SafetensorsChecks checks{};
 };
 
 /// Reads and checks the header at byte `offset`.
@@ -43,8 +45,7 @@ struct SafetensorsBlob {
     refuse("it has only " + std::to_string(file.size()) + " bytes");
   }
   std::uint64_t length = 0;
-  format::Bytes const head = file.read(offset, 8);
-  std::memcpy(&length, head.data(), 8);
+  std::memcpy(&length, file.read(offset, 8).data(), 8);
   if (length > file.size() - offset - 8) {
     refuse("its header would have " + std::to_string(length) + " bytes (truncated file?)");
   }
@@ -52,9 +53,11 @@ struct SafetensorsBlob {
     refuse("its header has " + std::to_string(length) + " bytes; the format allows " +
            std::to_string(format::most_safetensors_header_bytes));
   }
-  format::Bytes const text = file.read(offset + 8, length);
-  SafetensorsBlob blob{format::read_safetensors_header(format::as_text(text), file.path()),
-                       offset + 8 + length};
+  format::Bytes const head = file.read(offset, 8 + length);
+  SafetensorsBlob blob{
+      format::read_safetensors_header(format::as_text(head).substr(8), file.path()),
+      offset + 8 + length};
+  blob.checks = format::read_checks(blob.header, head, file.path());
   if (blob.header.data_bytes() > file.size() - blob.data) {
     refuse("its header promises " + std::to_string(blob.header.data_bytes()) +
            " bytes of data, there are " + std::to_string(file.size() - blob.data) +

@@ -128,7 +128,7 @@ inline void take_dtype(SafetensorsEntry& entry,
 class HeaderJson final : public StrictJson {
  public:
   HeaderJson(std::string_view text, std::string const& path)
-      : StrictJson(text, path, "the safetensors header of "), counts_(count_members(text)) {
+      : StrictJson(text, path), counts_(count_members(text)) {
     charge(counts_.outer * (sizeof(SafetensorsEntry) + sizeof(std::uint32_t)));
     header_.tensors.reserve(counts_.outer);
   }

@@ -30,7 +30,8 @@ inline constexpr std::uint64_t most_safetensors_index_bytes = 1'000'000'000;
 
 /// Which file of a model has which tensor.
 struct SafetensorsIndex {
-  std::vector<std::pair<std::string, std::string>> files;  ///< (tensor, file), each tensor once
+  std::vector<std::pair<std::string, std::string>>
+      files;                                ///< (tensor, file), each tensor once, sorted
   std::optional<std::uint64_t> total_size;  ///< bytes of all tensors, where the index says so
 };
 
@@ -46,16 +47,18 @@ namespace detail {
 class IndexJson final : public StrictJson {
  public:
   IndexJson(std::string_view text, std::string const& path)
-      : StrictJson(text, path, "the safetensors index "), counts_(count_members(text)) {}
+      : StrictJson(text, path, "", " is no safetensors index: "), counts_(count_members(text)) {}
 
   [[nodiscard]] SafetensorsIndex read() && {
     parse();
     if (!has_map_) {
       refuse_index("it is no JSON object with a \"weight_map\"");
     }
-    if (auto const* const name =
-            find_twice(index_.files, [](auto const& one) -> auto const& { return one.first; })) {
-      refuse_twice(*name);
+    std::sort(index_.files.begin(), index_.files.end());
+    for (std::size_t i = 1; i < index_.files.size(); ++i) {
+      if (index_.files[i - 1].first == index_.files[i].first) {
+        refuse_twice(index_.files[i].first);
+      }
     }
     return std::move(index_);
   }
@@ -83,7 +86,7 @@ class IndexJson final : public StrictJson {
   bool start_object(std::size_t) override {
     if (depth_ == 1 && section_ == Section::map) {
       has_map_ = true;
-      charge(counts_.inner * (sizeof(index_.files[0]) + sizeof(std::uint32_t)));
+      charge(counts_.inner * sizeof(index_.files[0]));
       index_.files.reserve(counts_.inner);
     }
     return enter();

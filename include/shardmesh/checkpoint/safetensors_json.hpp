@@ -161,9 +161,16 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
 
  protected:
   /// @param path  of the file, and
-  /// @param what  comes before it, for messages: "the safetensors header of ".
-  StrictJson(std::string_view text, std::string path, std::string_view what)
-      : text_(text), path_(std::move(path)), what_(what), budget_(memory_for(text.size())) {}
+  /// @param before, after  what stands around it in messages.
+  StrictJson(std::string_view text,
+             std::string path,
+             std::string_view before = "the safetensors header of ",
+             std::string_view after = " cannot be read: ")
+      : text_(text),
+        path_(std::move(path)),
+        before_(before),
+        after_(after),
+        budget_(memory_for(text.size())) {}
 
   /// @throws CorruptError naming the byte.
   void parse() {
@@ -185,7 +192,7 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
   [[noreturn]] void refuse(std::string const& what) const {
     throw CorruptError(
         path_, position_,
-        shardmesh::detail::concat("shardmesh: ", what_, path_, " cannot be read: ", what,
+        shardmesh::detail::concat("shardmesh: ", before_, path_, after_, what,
                                   position_ > 0 ? " (character " + std::to_string(position_) + ")"
                                                 : std::string()));
   }
@@ -223,7 +230,8 @@ class StrictJson : public nlohmann::json_sax<nlohmann::json> {
  private:
   std::string_view text_;
   std::string path_;
-  std::string_view what_;
+  std::string_view before_;
+  std::string_view after_;
   Budget budget_;
   std::string problem_;
   std::size_t position_ = 0;

@@ -50,9 +50,7 @@ class ShapesJson final : public StrictJson {
              std::string const& path,
              std::string_view member,
              std::string what)
-      : StrictJson(text, path, "the safetensors header of "),
-        member_(member),
-        what_(std::move(what)) {
+      : StrictJson(text, path), member_(member), what_(std::move(what)) {
     std::size_t const count = count_members(text).outer;
     charge(count * sizeof(shapes_[0]));
     shapes_.reserve(count);

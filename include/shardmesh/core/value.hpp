@@ -39,10 +39,14 @@ class Value {
     }
   };
   using Dict = std::vector<std::pair<std::string, Value>>;
-  /// A whole torch.save archive that holds something else; kept as it is and written back unread.
+  /// A whole torch.save archive that holds something else; kept as it is and written back unread. `save`
+  /// refuses one that imports what no data is made of, unless it is trusted.
   struct Opaque {
     std::vector<std::byte> archive;
-    [[nodiscard]] friend bool operator==(Opaque const&, Opaque const&) = default;
+    bool trusted = false;  ///< by whoever saves it; a load sets it never
+    [[nodiscard]] friend bool operator==(Opaque const& a, Opaque const& b) {
+      return a.archive == b.archive;
+    }
   };
 
   Value() noexcept = default;

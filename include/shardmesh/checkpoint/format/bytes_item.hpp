@@ -247,7 +247,7 @@ class ValueWriter {
   Value value;
   if (!detail::read_plain_value(zip_record(item, *pickle), path, position + pickle->offset,
                                 value)) {
-    value = Value(Value::Opaque{Bytes(item.begin(), item.end())});
+    value = Value(Value::Opaque{Bytes(item.begin(), item.end()), false});
   }
   return value;
 }
