@@ -8,6 +8,7 @@
 #include <shardmesh/checkpoint/format/file_name.hpp>
 #include <shardmesh/checkpoint/format/lazy_view.hpp>
 #include <shardmesh/checkpoint/format/numpy_number.hpp>
+#include <shardmesh/checkpoint/format/pickle_names.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/format/tensor_pickle.hpp>
 
@@ -515,9 +516,19 @@ TEST_CASE("a value that holds itself, or grows beyond all proportion, comes back
   CHECK(kind_of(test::bytes_of(text + "e.")) == "opaque");
 }
 
-TEST_CASE("many values that are written out are plain, however many they are") {
-  std::string const nones = "\x80\x02](" + std::string(1'200'000, 'N') + "e.";
-  CHECK(kind_of(test::bytes_of(nones)) == "list");
+TEST_CASE(
+    "many values that are written out are plain, up to what a file of their size is read with") {
+  auto const list_of = [](std::size_t count, std::string_view one) {
+    std::string text = "\x80\x02](";
+    for (std::size_t i = 0; i < count; ++i) {
+      text += one;
+    }
+    return text + "e.";
+  };
+  CHECK(kind_of(test::bytes_of(list_of(700'000, "N"))) == "list");
+  CHECK(kind_of(test::bytes_of(list_of(2'000'000, std::string_view("G\x3f\xf0\0\0\0\0\0\0", 9)))) ==
+        "list");
+  CHECK(kind_of(test::bytes_of(list_of(5'000'000, "N"))) == "opaque");  // and kept as it is
 }
 
 TEST_CASE("tensors that are views of their storage are read with their strides") {
@@ -716,6 +727,71 @@ TEST_CASE("items cut at any byte, or with any bit flipped, are refused or unchan
             CHECK(read == sm::Value("run"));
           }).problem == "");
   }
+}
+
+TEST_CASE("what a value would import is told; what would do harm is not saved again") {
+  auto const item_of = [](std::string const& pickle) {
+    format::ZipWriter zip;
+    zip.add("archive/data.pkl", format::as_bytes(pickle));
+    return std::move(zip).finish();
+  };
+  auto const name_in = [&](std::string const& pickle) {
+    return format::harmful_name(format::read_bytes_item(item_of(pickle)));
+  };
+  std::string const four = "\x80\x04";
+  std::string const os = "\x8c\x02os\x94\x8c\x06system\x94";
+  CHECK(name_in("\x80\x02"
+                "cos\nsystem\nX\x01" +
+                std::string(3, '\0') + "x\x85R.") == "\"os.system\"");
+  CHECK(name_in(four + os + "\x93\x8c\x01x\x85R.") == "\"os.system\"");
+  // The two texts out of the memo, behind something else.
+  CHECK(name_in(four + "](" + os + "h" + std::string(1, '\0') + "h\x01\x93" + "e.") ==
+        "\"os.system\"");
+  CHECK(name_in(four + "\x8c\x08"
+                       "builtins\x8c\x04"
+                       "eval\x93.") == "\"builtins.eval\"");
+  CHECK(name_in(four + "\x8c\x08"
+                       "builtins\x8c\x07getattr\x93.") == "\"builtins.getattr\"");
+  CHECK(name_in(four + "\x8c\x05torch\x8c\x04load\x93.") == "\"torch.load\"");
+  CHECK(name_in(four + "\x8c\x02\x1b[\x8c\x01x\x93.") == "\"\\x1b[.x\"");
+  // A name that no text says.
+  std::string const built = four + "\x8c\x02os]\x93.";
+  CHECK(format::detail::PickleNames(format::as_bytes(built)).find_harmful() ==
+        "a name that is put together while it is read");
+  CHECK(name_in(four + "\x82\x07.") == "a number of Python's registry of extensions");
+  CHECK(name_in("\x80\x02(ios\nsystem\n.") == "\"os.system\"");
+  // Data of other packages and of the standard library, and text that only looks like an opcode.
+  CHECK(name_in(four + "\x8c\x08"
+                       "datetime\x8c\x04"
+                       "date\x93"
+                       "C\x04"
+                       "1234\x85R.")
+            .empty());
+  CHECK(name_in("\x80\x02"
+                "cnumpy.core.multiarray\n_reconstruct\n).")
+            .empty());
+  CHECK(name_in("\x80\x02"
+                "ccollections\nOrderedDict\n)R.")
+            .empty());
+  CHECK(name_in("\x80\x02"
+                "ctorch._utils\n_rebuild_tensor_v2\n.")
+            .empty());
+  CHECK(name_in("\x80\x02"
+                "](ctorch\ndevice\nU\x0a"
+                "cos\nsystem"
+                "e.")
+            .empty());
+  CHECK(format::harmful_name(sm::Value(7)).empty());
+
+  sm::Value::Opaque opaque{item_of("\x80\x02"
+                                   "cos\nsystem\n."),
+                           false};
+  CHECK_THROWS_WITH_AS(
+      format::refuse_harmful(opaque, "a\x1b"),
+      doctest::Contains("the value \"a\\x1b\" is a pickle that imports \"os.system\""),
+      sm::UnsupportedError);
+  opaque.trusted = true;
+  CHECK_NOTHROW(format::refuse_harmful(opaque, "a"));
 }
 
 TEST_SUITE_END();

@@ -8,6 +8,7 @@
 #include <shardmesh/checkpoint/format/pickle_inert.hpp>
 #include <shardmesh/checkpoint/format/pickle_opcodes.hpp>
 #include <shardmesh/checkpoint/format/pickle_reader.hpp>
+#include <shardmesh/checkpoint/format/pickle_runs.hpp>
 #include <shardmesh/checkpoint/format/pickle_schema.hpp>
 #include <shardmesh/checkpoint/format/pickle_stack.hpp>
 #include <shardmesh/checkpoint/format/pickle_tree.hpp>
@@ -711,8 +712,8 @@ TEST_CASE("the schema reads a value with its type, or says where it is not") {
         "test: it is not a tuple of integers [m, byte 1003]");
   CHECK(words([&] { static_cast<void>(schema.torch_size(parts[3], "it")); }) ==
         "test: it is not a torch.Size [m, byte 1020]");
-  schema.charge(parts[0], 1 << 20);
-  CHECK(words([&] { schema.charge(parts[0], 1 << 20); }) ==
+  schema.charge(parts[0], 10 << 20);
+  CHECK(words([&] { schema.charge(parts[0], 10 << 20); }) ==
         "test: the values shared in this file would expand beyond all proportion [m, byte 1003]");
 }
 
@@ -742,6 +743,33 @@ TEST_CASE("the schema bounds dimensions and refuses a member that stands twice")
   CHECK(read_member(Global::storage_meta, "a").says("the meta has the member a twice"));
   CHECK(read_member(Global::storage_meta, "b").kind.empty());
   CHECK(read_member(Global::metadata, "a").says("the meta is not an object of its class"));
+}
+
+TEST_CASE("runs of numbers stay where they are, whatever comes after them") {
+  format::detail::PickleRuns runs;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> made;  // start, count
+  for (std::uint32_t i = 0; i < 3'000; ++i) {
+    std::uint32_t const count = i % 500 == 499 ? 20'000 : i % 37;
+    std::uint32_t const start = runs.allocate(count);
+    auto const run = runs.at(start, count);
+    std::fill(run.begin(), run.end(), i);
+    made.emplace_back(start, count);
+  }
+  bool same = true;
+  std::uint64_t numbers = 0;
+  for (std::uint32_t i = 0; i < made.size(); ++i) {
+    auto const run = runs.at(made[i].first, made[i].second);
+    same = same && std::all_of(run.begin(), run.end(), [i](std::uint32_t n) { return n == i; });
+    numbers += made[i].second;
+  }
+  CHECK(same);
+  CHECK(runs.bytes() >= 4 * numbers);
+  CHECK(runs.bytes() < 8 * numbers);
+  std::uint32_t const last = runs.allocate(3);
+  CHECK(runs.extend(last, 3, 2));  // the last one grows where it is
+  CHECK(runs.at(last, 5).size() == 5);
+  CHECK_FALSE(runs.extend(made[1].first, made[1].second, 1));
+  CHECK_FALSE(runs.extend(last, 3, 2));  // is no longer its end
 }
 
 TEST_SUITE_END();

@@ -11,6 +11,7 @@
 #include <string>
 
 #include <doctest/doctest.h>
+#include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/threads.hpp>
@@ -135,6 +136,58 @@ TEST_CASE("saving, listing, verifying and loading take linear time") {
   CHECK(growth([&](std::size_t tensors) {
           return [&, tensors, dict = state_of(tensors)]() mutable {
             on_one([&](auto& world) { sm::load_any(world, path_of(tensors), dict); });
+          };
+        }) < linear);
+}
+
+TEST_CASE(
+    "a checkpoint whose data are one safetensors blob is verified and loaded in linear time") {
+  test::Scratch const scratch;
+  auto const path_of = [&](std::size_t tensors) { return scratch / std::to_string(tensors); };
+  auto const make = [&](std::size_t tensors) {
+    std::string const path = path_of(tensors);
+    if (sm::PosixStorage::exists(path)) {
+      return;
+    }
+    sm::PosixStorage::make_directory(path);
+    format::SafetensorsHeader header = header_of(tensors);
+    format::Bytes bytes = format::write_safetensors_header(header);
+    bytes.resize(bytes.size() + header.data_bytes());
+    format::DcpMetadata metadata;
+    for (format::SafetensorsEntry const& entry : header.tensors) {
+      format::StorageInfo const place{"__0_0.distcp", 0, 2, {}};
+      metadata.entries.push_back(
+          {entry.name,
+           {entry.name},
+           format::TensorMetadata{sm::DType::int8, {2}, {{{0}, {2}, place}}}});
+    }
+    auto const write = [&](std::string const& name, format::ByteSpan content) {
+      sm::File file = sm::File::create(path + "/" + name);
+      file.write_at(0, content);
+      file.finish();
+    };
+    write("__0_0.distcp", bytes);
+    write(".metadata", format::write_dcp_metadata(metadata));
+  };
+  CHECK(growth([&](std::size_t tensors) {
+          make(tensors);
+          return [&, tensors] {
+            sm::with_catalog(path_of(tensors), [&](auto& catalog) {
+              sm::VerifyReport const report = sm::verify(catalog);
+              CHECK(report.values == tensors);
+              CHECK(report.damage.empty());
+            });
+          };
+        }) < linear);
+  CHECK(growth([&](std::size_t tensors) {
+          make(tensors);
+          return [&, tensors] {
+            sm::StateDict dict;
+            for (std::size_t i = 0; i < tensors; ++i) {
+              dict.insert(name_of(i), sm::Tensor<std::int8_t>(sm::Shape{2}));
+            }
+            sm::launch(sm::threads{1},
+                       [&](auto& world) { sm::load_any(world, path_of(tensors), dict); });
           };
         }) < linear);
 }

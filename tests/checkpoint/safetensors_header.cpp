@@ -5,6 +5,9 @@
 #include <shardmesh/checkpoint/safetensors_dtypes.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/safetensors_header_writer.hpp>
+#include <shardmesh/checkpoint/safetensors_index.hpp>
+#include <shardmesh/checkpoint/safetensors_json.hpp>
+#include <shardmesh/checkpoint/safetensors_notes.hpp>
 
 #include <cstdint>
 
@@ -243,16 +246,72 @@ TEST_CASE("JSON beyond what the format needs is refused") {
   CHECK(is_refused("{\"w\":\"x\"}", "something that is no object"));
   CHECK(is_refused("{\"w\":[1]}", "something that is no object"));
   CHECK(is_refused("{\"\xff\":{}}", "it is no valid JSON"));
-  CHECK(is_refused("{" + good + "," + good + "}", "it has the name \"dtype\" twice"));
+  CHECK(is_refused(one(good + "," + good), "it has the name \"dtype\" twice"));
   CHECK(is_refused("{\"w\":{" + good + "},\"w\":{" + good + "}}", "it has the name \"w\" twice"));
   CHECK(is_refused("{\"w\\u0000\":{}}", "it has a name with a NUL"));
   CHECK(is_refused(R"({"__metadata__":{"a":"\u0000"}})", "it has a string with a NUL"));
-  CHECK(is_refused(R"({"a":{"b":{"c":{}}}})", "it has an object nested too deep"));
+  CHECK(is_refused(R"({"__metadata__":{"b":{"c":{}}}})", "it has an object nested too deep"));
   CHECK(is_refused("{\"w\":{\"shape\":[[1]]}}", "it has a list out of place"));
   CHECK(is_refused("{\"w\":{\"shape\":[{}]}}", "it has an object nested too deep"));
   CHECK(is_refused("{\"w\":{\"shape\":[\"1\"]}}", "it has a string out of place"));
-  CHECK(is_refused("{\"w\":" + std::string(100'000, '['), "it has a list out of place"));
+  CHECK(is_refused("{\"w\":" + std::string(100'000, '['), "something that is no object"));
   CHECK(is_refused(R"({"__metadata__":{"a":[1]}})", "metadata that is no string"));
+}
+
+TEST_CASE("a byte-order mark and names that stand twice are refused, wherever they are") {
+  CHECK(is_refused("\xef\xbb\xbf" + one(good), "it starts with a byte-order mark"));
+  CHECK(is_refused("{\"__metadata__\":{},\"__metadata__\":{}}", "\"__metadata__\" twice"));
+  CHECK(is_refused(R"({"__metadata__":{"a":"1","a":"1"}})", "it has the name \"a\" twice"));
+  CHECK(is_refused("{\"w\":{" + good + "},\"\\u0077\":{" + good + "}}",
+                   "it has the name \"w\" twice"));
+  auto const index = [](std::string const& text) {
+    return failure_of([&] { static_cast<void>(format::read_safetensors_index(text, "x.json")); });
+  };
+  CHECK(index(R"({"weight_map":{"a":"f"},"metadata":{"total_size":8}})").kind.empty());
+  CHECK(index("\xef\xbb\xbf{\"weight_map\":{}}").says("byte-order mark"));
+  CHECK(index(R"({"weight_map":{"a":"f","b":"f","a":"g"}})").says("the name \"a\" twice"));
+  CHECK(index(R"({"weight_map":{},"weight_map":{}})").says("the name \"weight_map\" twice"));
+  CHECK(index(R"({"weight_map":{},"metadata":{"total_size":1,"total_size":2}})")
+            .says("the name \"total_size\" twice"));
+  CHECK(index(R"({"weight_map":{},"x":[{"y":{"z":1,"z":2}}]})").says("the name \"z\" twice"));
+  CHECK(format::read_safetensors_index(
+            R"({"x":[{"y":1},{"y":[[2.5,-1,null,true]]}],"weight_map":{}})", "x")
+            .files.empty());
+  for (char const* const text :
+       {"[]", "7", "{}", "null", R"({"weight_map":[]})", R"({"weight_map":"f"})",
+        R"({"weight_map":7})", R"({"x":{"weight_map":{}}})"}) {
+    CHECK(index(text).says("it is no JSON object with a \"weight_map\""));
+  }
+  for (char const* const file : {"7", "null", "{}", "[\"f\"]", "\"../f\"", "\"\"", "\"a/f\""}) {
+    CHECK(index(std::string(R"({"weight_map":{"a":)") + file + "}}").says("not a plain name"));
+  }
+}
+
+TEST_CASE("the members of objects are counted as they nest, not as texts look") {
+  auto const counts = [](std::string_view text) {
+    auto const found = format::detail::count_members(text);
+    return std::pair(found.outer, found.inner);
+  };
+  CHECK(counts("{}") == std::pair<std::size_t, std::size_t>(0, 0));
+  CHECK(counts(R"({"a":{"x":1,"y":[{"z":2}]},"b:{\":":{"x":"::"}})") ==
+        std::pair<std::size_t, std::size_t>(2, 2));
+  CHECK(counts(R"({"a":{"x":1},"b":{"x":1,"y":2,"z":3},"c":{}})") ==
+        std::pair<std::size_t, std::size_t>(3, 3));
+  CHECK(counts("}}{\"a\":") == std::pair<std::size_t, std::size_t>(1, 0));
+}
+
+TEST_CASE("strings are checked before the parser sees them, which would repeat them") {
+  std::string const long_name(100'000, 'a');
+  for (char const* const bad :
+       {"\\q", "\\u12", "\\ud800", "\\ud800\\u0041", "\\udc00", "\n", "\x01", ""}) {
+    CHECK(is_refused("{\"" + long_name + bad, "it is no valid JSON (character "));
+  }
+  CHECK(is_refused("{\"a\":{\"shape\":[" + std::string(100, '1') + "]}}", "it is no valid JSON"));
+  auto const names = [](std::string const& name) {
+    return read("{\"" + name + "\":{" + good + "}}").tensors.at(0).name;
+  };
+  CHECK(names(R"(\ud83d\ude00\u00e9\n\"\\\/\b\f\r\t)") ==
+        "\xf0\x9f\x98\x80\xc3\xa9\n\"\\/\b\f\r\t");
 }
 
 TEST_CASE("numbers are plain integers of 63 bits") {
@@ -276,8 +335,7 @@ TEST_CASE("a tensor has exactly its three fields, and the bytes of its shape") {
   CHECK(is_refused(one(R"("dtype":"F32","shape":[2,3])"), "too little: dtype, shape and"));
   CHECK(is_refused(one(R"("dtype":"F32","data_offsets":[0,24])"), "too little"));
   CHECK(is_refused(one(R"("shape":[2,3],"data_offsets":[0,24])"), "too little"));
-  CHECK(is_refused(one(R"("dtype":["F32"],"shape":[],"data_offsets":[0,4])"),
-                   "a string out of place"));
+  CHECK(is_refused(one(R"("dtype":["F32"],"shape":[],"data_offsets":[0,4])"), "something else"));
   CHECK(is_refused(one(R"("dtype":"F32","shape":"","data_offsets":[0,4])"), "something else"));
   CHECK(is_refused(one(R"("dtype":"F32","shape":{},"data_offsets":[0,4])"), "something else"));
   CHECK(is_refused(one(R"("dtype":"F32","shape":[],"data_offsets":[0,4,8])"), "something else"));

@@ -4,11 +4,20 @@
 // that name the path and what the operating system said.
 #include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/storage/size_signal.hpp>
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdint>
 
 #include <doctest/doctest.h>
+#include <shardmesh/checkpoint/safetensors.hpp>
+#include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/comm/threads.hpp>
 
 #include "../support/checkpoints.hpp"
 #include "../support/descriptors.hpp"
@@ -313,6 +322,71 @@ TEST_CASE("a directory is brought to the disk, or the error names it") {
   CHECK(is_io_error(sync("none"), scratch / "none", ENOENT));
   CHECK(is_io_error(sync("file"), scratch / "file", ENOTDIR));
   CHECK(sync("none").says("shardmesh: cannot bring to the disk "));
+}
+
+TEST_CASE("a path with a NUL is refused before anything is looked at, made or removed") {
+  test::Scratch const scratch;
+  std::string const file = scratch / "keep";
+  test::spit(file, "mine");
+  std::string const path = file + std::string("\0more", 5);
+  CHECK_THROWS_WITH_AS(static_cast<void>(sm::File::open(path)), doctest::Contains("holds a NUL"),
+                       sm::InvalidArgument);
+  CHECK_THROWS_AS(static_cast<void>(sm::File::create(scratch / "new" + std::string(1, '\0'))),
+                  sm::InvalidArgument);
+  CHECK_THROWS_AS(static_cast<void>(sm::File::open_to_write(path)), sm::InvalidArgument);
+  CHECK_THROWS_AS(static_cast<void>(sm::PosixStorage::exists(path)), sm::InvalidArgument);
+  CHECK_THROWS_AS(static_cast<void>(sm::PosixStorage::follow(path)), sm::InvalidArgument);
+  CHECK_THROWS_AS(static_cast<void>(sm::PosixStorage::list(path)), sm::InvalidArgument);
+  CHECK_THROWS_AS(sm::PosixStorage::remove_all(path), sm::InvalidArgument);
+  CHECK_THROWS_AS(sm::PosixStorage::rename(path, file), sm::InvalidArgument);
+  CHECK_THROWS_AS(sm::PosixStorage::rename(file, path), sm::InvalidArgument);
+  CHECK_THROWS_AS(sm::PosixStorage::make_directories(scratch / "a" + std::string("\0/b", 3)),
+                  sm::InvalidArgument);
+  CHECK_THROWS_AS(sm::PosixStorage::make_directories(std::string("\0", 1)), sm::InvalidArgument);
+  sm::StateDict dict;
+  dict.insert("x", sm::Tensor<float>(sm::Shape{2}));
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    CHECK_THROWS_AS(sm::save(world, path, dict), sm::Error);
+    CHECK_THROWS_AS(sm::save(world, std::string("\0/x", 3), dict), sm::Error);
+  });
+  CHECK(sm::PosixStorage::list(scratch / ".") == std::vector<std::string>{"keep"});
+  CHECK(test::slurp(file) == "mine");
+}
+
+TEST_CASE(
+    "a limit of the size of files is an error of the save, which leaves nothing, not a signal") {
+  test::Scratch const scratch;
+  sm::StateDict dict;
+  dict.insert("x", sm::Tensor<float>(sm::Shape{100'000}));
+  pid_t const child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {  // no check here: it reports by its exit status
+    struct rlimit const limit{65'536, 65'536};
+    std::signal(SIGXFSZ, SIG_DFL);
+    int refused = 0;
+    if (::setrlimit(RLIMIT_FSIZE, &limit) == 0) {
+      for (auto const save : {+[](std::string const& path, sm::StateDict const& state) {
+                                sm::launch(sm::threads{1},
+                                           [&](auto& world) { sm::save(world, path, state); });
+                              },
+                              +[](std::string const& path, sm::StateDict const& state) {
+                                sm::save_safetensors(path + ".safetensors", state);
+                              }}) {
+        try {
+          save(scratch / "run", dict);
+        } catch (sm::IoError const& error) {
+          refused += error.code() == EFBIG ? 1 : 0;
+        } catch (...) {
+        }
+      }
+    }
+    ::_exit(refused);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 2);
+  CHECK(sm::PosixStorage::list(scratch / ".").empty());
 }
 
 TEST_SUITE_END();

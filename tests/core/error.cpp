@@ -55,4 +55,17 @@ TEST_CASE("errors carry the facts of their origin") {
   CHECK(std::string(sm::DeviceError(2, "out of memory").what()) == "out of memory");
 }
 
+TEST_CASE("no message commands a terminal, whatever stands in it") {
+  auto const said = [](std::string const& message) {
+    return std::string(sm::CommError(message).what());
+  };
+  CHECK(said("a \x1b[31mred\x1b[0m\r\n\tb\x7f") == "a \\x1b[31mred\\x1b[0m\\x0d\n\\x09b\\x7f");
+  CHECK(said("\xc2\x9b"
+             "31m") == "\\xc2\\x9b31m");  // one character, which starts a command too
+  CHECK(said("Modèle \xe2\x82\xac \xc2\xa0") == "Modèle \xe2\x82\xac \xc2\xa0");
+  CHECK(said(std::string("nul\0x", 5)) == "nul\\x00x");
+  CHECK(said("\xc2") == "\xc2");
+  CHECK(said("").empty());
+}
+
 TEST_SUITE_END();

@@ -25,6 +25,8 @@ class DcpIndex {
  public:
   DcpIndex() = default;
   explicit DcpIndex(format::DcpMetadata metadata) : metadata_(std::move(metadata)) {
+    index_.reserve(metadata_.entries.size());
+    tensors_.reserve(metadata_.entries.size());
     for (std::size_t i = 0; i < metadata_.entries.size(); ++i) {
       index_.emplace(metadata_.entries[i].fqn, i);
       tensors_.push_back(describe_tensor(metadata_.entries[i]));
@@ -76,6 +78,7 @@ class DcpIndex {
       tensor.dtype = said->dtype;
       tensor.unsupported = said->unsupported;
       tensor.shape = said->size;
+      tensor.boxes.reserve(said->chunks.size());
       for (format::ChunkMetadata const& chunk : said->chunks) {
         tensor.boxes.push_back({chunk.offsets, chunk.sizes});
       }

@@ -71,7 +71,8 @@ inline void log_keys(LoadOptions const& options, CheckpointReport const& report)
   auto const log = [](KeyPolicy policy, std::vector<std::string> const& keys, char const* what) {
     for (std::string const& key : keys) {
       if (policy == KeyPolicy::log) {
-        std::fprintf(stderr, "shardmesh::load: \"%s\" is %s the checkpoint\n", key.c_str(), what);
+        std::fprintf(stderr, "shardmesh::load: \"%s\" is %s the checkpoint\n", escaped(key).c_str(),
+                     what);
       }
     }
   };

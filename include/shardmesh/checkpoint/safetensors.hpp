@@ -92,8 +92,11 @@ class SafetensorsCatalog {
   }
   /// What may be a loss, but is no proof of one.
   [[nodiscard]] std::vector<std::string> const& notes() const noexcept { return notes_; }
-  /// The format has none.
-  [[nodiscard]] static constexpr bool has_checksums() noexcept { return false; }
+  /// The format has none; files that were saved here have (`format::checks_key`).
+  [[nodiscard]] bool has_checksums() const noexcept {
+    return std::all_of(files_.begin(), files_.end(),
+                       [](HeadedFile const& file) { return file.blob.checks.there(); });
+  }
 
   /// @pre tensor(key) != nullptr, and box i exists.
   /// @throws UnsupportedError for a dtype that is not known, IoError, CorruptError.
@@ -104,13 +107,11 @@ class SafetensorsCatalog {
   /// Reads a box whose elements are not known: its bytes are there, that is all that can be told.
   std::uint64_t check_box(std::string const& key, std::size_t i) {
     auto const [file, entry] = tensors_.at(key).parts[i];
-    detail::SafetensorsBlob const& blob = files_[file].blob;
-    auto const& part = blob.header.tensors[entry];
-    static_cast<void>(
-        open_.open(files_[file].path).read(blob.data + part.begin, part.end - part.begin));
+    auto const& part = files_[file].blob.header.tensors[entry];
+    static_cast<void>(read_checked(file, entry, 0, part.end - part.begin));
     return part.end - part.begin;
   }
-  /// Rows of a box: elements have no checksum, so any can be read alone.
+  /// Rows of a box. Where there are checksums, whole MiB are read.
   [[nodiscard]] StoredBox read_part(std::string const& key, std::size_t i, Box const& part) {
     StoredBox rows = read_rows(tensors_.at(key), i, part);
     bytes_read_ += rows.bytes.size();
@@ -147,37 +148,52 @@ class SafetensorsCatalog {
   };
   /// What the metadata of a file says of its tensors.
   struct Told {
-    std::optional<std::unordered_map<std::string, Shape>> offsets;
-    std::unordered_map<std::string, Shape> shapes;
+    std::optional<format::NamedShapes> offsets;
+    format::NamedShapes shapes;
   };
 
   [[nodiscard]] StoredBox read_rows(Entry const& tensor, std::size_t i, Box const& part) {
     auto const [file, entry] = tensor.parts[i];
-    detail::SafetensorsBlob const& blob = files_[file].blob;
-    std::uint64_t first = blob.data + blob.header.tensors[entry].begin;
+    std::uint64_t first = 0;
     std::size_t const element = size_of(tensor.stored.dtype);
     if (!part.extent.empty() && !part.empty()) {
       auto const row = static_cast<std::uint64_t>(part.volume() / part.extent[0]) * element;
-      first += static_cast<std::uint64_t>(part.offset[0] - tensor.stored.boxes[i].offset[0]) * row;
+      first = static_cast<std::uint64_t>(part.offset[0] - tensor.stored.boxes[i].offset[0]) * row;
     }
+    auto [bytes, start] =
+        read_checked(file, entry, first, static_cast<std::uint64_t>(part.volume()) * element);
+    return {std::move(bytes), start, detail::byte_strides(part.extent, element)};
+  }
+
+  /// Bytes of a tensor, checked as far as there are checksums; and where they start in what was read.
+  [[nodiscard]] std::pair<format::Bytes, std::size_t> read_checked(std::size_t file,
+                                                                   std::size_t number,
+                                                                   std::uint64_t first,
+                                                                   std::uint64_t count) {
+    detail::SafetensorsBlob const& blob = files_[file].blob;
+    format::SafetensorsEntry const& entry = blob.header.tensors[number];
     File const& open = open_.open(files_[file].path);
-    return {open.read(first, static_cast<std::uint64_t>(part.volume()) * element), 0,
-            detail::byte_strides(part.extent, element)};
+    if (!blob.checks.there() || count == 0) {
+      return {open.read(blob.data + entry.begin + first, count), 0};
+    }
+    std::uint64_t const begin = first / format::check_bytes * format::check_bytes;
+    std::uint64_t const end = std::min((first + count + format::check_bytes - 1) /
+                                           format::check_bytes * format::check_bytes,
+                                       entry.end - entry.begin);
+    std::uint64_t const place = blob.data + entry.begin + begin;
+    format::Bytes bytes = open.read(place, end - begin);
+    format::verify_checks(blob.checks, number, begin, bytes, entry.name, open.path(), place);
+    return {std::move(bytes), static_cast<std::size_t>(first - begin)};
   }
 
   [[nodiscard]] static Told read_metadata(format::SafetensorsHeader const& header,
                                           std::string const& path) {
     Told told;
     if (auto const* const info = header.find_metadata("DCP_SHARDING_INFO")) {
-      told.offsets.emplace();
-      for (auto& [key, offset] : format::read_dcp_sharding_info(*info, path)) {
-        told.offsets->emplace(key, offset);
-      }
+      told.offsets = format::read_dcp_sharding_info(*info, path);
     }
     if (auto const* const shapes = header.find_metadata(format::shapes_key)) {
-      for (auto& [key, shape] : format::read_shapes(*shapes, path)) {
-        told.shapes.emplace(key, shape);
-      }
+      told.shapes = format::read_shapes(*shapes, path);
     }
     return told;
   }
@@ -189,6 +205,12 @@ class SafetensorsCatalog {
     if (blob.data + blob.header.data_bytes() != file.size()) {
       throw CorruptError(path, blob.data + blob.header.data_bytes(),
                          "shardmesh: " + path + " is longer than its header says");
+    }
+    if (blob.checks.are_foreign) {
+      notes_.push_back(
+          path +
+          " has checksums of shardmesh in its metadata, but another program has written it since: "
+          "they are not used");
     }
     Told const told = read_metadata(blob.header, path);
     for (std::size_t i = 0; i < blob.header.tensors.size(); ++i) {
@@ -215,13 +237,13 @@ class SafetensorsCatalog {
                 std::size_t i) {
     Shape offset(part.shape.size(), 0);
     if (told.offsets) {
-      auto const found = told.offsets->find(part.name);
-      if (found == told.offsets->end() || found->second.size() != part.shape.size()) {
+      Shape const* const found = format::find_shape(*told.offsets, part.name);
+      if (found == nullptr || found->size() != part.shape.size()) {
         block(part.name, "shardmesh: " + file + ": DCP_SHARDING_INFO says nothing of \"" +
                              escaped(part.name) + "\"");
         return;
       }
-      offset = found->second;
+      offset = *found;
     }
     auto const [at, is_new] = tensors_.try_emplace(part.name);
     Entry& entry = at->second;
@@ -257,14 +279,13 @@ class SafetensorsCatalog {
                                        Shape const& offset,
                                        Told const& told) {
     Shape& shape = entry.stored.shape;
-    auto const whole = told.shapes.find(part.name);
-    bool const tells = whole != told.shapes.end();
+    Shape const* const whole = format::find_shape(told.shapes, part.name);
+    bool const tells = whole != nullptr;
     bool fits = entry.parts.empty() || tells == entry.is_told;
     if (tells) {
-      fits = fits && whole->second.size() == shape.size() &&
-             (entry.parts.empty() || whole->second == shape);
+      fits = fits && whole->size() == shape.size() && (entry.parts.empty() || *whole == shape);
       entry.is_told = true;
-      shape = fits ? whole->second : shape;
+      shape = fits ? *whole : shape;
     }
     for (std::size_t d = 0; d < offset.size(); ++d) {
       index_t const end = checked_add(offset[d], part.shape[d]);
@@ -401,16 +422,21 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
     header.tensors.push_back({entry.key, entry.tensor().dtype(), entry.tensor().shape(), 0, 0});
     tensors.push_back(&entry.tensor());
   }
-  format::Bytes const head = format::write_safetensors_header(header, path);
+  header.metadata.push_back(format::empty_checks(header.tensors));
+  format::Bytes head = format::write_safetensors_header(header, path);
+  format::SafetensorsSums sums(header.tensors);
   std::string const target = detail::save_target(path, "shardmesh::save_safetensors");
   std::string const temporary = PosixStorage::temporary_name(target);
   PosixStorage::remove_all(temporary);
   try {
     File file = File::create(temporary);
-    file.write_at(0, head);
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-      file.write_at(head.size() + header.tensors[i].begin, tensors[i]->local_bytes());
+      auto const& elements = tensors[i]->local_bytes();
+      file.write_at(head.size() + header.tensors[i].begin, elements);
+      sums.add(header.tensors[i].begin, elements);
     }
+    sums.fill(head);
+    file.write_at(0, head);
     file.finish();
     PosixStorage::rename(temporary, target);
     PosixStorage::sync_directory(PosixStorage::parent(target));

@@ -2,16 +2,21 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <numeric>
 #include <string>
-#include <unordered_map>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/checkpoint/safetensors_checks.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
+#include <shardmesh/checkpoint/safetensors_notes.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/core/error.hpp>
@@ -27,6 +32,7 @@ namespace detail {
 struct SafetensorsBlob {
   format::SafetensorsHeader header;
   std::uint64_t data = 0;  ///< byte of the file where the data starts
+  format::SafetensorsChecks checks{};
 };
 
 /// Reads and checks the header at byte `offset`.
@@ -39,8 +45,7 @@ struct SafetensorsBlob {
     refuse("it has only " + std::to_string(file.size()) + " bytes");
   }
   std::uint64_t length = 0;
-  format::Bytes const head = file.read(offset, 8);
-  std::memcpy(&length, head.data(), 8);
+  std::memcpy(&length, file.read(offset, 8).data(), 8);
   if (length > file.size() - offset - 8) {
     refuse("its header would have " + std::to_string(length) + " bytes (truncated file?)");
   }
@@ -48,9 +53,11 @@ struct SafetensorsBlob {
     refuse("its header has " + std::to_string(length) + " bytes; the format allows " +
            std::to_string(format::most_safetensors_header_bytes));
   }
-  format::Bytes const text = file.read(offset + 8, length);
-  SafetensorsBlob blob{format::read_safetensors_header(format::as_text(text), file.path()),
-                       offset + 8 + length};
+  format::Bytes const head = file.read(offset, 8 + length);
+  SafetensorsBlob blob{
+      format::read_safetensors_header(format::as_text(head).substr(8), file.path()),
+      offset + 8 + length};
+  blob.checks = format::read_checks(blob.header, head, file.path());
   if (blob.header.data_bytes() > file.size() - blob.data) {
     refuse("its header promises " + std::to_string(blob.header.data_bytes()) +
            " bytes of data, there are " + std::to_string(file.size() - blob.data) +
@@ -68,16 +75,16 @@ class SafetensorsBlobs {
   [[nodiscard]] StoredBox read_box(
       File const& file, std::uint64_t offset, std::string const& key, Box const& box, DType dtype) {
     Known const& known = open(file, offset);
-    auto const found = known.numbers.find(key);
-    if (found == known.numbers.end()) {
+    format::SafetensorsEntry const* const found = known.find(key);
+    if (found == nullptr) {
       fail(file, key, "is not in the file that .metadata names");
     }
     // A second box of one tensor would have replaced the first in the file; its offsets tell.
-    auto const told = known.offsets.find(key);
-    if (told != known.offsets.end() && !(told->second == box.offset)) {
+    Shape const* const told = format::find_shape(known.offsets, key);
+    if (told != nullptr && !(*told == box.offset)) {
       fail(file, key, "is another part of the tensor than .metadata says");
     }
-    format::SafetensorsEntry const& entry = known.blob.header.tensors[found->second];
+    format::SafetensorsEntry const& entry = *found;
     if (!entry.unsupported.empty() || entry.dtype != dtype || !(entry.shape == box.extent)) {
       fail(file, key, "has another shape or dtype than .metadata says");
     }
@@ -89,8 +96,16 @@ class SafetensorsBlobs {
   /// A header, with its tensors by name.
   struct Known {
     detail::SafetensorsBlob blob;
-    std::unordered_map<std::string, std::size_t> numbers;
-    std::unordered_map<std::string, Shape> offsets;
+    std::vector<std::uint32_t> by_name;  ///< tensors of the header, sorted by name
+    format::NamedShapes offsets;
+
+    [[nodiscard]] format::SafetensorsEntry const* find(std::string_view name) const {
+      auto const& tensors = blob.header.tensors;
+      auto const at = std::lower_bound(
+          by_name.begin(), by_name.end(), name,
+          [&](std::uint32_t i, std::string_view text) { return tensors[i].name < text; });
+      return at != by_name.end() && tensors[*at].name == name ? &tensors[*at] : nullptr;
+    }
   };
 
   [[nodiscard]] Known const& open(File const& file, std::uint64_t offset) {
@@ -99,13 +114,13 @@ class SafetensorsBlobs {
       return at->second;
     }
     Known known{detail::read_safetensors_blob(file, offset), {}, {}};
-    for (std::size_t i = 0; i < known.blob.header.tensors.size(); ++i) {
-      known.numbers.emplace(known.blob.header.tensors[i].name, i);
-    }
+    auto const& tensors = known.blob.header.tensors;
+    known.by_name.resize(tensors.size());
+    std::iota(known.by_name.begin(), known.by_name.end(), 0U);
+    std::sort(known.by_name.begin(), known.by_name.end(),
+              [&](std::uint32_t a, std::uint32_t b) { return tensors[a].name < tensors[b].name; });
     if (auto const* const info = known.blob.header.find_metadata("DCP_SHARDING_INFO")) {
-      for (auto& [name, shape] : format::read_dcp_sharding_info(*info, file.path())) {
-        known.offsets.emplace(name, shape);
-      }
+      known.offsets = format::read_dcp_sharding_info(*info, file.path());
     }
     return known_.emplace(std::pair{file.path(), offset}, std::move(known)).first->second;
   }

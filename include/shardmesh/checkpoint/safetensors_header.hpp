@@ -10,19 +10,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
-#include <shardmesh/checkpoint/format/bytes.hpp>
-#include <shardmesh/checkpoint/format/file_name.hpp>
 #include <shardmesh/checkpoint/safetensors_dtypes.hpp>
+#include <shardmesh/checkpoint/safetensors_json.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/index.hpp>
@@ -66,124 +61,7 @@ struct SafetensorsHeader {
 /// Headers above this size are refused, as the reference implementation does.
 inline constexpr std::uint64_t most_safetensors_header_bytes = 100'000'000;
 
-/// Metadata that the files of `save_safetensors_by_rank` have besides DCP's: the shapes of the whole
-/// tensors, and how many files there are. Without them a file of a last rank can be lost unseen.
-inline constexpr std::string_view shapes_key = "SHARDMESH_SHAPES";
-inline constexpr std::string_view files_key = "SHARDMESH_FILES";
-
 namespace detail {
-
-/// A JSON object of objects, as far as safetensors use it: text, lists of non-negative integers,
-/// and objects of such. Events of nlohmann's SAX parser come in; duplicate names, numbers that are
-/// no plain integer, and anything nested deeper are refused, which its document model would not do.
-struct JsonMember {
-  std::string name;
-  std::optional<std::string> text;
-  std::vector<std::uint64_t> numbers;
-  bool is_list = false;
-  std::vector<JsonMember> members;  ///< of an object
-};
-
-class StrictJson : public nlohmann::json_sax<nlohmann::json> {
- public:
-  /// @throws CorruptError naming the byte.
-  [[nodiscard]] static JsonMember parse(std::string_view text, std::string const& path) {
-    StrictJson handler;
-    handler.path_ = path;
-    if (!is_utf8(text) || text.find('\0') != text.npos ||
-        !nlohmann::json::sax_parse(text.begin(), text.end(), &handler)) {
-      handler.refuse(handler.problem_.empty() ? "it is no valid JSON" : handler.problem_);
-    }
-    return std::move(handler.root_);
-  }
-
-  bool null() override { return problem("null"); }
-  bool boolean(bool) override { return problem("true or false"); }
-  bool number_float(number_float_t, string_t const&) override {
-    return problem("a number that is no integer");
-  }
-  bool binary(binary_t&) override { return problem("binary"); }
-  bool number_integer(number_integer_t) override { return problem("a negative number"); }
-  bool number_unsigned(number_unsigned_t value) override {
-    if (!in_list_ || value > static_cast<std::uint64_t>(std::numeric_limits<index_t>::max())) {
-      return problem("a number out of place or range");
-    }
-    stack_.back()->members.back().numbers.push_back(value);
-    return true;
-  }
-  bool string(string_t& value) override {
-    if (in_list_ || stack_.empty()) {
-      return problem("a string out of place");
-    }
-    if (value.find('\0') != value.npos) {
-      return problem("a string with a NUL");
-    }
-    stack_.back()->members.back().text = std::move(value);
-    return true;
-  }
-  bool start_object(std::size_t) override {
-    if (in_list_ || stack_.size() > 2) {
-      return problem("an object nested too deep");
-    }
-    stack_.push_back(stack_.empty() ? &root_ : &stack_.back()->members.back());
-    names_.emplace_back();
-    return true;
-  }
-  bool key(string_t& name) override {
-    if (!names_.back().insert(name).second) {
-      return problem("the name \"" + escaped(name) + "\" twice");
-    }
-    if (name.find('\0') != name.npos) {
-      return problem("a name with a NUL");
-    }
-    stack_.back()->members.emplace_back();
-    stack_.back()->members.back().name = std::move(name);
-    return true;
-  }
-  bool end_object() override {
-    stack_.pop_back();
-    names_.pop_back();
-    return true;
-  }
-  bool start_array(std::size_t) override {
-    if (in_list_ || stack_.empty()) {
-      return problem("a list out of place");
-    }
-    in_list_ = true;
-    stack_.back()->members.back().is_list = true;
-    return true;
-  }
-  bool end_array() override {
-    in_list_ = false;
-    return true;
-  }
-  bool parse_error(std::size_t position,
-                   std::string const&,
-                   nlohmann::json::exception const&) override {
-    position_ = position;
-    return false;
-  }
-
- private:
-  bool problem(std::string what) {
-    problem_ = "it has " + std::move(what);
-    return false;
-  }
-  [[noreturn]] void refuse(std::string const& what) const {
-    throw CorruptError(path_, position_,
-                       "shardmesh: the safetensors header of " + path_ +
-                           " cannot be read: " + what +
-                           (position_ > 0 ? " (character " + std::to_string(position_) + ")" : ""));
-  }
-
-  JsonMember root_;
-  std::vector<JsonMember*> stack_;
-  std::vector<std::set<std::string>> names_;
-  bool in_list_ = false;
-  std::string path_;
-  std::string problem_;
-  std::size_t position_ = 0;
-};
 
 [[noreturn]] inline void refuse_entry(std::string const& path,
                                       std::string const& name,
@@ -246,30 +124,176 @@ inline void take_dtype(SafetensorsEntry& entry,
   entry.shape = *in_memory;
 }
 
-[[nodiscard]] inline SafetensorsEntry read_safetensors_entry(JsonMember const& member,
-                                                             std::string const& path) {
-  SafetensorsEntry entry;
-  entry.name = member.name;
-  std::vector<std::uint64_t> const* shape = nullptr;
-  std::optional<std::string> dtype;
-  for (JsonMember const& part : member.members) {
-    if (part.name == "dtype" && part.text) {
-      dtype = part.text;
-    } else if (part.name == "shape" && part.is_list) {
-      shape = &part.numbers;
-    } else if (part.name == "data_offsets" && part.is_list && part.numbers.size() == 2) {
-      entry.begin = part.numbers[0];
-      entry.end = part.numbers[1];
-    } else {
-      refuse_entry(path, member.name, "something else than dtype, shape and data_offsets");
+/// Makes a header of the events of its text.
+class HeaderJson final : public StrictJson {
+ public:
+  HeaderJson(std::string_view text, std::string const& path)
+      : StrictJson(text, path), counts_(count_members(text)) {
+    charge(counts_.outer * (sizeof(SafetensorsEntry) + sizeof(std::uint32_t)));
+    header_.tensors.reserve(counts_.outer);
+  }
+
+  [[nodiscard]] SafetensorsHeader read() && {
+    parse();
+    auto const* const tensor =
+        find_twice(header_.tensors, [](auto const& entry) -> auto const& { return entry.name; });
+    auto const* const metadata =
+        find_twice(header_.metadata, [](auto const& item) -> auto const& { return item.first; });
+    if (tensor != nullptr || metadata != nullptr) {
+      refuse_twice(tensor != nullptr ? *tensor : *metadata);
     }
+    return std::move(header_);
   }
-  if (member.members.size() != 3 || shape == nullptr || !dtype) {
-    refuse_entry(path, member.name, "too little: dtype, shape and data_offsets are needed");
+
+  bool number_unsigned(number_unsigned_t value) override {
+    if (!in_list_ || value > static_cast<std::uint64_t>(std::numeric_limits<index_t>::max())) {
+      return problem("a number out of place or range");
+    }
+    if (numbers_.size() == most_numbers) {
+      refuse_entry(path(), name_, "a list of more than 64 numbers");
+    }
+    numbers_.push_back(value);
+    return true;
   }
-  take_dtype(entry, *shape, *dtype, path);
-  return entry;
-}
+  bool string(string_t& value) override {
+    if (in_list_ || depth_ == 0) {
+      return problem("a string out of place");
+    }
+    if (has_nul(value)) {
+      return problem("a string with a NUL");
+    }
+    if (depth_ == 1) {
+      refuse_entry(path(), name_, "something that is no object");
+    }
+    if (in_metadata_) {
+      header_.metadata.emplace_back(std::move(key_), keep(value));
+      return true;
+    }
+    if (field_ != Field::dtype) {
+      refuse_field();
+    }
+    dtype_ = std::move(value);
+    return true;
+  }
+  bool start_object(std::size_t) override {
+    if (in_list_ || (depth_ > 1 && in_metadata_)) {
+      return problem("an object nested too deep");
+    }
+    if (depth_ > 1) {
+      refuse_field();
+    }
+    if (++depth_ == 2 && in_metadata_) {
+      charge(counts_.inner * (sizeof(header_.metadata[0]) + sizeof(std::uint32_t)));
+      header_.metadata.reserve(counts_.inner);
+    }
+    seen_ = 0;
+    return true;
+  }
+  bool key(string_t& name) override {
+    if (has_nul(name)) {
+      return problem("a name with a NUL");
+    }
+    if (depth_ == 1) {
+      bool const is_metadata = name == "__metadata__";
+      if (is_metadata && has_metadata_) {
+        return twice(name);
+      }
+      has_metadata_ = has_metadata_ || is_metadata;
+      in_metadata_ = is_metadata;
+      name_ = keep(name);
+      return true;
+    }
+    if (in_metadata_) {
+      key_ = keep(name);
+      return true;
+    }
+    field_ = name == "dtype"          ? Field::dtype
+             : name == "shape"        ? Field::shape
+             : name == "data_offsets" ? Field::offsets
+                                      : Field::other;
+    if (field_ == Field::other) {
+      refuse_field();
+    }
+    auto const bit = 1U << static_cast<unsigned>(field_);
+    if ((seen_ & bit) != 0) {
+      return twice(name);
+    }
+    seen_ |= bit;
+    return true;
+  }
+  bool end_object() override {
+    if (--depth_ == 1 && !in_metadata_) {
+      finish_entry();
+    }
+    return true;
+  }
+  bool start_array(std::size_t) override {
+    if (in_list_ || depth_ == 0) {
+      return problem("a list out of place");
+    }
+    if (depth_ == 1) {
+      refuse_entry(path(), name_, "something that is no object");
+    }
+    if (in_metadata_) {
+      refuse_entry(path(), key_, "metadata that is no string");
+    }
+    if (field_ == Field::dtype) {
+      refuse_field();
+    }
+    in_list_ = true;
+    numbers_.clear();
+    return true;
+  }
+  bool end_array() override {
+    in_list_ = false;
+    if (field_ == Field::shape) {
+      shape_ = numbers_;
+    } else if (numbers_.size() == 2) {
+      begin_ = numbers_[0];
+      end_ = numbers_[1];
+    } else {
+      refuse_field();
+    }
+    return true;
+  }
+
+ private:
+  enum class Field : std::uint8_t { dtype, shape, offsets, other };
+  static constexpr std::size_t most_numbers = 64;
+
+  [[noreturn]] void refuse_field() const {
+    refuse_entry(path(), name_, "something else than dtype, shape and data_offsets");
+  }
+
+  void finish_entry() {
+    if (seen_ != 7) {
+      refuse_entry(path(), name_, "too little: dtype, shape and data_offsets are needed");
+    }
+    SafetensorsEntry entry;
+    entry.name = std::move(name_);
+    entry.begin = begin_;
+    entry.end = end_;
+    take_dtype(entry, shape_, dtype_, path());
+    charge(text_bytes(entry.unsupported.size()));
+    header_.tensors.push_back(std::move(entry));
+  }
+
+  JsonCounts counts_;
+  SafetensorsHeader header_;
+  int depth_ = 0;
+  bool in_list_ = false;
+  bool in_metadata_ = false;   // the object that is read, or comes next
+  bool has_metadata_ = false;  // one has come
+  Field field_ = Field::other;
+  unsigned seen_ = 0;  // fields of the tensor, as bits
+  std::string name_;   // of the tensor
+  std::string key_;    // in the metadata
+  std::string dtype_;
+  std::vector<std::uint64_t> numbers_;
+  std::vector<std::uint64_t> shape_;
+  std::uint64_t begin_ = 0;
+  std::uint64_t end_ = 0;
+};
 
 }  // namespace detail
 
@@ -278,22 +302,7 @@ inline void take_dtype(SafetensorsEntry& entry,
 /// @throws CorruptError
 [[nodiscard]] inline SafetensorsHeader read_safetensors_header(std::string_view text,
                                                                std::string const& path) {
-  SafetensorsHeader header;
-  for (detail::JsonMember const& member : detail::StrictJson::parse(text, path).members) {
-    if (member.text || member.is_list) {
-      detail::refuse_entry(path, member.name, "something that is no object");
-    }
-    if (member.name != "__metadata__") {
-      header.tensors.push_back(detail::read_safetensors_entry(member, path));
-      continue;
-    }
-    for (detail::JsonMember const& item : member.members) {
-      if (!item.text) {
-        detail::refuse_entry(path, item.name, "metadata that is no string");
-      }
-      header.metadata.emplace_back(item.name, *item.text);
-    }
-  }
+  SafetensorsHeader header = detail::HeaderJson(text, path).read();
   std::sort(header.tensors.begin(), header.tensors.end(), [](auto const& a, auto const& b) {
     return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
   });
@@ -307,48 +316,6 @@ inline void take_dtype(SafetensorsEntry& entry,
     end = entry.end;
   }
   return header;
-}
-
-namespace detail {
-
-[[nodiscard]] inline Shape to_shape(std::vector<std::uint64_t> const& numbers) {
-  Shape shape;
-  for (std::uint64_t const number : numbers) {
-    shape.push_back(static_cast<index_t>(number));
-  }
-  return shape;
-}
-
-}  // namespace detail
-
-/// The part of DCP's sharded variant that says where each tensor of a file lies in its global
-/// tensor: the JSON text of the metadata key "DCP_SHARDING_INFO", read as (name, offsets) pairs.
-[[nodiscard]] inline std::vector<std::pair<std::string, Shape>> read_dcp_sharding_info(
-    std::string_view text, std::string const& path) {
-  std::vector<std::pair<std::string, Shape>> found;
-  for (detail::JsonMember const& member : detail::StrictJson::parse(text, path).members) {
-    if (member.members.size() != 1 || member.members[0].name != "saved_offsets" ||
-        !member.members[0].is_list || member.members[0].numbers.size() > max_rank) {
-      detail::refuse_entry(path, member.name,
-                           "in DCP_SHARDING_INFO something else than saved_offsets");
-    }
-    found.emplace_back(member.name, detail::to_shape(member.members[0].numbers));
-  }
-  return found;
-}
-
-/// The JSON text of the metadata key `shapes_key`, read as (name, global shape) pairs.
-[[nodiscard]] inline std::vector<std::pair<std::string, Shape>> read_shapes(
-    std::string_view text, std::string const& path) {
-  std::vector<std::pair<std::string, Shape>> found;
-  for (detail::JsonMember const& member : detail::StrictJson::parse(text, path).members) {
-    if (!member.is_list || member.numbers.size() > max_rank) {
-      detail::refuse_entry(path, member.name,
-                           "in " + std::string(shapes_key) + " something else than a shape");
-    }
-    found.emplace_back(member.name, detail::to_shape(member.numbers));
-  }
-  return found;
 }
 
 }  // namespace format

@@ -5,6 +5,7 @@
 // The first bytes of a safetensors file: the length of the header, and the header as JSON. The time
 // is linear in the number of tensors, of which large models have hundreds of thousands.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -17,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/checkpoint/safetensors_checks.hpp>
 #include <shardmesh/checkpoint/safetensors_dtypes.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/core/dtype.hpp>
@@ -34,8 +36,13 @@ namespace detail {
   return nlohmann::json(text).dump();
 }
 
-[[nodiscard]] inline std::vector<index_t> json_list(Shape const& shape) {
-  return {shape.begin(), shape.end()};
+/// Not by a json array: those of nlohmann allocate in their destructor, and end the program where that fails.
+[[nodiscard]] inline std::string json_list(Shape const& shape) {
+  std::string text;
+  for (index_t const extent : shape) {
+    text += shardmesh::detail::concat(text.empty() ? "" : ",", std::to_string(extent));
+  }
+  return shardmesh::detail::concat('[', text, ']');
 }
 
 /// What stands for a tensor in a header.
@@ -59,10 +66,10 @@ namespace detail {
                            std::string(to_string(entry.dtype)) +
                            ", and safetensors files count the numbers in it; give it a dimension");
   }
-  nlohmann::ordered_json const fields{{"dtype", dtype->name},
-                                      {"shape", json_list(shape_in_file(*dtype, entry.shape))},
-                                      {"data_offsets", {entry.begin, entry.end}}};
-  return json_string(entry.name) + ":" + fields.dump();
+  return shardmesh::detail::concat(json_string(entry.name), ":{\"dtype\":\"", dtype->name,
+                                   "\",\"shape\":", json_list(shape_in_file(*dtype, entry.shape)),
+                                   ",\"data_offsets\":[", std::to_string(entry.begin), ',',
+                                   std::to_string(entry.end), "]}");
 }
 
 [[nodiscard]] inline std::string json_metadata(
@@ -122,7 +129,9 @@ class SafetensorsHeaderText {
     std::string text = shardmesh::detail::concat('{', detail::json_metadata(metadata));
     text +=
         shardmesh::detail::concat(text.size() > 1 && !members_.empty() ? "," : "", members_, '}');
-    text.resize(padded(text.size()), ' ');
+    bool const has_checks = std::any_of(metadata.begin(), metadata.end(),
+                                        [](auto const& one) { return one.first == checks_key; });
+    text.resize(padded(text.size()) + (has_checks ? check_spaces : 0), ' ');
     if (text.size() > most_) {
       throw UnsupportedError(
           "shardmesh: the metadata of a safetensors file would make its header " +

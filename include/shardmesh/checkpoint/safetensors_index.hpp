@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -15,9 +16,8 @@
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <shardmesh/checkpoint/format/file_name.hpp>
+#include <shardmesh/checkpoint/safetensors_json.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/text.hpp>
 
@@ -30,7 +30,8 @@ inline constexpr std::uint64_t most_safetensors_index_bytes = 1'000'000'000;
 
 /// Which file of a model has which tensor.
 struct SafetensorsIndex {
-  std::vector<std::pair<std::string, std::string>> files;  ///< (tensor, file), each tensor once
+  std::vector<std::pair<std::string, std::string>>
+      files;                                ///< (tensor, file), each tensor once, sorted
   std::optional<std::uint64_t> total_size;  ///< bytes of all tensors, where the index says so
 };
 
@@ -40,34 +41,135 @@ struct SafetensorsIndex {
   return name.ends_with(".json") && name.find(".safetensors.index.") != std::string_view::npos;
 }
 
+namespace detail {
+
+/// Takes "weight_map" and the total size out of an index; what else is in it may be anything.
+class IndexJson final : public StrictJson {
+ public:
+  IndexJson(std::string_view text, std::string const& path)
+      : StrictJson(text, path, "", " is no safetensors index: "), counts_(count_members(text)) {}
+
+  [[nodiscard]] SafetensorsIndex read() && {
+    parse();
+    if (!has_map_) {
+      refuse_index("it is no JSON object with a \"weight_map\"");
+    }
+    std::sort(index_.files.begin(), index_.files.end());
+    for (std::size_t i = 1; i < index_.files.size(); ++i) {
+      if (index_.files[i - 1].first == index_.files[i].first) {
+        refuse_twice(index_.files[i].first);
+      }
+    }
+    return std::move(index_);
+  }
+
+  bool null() override { return plain(); }
+  bool boolean(bool) override { return plain(); }
+  bool number_float(number_float_t, string_t const&) override { return plain(); }
+  bool number_integer(number_integer_t) override { return plain(); }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (depth_ == 2 && section_ == Section::metadata && key_ == "total_size") {
+      index_.total_size = value;
+    }
+    return plain();
+  }
+  bool string(string_t& value) override {
+    if (depth_ != 2 || section_ != Section::map) {
+      return plain();
+    }
+    if (!is_plain_file_name(value)) {
+      refuse_file();
+    }
+    index_.files.emplace_back(std::move(key_), keep(value));
+    return true;
+  }
+  bool start_object(std::size_t) override {
+    if (depth_ == 1 && section_ == Section::map) {
+      has_map_ = true;
+      charge(counts_.inner * sizeof(index_.files[0]));
+      index_.files.reserve(counts_.inner);
+    }
+    return enter();
+  }
+  bool key(string_t& name) override {
+    key_ = depth_ == 2 && section_ == Section::map ? keep(name) : name;
+    if (has_nul(name)) {
+      return problem("a name with a NUL");
+    }
+    if (depth_ == 1) {
+      section_ = name == "weight_map" ? Section::map
+                 : name == "metadata" ? Section::metadata
+                                      : Section::other;
+    }
+    // The files' names are many, and compared at the end.
+    if (depth_ == 2 && section_ == Section::map) {
+      return true;
+    }
+    charge(set_bytes + text_bytes(name.size()));
+    return names_[depth_ - 1].emplace(name.data(), name.size()).second || twice(name);
+  }
+  bool end_object() override { return leave(); }
+  bool start_array(std::size_t) override { return enter(); }
+  bool end_array() override { return leave(); }
+
+ private:
+  enum class Section : std::uint8_t { other, map, metadata };
+  static constexpr std::size_t most_depth = 64;
+  static constexpr std::uint64_t set_bytes = heap_bytes(32 + sizeof(std::string));  // of a node
+
+  [[noreturn]] void refuse_index(std::string const& what) const {
+    throw CorruptError(path(), 0, "shardmesh: " + path() + " is no safetensors index: " + what);
+  }
+  [[noreturn]] void refuse_file() const {
+    refuse_index("the file of \"" + escaped(key_) +
+                 "\" is not a plain name: files lie in the directory of the index");
+  }
+
+  /// A value of which nothing is needed.
+  bool plain() {
+    if (depth_ == 0 || (depth_ == 1 && section_ == Section::map)) {
+      refuse_index("it is no JSON object with a \"weight_map\"");
+    }
+    if (depth_ == 2 && section_ == Section::map) {
+      refuse_file();
+    }
+    return true;
+  }
+
+  bool enter() {
+    if (depth_ == 2 && section_ == Section::map) {
+      refuse_file();
+    }
+    if (depth_ == most_depth) {
+      return problem("values nested deeper than 64");
+    }
+    names_.resize(++depth_);
+    names_.back().clear();
+    return true;
+  }
+  bool leave() {
+    --depth_;
+    return true;
+  }
+
+  JsonCounts counts_;
+  SafetensorsIndex index_;
+  bool has_map_ = false;
+  std::size_t depth_ = 0;
+  Section section_ = Section::other;  // of the outermost object
+  std::string key_;
+  std::vector<std::set<std::string, std::less<>>> names_;  // by depth, of the objects that are open
+};
+
+}  // namespace detail
+
 /// Reads an index.
 /// @param path  for error messages.
-/// @throws CorruptError for anything but an object with a "weight_map" of names to plain file names.
+/// @throws CorruptError for anything but an object with a "weight_map" of names to plain file names, and for
+///         names that stand twice.
 [[nodiscard]] inline SafetensorsIndex read_safetensors_index(std::string_view text,
                                                              std::string const& path) {
-  auto const refuse = [&path](std::string const& what) {
-    throw CorruptError(path, 0, "shardmesh: " + path + " is no safetensors index: " + what);
-  };
-  auto const json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
-    refuse("it is no JSON object with a \"weight_map\"");
-  }
-  SafetensorsIndex index;
-  for (auto const& [name, file] : json["weight_map"].items()) {
-    if (!file.is_string() || !is_plain_file_name(file.get_ref<std::string const&>())) {
-      refuse("the file of \"" + escaped(name) +
-             "\" is not a plain name: files lie in the directory of the index");
-    }
-    index.files.emplace_back(name, file.get<std::string>());
-  }
-  auto const metadata = json.find("metadata");
-  if (metadata != json.end() && metadata->is_object()) {
-    auto const total = metadata->find("total_size");
-    if (total != metadata->end() && total->is_number_unsigned()) {
-      index.total_size = total->get<std::uint64_t>();
-    }
-  }
-  return index;
+  return detail::IndexJson(text, path).read();
 }
 
 /// A name of the form "model-00002-of-00003.fp16.safetensors", taken apart.

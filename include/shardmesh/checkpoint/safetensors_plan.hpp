@@ -12,12 +12,12 @@
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/checkpoint/safetensors_checks.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/safetensors_header_writer.hpp>
 #include <shardmesh/checkpoint/safetensors_index.hpp>
+#include <shardmesh/checkpoint/safetensors_notes.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
@@ -71,7 +71,8 @@ struct FileInProgress {
                          Shape const& shape,
                          std::uint64_t metadata = 0) {
     format::SafetensorsEntry entry{key, dtype, shape, 0, 0};
-    if (!text.add(entry, metadata)) {
+    std::uint64_t const bytes = static_cast<std::uint64_t>(volume(shape)) * size_of(dtype);
+    if (!text.add(entry, metadata + 8 * format::checks_of(bytes))) {
       return false;
     }
     header.tensors.push_back(std::move(entry));
@@ -79,7 +80,13 @@ struct FileInProgress {
   }
   void set_metadata(std::vector<std::pair<std::string, std::string>> metadata) {
     header.metadata = std::move(metadata);
-    text.reserve(format::detail::json_metadata(header.metadata).size());
+    text.reserve(room_for(header.metadata));
+  }
+  /// Bytes of a header with this metadata and the checksum of no tensor.
+  [[nodiscard]] static std::uint64_t room_for(
+      std::vector<std::pair<std::string, std::string>> metadata) {
+    metadata.push_back(format::empty_checks(0));
+    return format::detail::json_metadata(metadata).size() + format::check_spaces;
   }
 };
 
@@ -87,6 +94,7 @@ struct FileInProgress {
 inline void finish_plan(ModelPlan& plan, std::vector<FileInProgress>& files) {
   for (std::size_t i = 0; i < files.size(); ++i) {
     plan.files[i].header = std::move(files[i].header);
+    plan.files[i].header.metadata.push_back(format::empty_checks(plan.files[i].header.tensors));
     plan.files[i].head = files[i].text.finish(plan.files[i].header.metadata);
   }
   for (ModelPart& part : plan.parts) {
@@ -165,10 +173,9 @@ struct ShardNotes {
   std::uint64_t add(SaveItem const& item) {
     std::string const name =
         detail::concat(offsets.size() == 1 ? "" : ",", format::detail::json_string(item.key), ':');
-    std::string const offset = name + "{\"saved_offsets\":" +
-                               nlohmann::json(format::detail::json_list(item.box.offset)).dump() +
-                               "}";
-    std::string const shape = name + nlohmann::json(format::detail::json_list(item.shape)).dump();
+    std::string const offset =
+        name + "{\"saved_offsets\":" + format::detail::json_list(item.box.offset) + "}";
+    std::string const shape = name + format::detail::json_list(item.shape);
     offsets += offset;
     shapes += shape;
     return format::detail::json_string(offset).size() + format::detail::json_string(shape).size();
@@ -223,7 +230,7 @@ struct ShardNotes {
       // The number of files is not known yet; any has at most 20 digits.
       files.emplace_back(most_header_bytes)
           .text.reserve(
-              format::detail::json_metadata(notes.back().metadata(std::string(20, '0'))).size());
+              detail::FileInProgress::room_for(notes.back().metadata(std::string(20, '0'))));
       if (!add(own[number], item)) {
         format::throw_large_header("a file", item.key, 0, most_header_bytes);
       }

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -16,6 +18,7 @@
 #include <shardmesh/checkpoint/detail/item_text.hpp>
 #include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
+#include <shardmesh/checkpoint/safetensors_checks.hpp>
 #include <shardmesh/checkpoint/safetensors_index.hpp>
 #include <shardmesh/checkpoint/safetensors_plan.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
@@ -37,12 +40,15 @@ namespace detail {
 
 /// Writes a box of a row-major tensor that starts at byte `base` of a file. Dimensions that the box
 /// takes whole, from the last one on, are written as one run.
-inline void write_rows(File const& file,
-                       std::uint64_t base,
-                       Shape const& shape,
-                       Box const& box,
-                       format::ByteSpan elements,
-                       std::size_t element_bytes) {
+/// @param note  called with the place in the file, and the bytes, of each run.
+template <class NoteWrite>
+void write_rows(File const& file,
+                std::uint64_t base,
+                Shape const& shape,
+                Box const& box,
+                format::ByteSpan elements,
+                std::size_t element_bytes,
+                NoteWrite note) {
   std::size_t outer = shape.size();
   index_t run = 1;
   bool whole = true;
@@ -60,28 +66,79 @@ inline void write_rows(File const& file,
     for (std::size_t d = 0; d < shape.size(); ++d) {
       element += (box.offset[d] + (d < outer ? at[d] : 0)) * strides[d];
     }
-    file.write_at(base + static_cast<std::uint64_t>(element) * element_bytes,
-                  elements.subspan(static_cast<std::size_t>(i) * bytes, bytes));
+    std::uint64_t const place = base + static_cast<std::uint64_t>(element) * element_bytes;
+    format::ByteSpan const line = elements.subspan(static_cast<std::size_t>(i) * bytes, bytes);
+    file.write_at(place, line);
+    note(place, line);
   }
 }
 
-/// Rank 0's part before elements are written: files of their full size, with their headers.
+/// Rank 0's part before elements are written: files of their full size.
 inline void make_model_files(ModelPlan const& model, std::vector<std::string> const& paths) {
   for (std::size_t i = 0; i < paths.size(); ++i) {
     File file = File::create(paths[i]);
     file.resize(model.files[i].size());
-    file.write_at(0, model.files[i].head);
+    file.finish();
+  }
+}
+
+/// The checksums of each file of a model.
+[[nodiscard]] inline std::vector<format::SafetensorsSums> sums_of(ModelPlan const& model) {
+  std::vector<format::SafetensorsSums> sums;
+  for (ModelFile const& file : model.files) {
+    sums.emplace_back(file.header.tensors);
+  }
+  return sums;
+}
+
+/// What this rank has found of the checksums, for `take_sums`: file, number and value of each.
+[[nodiscard]] inline std::string pack_sums(std::vector<format::SafetensorsSums>& sums) {
+  std::vector<std::uint64_t> found;
+  for (std::size_t file = 0; file < sums.size(); ++file) {
+    std::vector<std::uint32_t> const& parts = sums[file].parts();
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (parts[i] != 0) {
+        found.insert(found.end(), {file, i, parts[i]});
+      }
+    }
+  }
+  return {reinterpret_cast<char const*>(found.data()), found.size() * sizeof(found[0])};
+}
+inline void take_sums(std::vector<format::SafetensorsSums>& sums, std::string_view packed) {
+  for (std::size_t at = 0; at < packed.size(); at += 3 * sizeof(std::uint64_t)) {
+    std::uint64_t found[3];
+    std::memcpy(found, packed.data() + at, sizeof(found));
+    sums[static_cast<std::size_t>(found[0])].parts()[static_cast<std::size_t>(found[1])] ^=
+        static_cast<std::uint32_t>(found[2]);
+  }
+}
+
+/// Rank 0's part after elements were written: the headers, with the checksums that all ranks have found.
+inline void write_model_heads(ModelPlan const& model,
+                              std::vector<std::string> const& paths,
+                              std::vector<std::string> const& packed) {
+  std::vector<format::SafetensorsSums> sums = sums_of(model);
+  for (std::string const& one : packed) {
+    take_sums(sums, one);
+  }
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    format::Bytes head = model.files[i].head;
+    sums[i].fill(head);
+    File file = File::open_to_write(paths[i]);
+    file.write_at(0, head);
     file.finish();
   }
 }
 
 /// Writes this rank's parts into the files, one file after the other, and brings those to the disk.
 /// @param sharded  tensors of the files are the boxes themselves.
+/// @param sums     take the checksums of what is written.
 inline void write_model_parts(ModelPlan const& model,
                               std::vector<std::string> const& paths,
                               int rank,
                               SaveOffer const& offer,
-                              bool sharded) {
+                              bool sharded,
+                              std::vector<format::SafetensorsSums>& sums) {
   std::unordered_map<std::string, std::size_t> own;
   for (std::size_t i = 0; i < offer.items.size(); ++i) {
     own.emplace(item_id(offer.items[i]), i);
@@ -104,10 +161,14 @@ inline void write_model_parts(ModelPlan const& model,
     SaveSource const& source = offer.sources[own.at(item_id(item))];
     std::vector<std::byte> const elements =
         box_elements(*source.tensor, source.local, item.box.extent);
+    auto const note = [&](std::uint64_t place, format::ByteSpan bytes) {
+      sums[part.file].add(place - model.files[part.file].head.size(), bytes);
+    };
     if (sharded) {
       file->write_at(part.offset, elements);
+      note(part.offset, elements);
     } else {
-      write_rows(*file, part.offset, item.shape, item.box, elements, size_of(*item.dtype));
+      write_rows(*file, part.offset, item.shape, item.box, elements, size_of(*item.dtype), note);
     }
     if (i + 1 == parts.size() || parts[i + 1]->file != part.file) {
       file->finish();
@@ -192,13 +253,18 @@ void run_save_model(Comm const& comm,
       make_model_files(model, paths());
     });
     temporary = all_gather_text(comm, temporary)[0];
+    std::string found;
     together(comm, operation, [&] {
-      write_model_parts(model, paths(), comm.rank(), offer, form == ModelForm::shards);
+      std::vector<format::SafetensorsSums> sums = sums_of(model);
+      write_model_parts(model, paths(), comm.rank(), offer, form == ModelForm::shards, sums);
+      found = pack_sums(sums);
     });
+    std::vector<std::string> const packed = all_gather_text(comm, found);
     together(comm, operation, [&] {
       if (comm.rank() != 0) {
         return;
       }
+      write_model_heads(model, paths(), packed);
       if (!index.empty()) {
         write_file(temporary + "/model.safetensors.index.json", index);
       }

@@ -158,6 +158,7 @@ inline void save_stream(std::ostream& out, StateDict const& dict) {
   std::vector<format::Bytes> values;
   for (StateEntry const& entry : dict) {
     if (!entry.is_tensor()) {
+      format::refuse_harmful(entry.plain(), entry.key);
       values.push_back(format::write_bytes_item(entry.plain()));
       metadata.entries.push_back(
           {entry.key, entry.path, format::BytesMetadata{place(values.back().size())}});

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/metric_note.hpp>
+#include <shardmesh/checkpoint/format/pickle_names.hpp>
 #include <shardmesh/checkpoint/manifest.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/core/value.hpp>
 
 namespace shardmesh {
@@ -36,6 +38,16 @@ struct VerifyReport {
 };
 
 namespace detail {
+
+/// Notes a value that would do harm where it is unpickled.
+inline void verify_value(Value const& value, std::string const& key, VerifyReport& report) {
+  if (std::string const name = format::harmful_name(value); !name.empty()) {
+    report.notes.push_back(concat("the value \"", escaped(key), "\" is a pickle that imports ",
+                                  name,
+                                  ": whoever loads it with PyTorch may run what somebody has put "
+                                  "there; save refuses it"));
+  }
+}
 
 /// Reads one box, or checks what can be checked of it.
 /// @returns its bytes.
@@ -79,9 +91,9 @@ void verify_paths(C const& catalog, VerifyReport& report) {
     for (auto const& entry : catalog.metadata().entries) {
       std::string const joined = flat_key(entry.path);
       if (joined != entry.fqn) {
-        report.damage.push_back({entry.fqn, catalog.describe() + "/.metadata: the path \"" +
-                                                joined + "\" is not that of the name \"" +
-                                                entry.fqn + "\""});
+        report.damage.push_back(
+            {entry.fqn, concat(catalog.describe(), "/.metadata: the path \"", escaped(joined),
+                               "\" is not that of the name \"", escaped(entry.fqn), '"')});
       }
     }
   }
@@ -173,7 +185,7 @@ template <Catalog C, class Progress>
     for (std::size_t i = 0; i < items; ++i) {
       try {
         if (stored == nullptr) {
-          static_cast<void>(catalog.value(key));
+          detail::verify_value(catalog.value(key), key, report);
         } else if (!stored->boxes[i].empty()) {
           report.bytes += detail::verify_box(catalog, key, *stored, i);
         }

@@ -9,17 +9,19 @@
 #include <utility>
 
 #include <shardmesh/core/config.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 
 /// Root of every exception that shardmesh throws. `what()` says what is wrong, where, and how to
-/// mend it; `where()` is the place in the source that found it.
+/// mend it; `where()` is the place in the source that found it. Names of files and what stands in them come
+/// into messages: control characters are written out, so that they cannot command a terminal.
 class SHARDMESH_EXPORT Error : public std::runtime_error {
  public:
   explicit Error(std::string const& message,
                  std::source_location where = std::source_location::current())
-      : std::runtime_error(message), where_(where) {}
+      : std::runtime_error(detail::printable(message)), where_(where) {}
 
   [[nodiscard]] std::source_location const& where() const noexcept { return where_; }
 

@@ -29,6 +29,31 @@ inline namespace v0 {
 
 namespace detail {
 
+/// How many bytes of control characters stand at `at`: 2 for those that UTF-8 writes as two bytes.
+[[nodiscard]] constexpr std::size_t control_bytes(std::string_view text, std::size_t at) noexcept {
+  auto const byte = static_cast<unsigned char>(text[at]);
+  if (byte == 0xc2 && at + 1 < text.size()) {
+    auto const next = static_cast<unsigned char>(text[at + 1]);
+    return next >= 0x80 && next <= 0x9f ? 2 : 0;
+  }
+  return (byte < 0x20 && byte != '\n') || byte == 0x7f ? 1 : 0;
+}
+
+/// `text` with control characters other than ends of lines as "\\x1b": a terminal that shows it does nothing
+/// but show it. Other text stays, in whatever language.
+[[nodiscard]] inline std::string printable(std::string const& text) {
+  std::string result;
+  std::size_t kept = 0;  // up to here it is in `result`
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (std::size_t const bytes = control_bytes(text, i); bytes > 0) {
+      result += text.substr(kept, i - kept) + escaped(std::string_view(text).substr(i, bytes));
+      kept = i + bytes;
+      i = kept - 1;
+    }
+  }
+  return kept == 0 ? text : result + text.substr(kept);
+}
+
 /// Texts and characters, one after the other. What is put together for people to read, in loops above all,
 /// is written so, not with `+` between temporaries: of the insertion at the front that this can mean,
 /// g++ 12 warns (-Wrestrict, wrongly) once it is inlined.

@@ -39,27 +39,51 @@ class Value {
     }
   };
   using Dict = std::vector<std::pair<std::string, Value>>;
-  /// A whole torch.save archive that holds something else; kept as it is and written back unread.
+  /// A whole torch.save archive that holds something else; kept as it is and written back unread. `save`
+  /// refuses one that imports what no data is made of, unless it is trusted.
   struct Opaque {
     std::vector<std::byte> archive;
-    [[nodiscard]] friend bool operator==(Opaque const&, Opaque const&) = default;
+    bool trusted = false;  ///< by whoever saves it; a load sets it never
+    [[nodiscard]] friend bool operator==(Opaque const& a, Opaque const& b) {
+      return a.archive == b.archive;
+    }
   };
 
   Value() noexcept = default;
   template <std::same_as<bool> T>
-  Value(T value) : kind_(Kind::flag), flag_(value) {}
+  Value(T value) : kind_(Kind::flag) {
+    held_.flag = value;
+  }
   /// @throws ShapeError if the integer does not fit 64 bits with sign.
   template <std::integral T>
     requires(!std::same_as<T, bool>)
-  Value(T value) : kind_(Kind::integer), integer_(checked_cast<std::int64_t>(value)) {}
+  Value(T value) : kind_(Kind::integer) {
+    held_.integer = checked_cast<std::int64_t>(value);
+  }
   template <std::floating_point T>
-  Value(T value) : kind_(Kind::real), real_(static_cast<double>(value)) {}
-  Value(std::string value) : kind_(Kind::text), text_(std::move(value)) {}
-  Value(char const* value) : kind_(Kind::text), text_(value) {}
-  Value(List value) : kind_(Kind::list), list_(std::move(value)) {}
-  Value(Tuple value) : kind_(Kind::tuple), tuple_(std::move(value)) {}
-  Value(Dict value) : kind_(Kind::dict), dict_(std::move(value)) {}
-  Value(Opaque value) : kind_(Kind::opaque), opaque_(std::move(value)) {}
+  Value(T value) : kind_(Kind::real) {
+    held_.real = static_cast<double>(value);
+  }
+  Value(std::string value) : kind_(Kind::text) { held_.text = new std::string(std::move(value)); }
+  Value(char const* value) : Value(std::string(value)) {}
+  Value(List value) : kind_(Kind::list) { held_.list = new List(std::move(value)); }
+  Value(Tuple value) : kind_(Kind::tuple) { held_.tuple = new Tuple(std::move(value)); }
+  Value(Dict value) : kind_(Kind::dict) { held_.dict = new Dict(std::move(value)); }
+  Value(Opaque value) : kind_(Kind::opaque) { held_.opaque = new Opaque(std::move(value)); }
+
+  Value(Value const& other) { other.copy_to(*this); }
+  Value(Value&& other) noexcept { swap(other); }
+  Value& operator=(Value const& other) {
+    Value copy(other);
+    swap(copy);
+    return *this;
+  }
+  Value& operator=(Value&& other) noexcept {
+    Value taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~Value() { clear(); }
 
   /// The `T` (bool, std::int64_t, double, std::string, List, Tuple, Dict, Opaque or None) that is
   /// held; nullptr if it is something else.
@@ -92,21 +116,21 @@ class Value {
   decltype(auto) visit(F&& f) const {
     switch (kind_) {
       case Kind::flag:
-        return f(flag_);
+        return f(held_.flag);
       case Kind::integer:
-        return f(integer_);
+        return f(held_.integer);
       case Kind::real:
-        return f(real_);
+        return f(held_.real);
       case Kind::text:
-        return f(text_);
+        return f(std::as_const(*held_.text));
       case Kind::list:
-        return f(list_);
+        return f(std::as_const(*held_.list));
       case Kind::tuple:
-        return f(tuple_);
+        return f(std::as_const(*held_.tuple));
       case Kind::dict:
-        return f(dict_);
+        return f(std::as_const(*held_.dict));
       case Kind::opaque:
-        return f(opaque_);
+        return f(std::as_const(*held_.opaque));
       case Kind::none:
         break;
     }
@@ -121,10 +145,7 @@ class Value {
   }
 
   [[nodiscard]] friend bool operator==(Value const& a, Value const& b) {
-    auto const bits = [](Value const& value) { return std::bit_cast<std::uint64_t>(value.real_); };
-    return a.kind_ == b.kind_ && a.flag_ == b.flag_ && a.integer_ == b.integer_ &&
-           bits(a) == bits(b) && a.text_ == b.text_ && a.list_ == b.list_ && a.tuple_ == b.tuple_ &&
-           a.dict_ == b.dict_ && a.opaque_ == b.opaque_;
+    return a.kind_ == b.kind_ && a.same_as(b);
   }
 
  private:
@@ -137,27 +158,106 @@ class Value {
 
   // clang-format off
   Slot<None> slot(std::type_identity<None>) const noexcept { return {Kind::none, &none}; }
-  Slot<bool> slot(std::type_identity<bool>) const noexcept { return {Kind::flag, &flag_}; }
-  Slot<std::int64_t> slot(std::type_identity<std::int64_t>) const noexcept { return {Kind::integer, &integer_}; }
-  Slot<double> slot(std::type_identity<double>) const noexcept { return {Kind::real, &real_}; }
-  Slot<std::string> slot(std::type_identity<std::string>) const noexcept { return {Kind::text, &text_}; }
-  Slot<List> slot(std::type_identity<List>) const noexcept { return {Kind::list, &list_}; }
-  Slot<Tuple> slot(std::type_identity<Tuple>) const noexcept { return {Kind::tuple, &tuple_}; }
-  Slot<Dict> slot(std::type_identity<Dict>) const noexcept { return {Kind::dict, &dict_}; }
-  Slot<Opaque> slot(std::type_identity<Opaque>) const noexcept { return {Kind::opaque, &opaque_}; }
+  Slot<bool> slot(std::type_identity<bool>) const noexcept { return {Kind::flag, &held_.flag}; }
+  Slot<std::int64_t> slot(std::type_identity<std::int64_t>) const noexcept { return {Kind::integer, &held_.integer}; }
+  Slot<double> slot(std::type_identity<double>) const noexcept { return {Kind::real, &held_.real}; }
+  Slot<std::string> slot(std::type_identity<std::string>) const noexcept { return {Kind::text, held_.text}; }
+  Slot<List> slot(std::type_identity<List>) const noexcept { return {Kind::list, held_.list}; }
+  Slot<Tuple> slot(std::type_identity<Tuple>) const noexcept { return {Kind::tuple, held_.tuple}; }
+  Slot<Dict> slot(std::type_identity<Dict>) const noexcept { return {Kind::dict, held_.dict}; }
+  Slot<Opaque> slot(std::type_identity<Opaque>) const noexcept { return {Kind::opaque, held_.opaque}; }
   // clang-format on
 
-  // A member for each kind, of which one is in use: a std::variant of nine types would cost every
-  // user of the library a quarter of a second of compile time. State dicts hold few plain values.
+  void swap(Value& other) noexcept {
+    std::swap(kind_, other.kind_);
+    std::swap(held_, other.held_);
+  }
+
+  /// @pre target is None.
+  void copy_to(Value& target) const {
+    switch (kind_) {
+      case Kind::text:
+        target.held_.text = new std::string(*held_.text);
+        break;
+      case Kind::list:
+        target.held_.list = new List(*held_.list);
+        break;
+      case Kind::tuple:
+        target.held_.tuple = new Tuple(*held_.tuple);
+        break;
+      case Kind::dict:
+        target.held_.dict = new Dict(*held_.dict);
+        break;
+      case Kind::opaque:
+        target.held_.opaque = new Opaque(*held_.opaque);
+        break;
+      default:
+        target.held_ = held_;
+        break;
+    }
+    target.kind_ = kind_;
+  }
+
+  void clear() noexcept {
+    switch (kind_) {
+      case Kind::text:
+        delete held_.text;
+        break;
+      case Kind::list:
+        delete held_.list;
+        break;
+      case Kind::tuple:
+        delete held_.tuple;
+        break;
+      case Kind::dict:
+        delete held_.dict;
+        break;
+      case Kind::opaque:
+        delete held_.opaque;
+        break;
+      default:
+        break;
+    }
+  }
+
+  /// @pre of one kind.
+  [[nodiscard]] bool same_as(Value const& other) const {
+    switch (kind_) {
+      case Kind::none:
+        return true;
+      case Kind::flag:
+        return held_.flag == other.held_.flag;
+      case Kind::text:
+        return *held_.text == *other.held_.text;
+      case Kind::list:
+        return *held_.list == *other.held_.list;
+      case Kind::tuple:
+        return *held_.tuple == *other.held_.tuple;
+      case Kind::dict:
+        return *held_.dict == *other.held_.dict;
+      case Kind::opaque:
+        return *held_.opaque == *other.held_.opaque;
+      default:  // numbers, by their bits
+        return std::bit_cast<std::int64_t>(held_) == std::bit_cast<std::int64_t>(other.held_);
+    }
+  }
+
+  // 16 bytes: a checkpoint can hold lists of millions of numbers, and what a reader makes of a file is to
+  // stay in proportion to it. Not a std::variant, which of nine types would cost every user of the library
+  // a quarter of a second of compile time.
+  union Held {
+    std::int64_t integer = 0;
+    bool flag;
+    double real;
+    std::string* text;
+    List* list;
+    Tuple* tuple;
+    Dict* dict;
+    Opaque* opaque;
+  };
+
   Kind kind_ = Kind::none;
-  bool flag_ = false;
-  std::int64_t integer_ = 0;
-  double real_ = 0;
-  std::string text_;
-  List list_;
-  Tuple tuple_;
-  Dict dict_;
-  Opaque opaque_;
+  Held held_;
   static constexpr None none{};
 };
 

@@ -12,6 +12,7 @@
 
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dtype_names.hpp>
+#include <shardmesh/checkpoint/format/pickle_names.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/core/error.hpp>
@@ -162,6 +163,7 @@ inline void offer_value(StateDict const& dict,
                                    "\" has the key of another value, \"" + key +
                                    "\"; names must differ after joining with dots");
                   }
+                  format::refuse_harmful(value, key);
                   format::Bytes archive = format::write_bytes_item(value);
                   offer.items.push_back({std::move(key),
                                          path,

@@ -6,10 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/format/budget.hpp>
 #include <shardmesh/checkpoint/format/numpy_number.hpp>
 #include <shardmesh/checkpoint/format/pickle_reader.hpp>
 #include <shardmesh/checkpoint/format/pickle_writer.hpp>
@@ -24,16 +27,17 @@ namespace format {
 namespace detail {
 
 /// Turns a pickle of plain values into a `Value`. References may be shared and circular, so depth
-/// and size of what is made are bounded here: the size in proportion to the pickle.
+/// and size of what is made are bounded here: with the tree, no more than `memory_for` the pickle.
 class ValueReader {
  public:
   explicit ValueReader(PickleTree const& tree)
       : tree_(tree),
-        budget_(256 * static_cast<std::uint64_t>(tree.pickle_bytes()) + (std::uint64_t{1} << 20)) {}
+        budget_(memory_for(tree.pickle_bytes()) -
+                std::min(tree.arena_bytes(), memory_for(tree.pickle_bytes()))) {}
 
   /// @returns false if something in it is no plain value, or if it is deeper or larger than allowed.
   [[nodiscard]] bool read(PickleRef ref, Value& out) {
-    if (depth_ > most_depth || !charge(64)) {
+    if (depth_ > most_depth) {
       return false;
     }
     switch (tree_.kind(ref)) {
@@ -50,8 +54,7 @@ class ValueReader {
         out = Value(tree_.real(ref));
         return true;
       case PickleKind::text:
-        out = Value(std::string(tree_.text(ref)));
-        return charge(tree_.text(ref).size());
+        return read_text(ref, out);
       case PickleKind::tuple:
       case PickleKind::list:
         return read_inside(&ValueReader::read_items, ref, out);
@@ -67,10 +70,18 @@ class ValueReader {
  private:
   static constexpr int most_depth = 64;
 
-  [[nodiscard]] bool charge(std::uint64_t bytes) {
-    bool const allowed = bytes <= budget_;
-    budget_ -= allowed ? bytes : 0;
-    return allowed;
+  /// Of a list, tuple or dict: it, and room for so many members.
+  [[nodiscard]] bool charge(std::size_t members, std::size_t bytes_each) {
+    return budget_.take(heap_bytes(sizeof(Value::List)) + heap_bytes(members * bytes_each));
+  }
+
+  [[nodiscard]] bool read_text(PickleRef ref, Value& out) {
+    std::string_view const text = tree_.text(ref);
+    if (!budget_.take(heap_bytes(sizeof(std::string)) + text_bytes(text.size()))) {
+      return false;
+    }
+    out = Value(std::string(text));
+    return true;
   }
 
   [[nodiscard]] bool read_inside(bool (ValueReader::*read_members)(PickleRef, Value&),
@@ -92,8 +103,13 @@ class ValueReader {
   }
 
   [[nodiscard]] bool read_items(PickleRef ref, Value& out) {
+    std::span<PickleRef const> const members = tree_.items(ref);
+    if (!charge(members.size(), sizeof(Value))) {
+      return false;
+    }
     Value::List items;
-    for (PickleRef const item : tree_.items(ref)) {
+    items.reserve(members.size());
+    for (PickleRef const item : members) {
       Value value;
       if (!read(item, value)) {
         return false;
@@ -106,11 +122,16 @@ class ValueReader {
   }
 
   [[nodiscard]] bool read_dict(PickleRef ref, Value& out) {
-    Value::Dict items;
     auto const members = tree_.items(ref);
+    if (!charge(members.size() / 2, sizeof(Value::Dict::value_type))) {
+      return false;
+    }
+    Value::Dict items;
+    items.reserve(members.size() / 2);
     for (std::size_t i = 0; i + 1 < members.size(); i += 2) {
       Value value;
-      if (!tree_.is(members[i], PickleKind::text) || !charge(tree_.text(members[i]).size()) ||
+      if (!tree_.is(members[i], PickleKind::text) ||
+          !budget_.take(text_bytes(tree_.text(members[i]).size())) ||
           !read(members[i + 1], value)) {
         return false;
       }
@@ -121,9 +142,28 @@ class ValueReader {
   }
 
   PickleTree const& tree_;
-  std::uint64_t budget_;
+  Budget budget_;
   int depth_ = 0;
 };
+
+/// @returns false, and leaves `value` alone, if the pickle holds anything but plain values, or more of them than
+///          are made of so many bytes.
+/// @throws CorruptError for damage.
+[[nodiscard]] inline bool read_plain_value(ByteSpan pickle,
+                                           std::string const& path,
+                                           std::uint64_t position,
+                                           Value& value) {
+  try {
+    PickleTree const tree = read_pickle(pickle, PickleDialect::plain, path, position);
+    Value known;
+    if (ValueReader(tree).read(tree.root(), known)) {
+      value = std::move(known);
+      return true;
+    }
+  } catch (PickleRefused const&) {  // stays opaque
+  }
+  return false;
+}
 
 /// Writes plain values as torch.save pickles them.
 class ValueWriter {
@@ -204,15 +244,10 @@ class ValueWriter {
   if (pickle == nullptr) {
     detail::fail_item(path, position, "the archive holds no object");
   }
-  Value value(Value::Opaque{Bytes(item.begin(), item.end())});
-  try {
-    PickleTree const tree = read_pickle(zip_record(item, *pickle), PickleDialect::plain, path,
-                                        position + pickle->offset);
-    Value known;
-    if (detail::ValueReader(tree).read(tree.root(), known)) {
-      value = std::move(known);
-    }
-  } catch (PickleRefused const&) {  // stays opaque
+  Value value;
+  if (!detail::read_plain_value(zip_record(item, *pickle), path, position + pickle->offset,
+                                value)) {
+    value = Value(Value::Opaque{Bytes(item.begin(), item.end()), false});
   }
   return value;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,17 @@
 namespace shardmesh {
 inline namespace v0 {
 namespace format {
+
+/// How many pairs of chunks may still be compared. Regular grids need few; what lies as badly as it can needs
+/// the square of its number.
+struct ChunkWork {
+  std::uint64_t left = 500'000'000;
+
+  /// For all tensors of a description of so many bytes: less than a second for each MiB.
+  [[nodiscard]] static constexpr ChunkWork of(std::uint64_t bytes) noexcept {
+    return {50'000'000 + 128 * bytes};
+  }
+};
 
 namespace detail {
 
@@ -32,14 +44,14 @@ namespace detail {
 
 /// The dimension in which the chunks start at the most places: sweeping along it keeps few open.
 [[nodiscard]] inline std::size_t sweep_dimension(std::vector<ChunkMetadata> const& chunks,
-                                                 std::vector<std::size_t> const& order,
+                                                 std::vector<std::uint32_t> const& order,
                                                  std::size_t rank) {
   std::size_t best = 0;
   std::size_t most = 0;
   for (std::size_t d = 0; d < rank; ++d) {
     std::vector<index_t> starts;
     starts.reserve(order.size());
-    for (std::size_t const i : order) {
+    for (std::uint32_t const i : order) {
       starts.push_back(chunks[i].offsets[d]);
     }
     std::sort(starts.begin(), starts.end());
@@ -57,10 +69,12 @@ namespace detail {
 
 /// What is wrong with the chunks of a tensor, in words; empty if nothing is: every chunk has the
 /// tensor's rank and lies inside it, and no two chunks share an element. Says nothing of gaps.
+/// @param work  what may be done, and is taken from.
 /// @throws UnsupportedError if tens of thousands of chunks lie so irregularly that telling takes
 ///         too long.
-[[nodiscard]] inline std::string chunk_fault(TensorMetadata const& tensor) {
-  std::vector<std::size_t> order;  // of the chunks with elements
+[[nodiscard]] inline std::string chunk_fault(TensorMetadata const& tensor, ChunkWork& work) {
+  std::vector<std::uint32_t> order;  // of the chunks with elements
+  order.reserve(tensor.chunks.size());
   std::size_t const rank = tensor.size.size();
   for (std::size_t i = 0; i < tensor.chunks.size(); ++i) {
     auto const& [offsets, sizes, storage] = tensor.chunks[i];
@@ -74,38 +88,41 @@ namespace detail {
              " does not lie inside " + to_string(tensor.size);
     }
     if (!detail::is_empty_box(sizes)) {
-      order.push_back(i);
+      order.push_back(static_cast<std::uint32_t>(i));
     }
   }
   std::size_t const dim = detail::sweep_dimension(tensor.chunks, order, rank);
   if (rank > 0) {
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
       return tensor.chunks[a].offsets[dim] < tensor.chunks[b].offsets[dim];
     });
   }
-  std::vector<std::size_t> open;
-  std::size_t work = 0;
-  for (std::size_t const i : order) {
+  std::vector<std::uint32_t> open;
+  for (std::uint32_t const i : order) {
     ChunkMetadata const& chunk = tensor.chunks[i];
     if (rank > 0) {
-      std::erase_if(open, [&](std::size_t j) {
+      std::erase_if(open, [&](std::uint32_t j) {
         return tensor.chunks[j].offsets[dim] + tensor.chunks[j].sizes[dim] <= chunk.offsets[dim];
       });
     }
-    for (std::size_t const j : open) {
+    if (open.size() + 1 > work.left) {
+      throw UnsupportedError("shardmesh::chunk_fault: " + std::to_string(order.size()) +
+                             " chunks lie too irregularly to be checked for overlap");
+    }
+    work.left -= open.size() + 1;
+    for (std::uint32_t const j : open) {
       if (detail::boxes_overlap(tensor.chunks[j], chunk)) {
         return "the chunks at " + to_string(tensor.chunks[j].offsets) + " and " +
                to_string(chunk.offsets) + " overlap";
       }
     }
-    work += open.size() + 1;
-    if (work > 500'000'000) {
-      throw UnsupportedError("shardmesh::chunk_fault: " + std::to_string(order.size()) +
-                             " chunks lie too irregularly to be checked for overlap");
-    }
     open.push_back(i);
   }
   return {};
+}
+[[nodiscard]] inline std::string chunk_fault(TensorMetadata const& tensor) {
+  ChunkWork work;
+  return chunk_fault(tensor, work);
 }
 
 }  // namespace format

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include <shardmesh/core/dtype.hpp>
@@ -54,22 +56,23 @@ struct BytesMetadata {
 /// What is stored under a name.
 class MetadataValue {
  public:
-  MetadataValue(TensorMetadata tensor) : tensor_(std::move(tensor)) {}
-  MetadataValue(BytesMetadata bytes) : bytes_(std::move(bytes)) {}
+  MetadataValue(TensorMetadata tensor) : value_(std::move(tensor)) {}
+  MetadataValue(BytesMetadata bytes) : value_(std::move(bytes)) {}
 
   /// The tensor, or nullptr for bytes.
   [[nodiscard]] TensorMetadata const* tensor() const noexcept {
-    return tensor_ ? &*tensor_ : nullptr;
+    return std::get_if<TensorMetadata>(&value_);
   }
-  [[nodiscard]] TensorMetadata* tensor() noexcept { return tensor_ ? &*tensor_ : nullptr; }
+  [[nodiscard]] TensorMetadata* tensor() noexcept { return std::get_if<TensorMetadata>(&value_); }
   /// The bytes, or nullptr for a tensor.
-  [[nodiscard]] BytesMetadata const* bytes() const noexcept { return tensor_ ? nullptr : &bytes_; }
-  [[nodiscard]] BytesMetadata* bytes() noexcept { return tensor_ ? nullptr : &bytes_; }
+  [[nodiscard]] BytesMetadata const* bytes() const noexcept {
+    return std::get_if<BytesMetadata>(&value_);
+  }
+  [[nodiscard]] BytesMetadata* bytes() noexcept { return std::get_if<BytesMetadata>(&value_); }
   [[nodiscard]] friend bool operator==(MetadataValue const&, MetadataValue const&) = default;
 
  private:
-  std::optional<TensorMetadata> tensor_;
-  BytesMetadata bytes_;
+  std::variant<BytesMetadata, TensorMetadata> value_;
 };
 
 struct MetadataEntry {

@@ -6,14 +6,15 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/format/budget.hpp>
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/chunk_check.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata.hpp>
@@ -30,7 +31,8 @@ namespace detail {
 class DcpMetadataReader {
  public:
   DcpMetadataReader(PickleTree const& tree, std::string const& path)
-      : schema_(tree, path, 0, "shardmesh::read_dcp_metadata") {}
+      : schema_(tree, path, 0, "shardmesh::read_dcp_metadata"),
+        work_(ChunkWork::of(tree.pickle_bytes())) {}
 
   [[nodiscard]] DcpMetadata read() && {
     PickleRef const root = schema_.tree().root();
@@ -60,22 +62,49 @@ class DcpMetadataReader {
 
   void read_entries(PickleRef dict) {
     auto const pairs = schema_.items(dict, PickleKind::dict, "state_dict_metadata");
-    metadata_.entries.reserve(pairs.size() / 2);
+    std::size_t const count = pairs.size() / 2;
+    schema_.charge(dict, count * (sizeof(MetadataEntry) + 2 * sizeof(std::uint32_t)));
+    metadata_.entries.reserve(count);
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
       std::string_view const fqn = name(pairs[i]);
-      if (!index_.emplace(fqn, metadata_.entries.size()).second) {
-        schema_.fail(pairs[i], "\"" + escaped(fqn) + "\" stands twice in state_dict_metadata");
-      }
-      schema_.charge(pairs[i], sizeof(MetadataEntry) + 2 * fqn.size());
-      MetadataEntry entry{std::string(fqn), {}, BytesMetadata{}};
+      schema_.charge(pairs[i], text_bytes(fqn.size()));
+      metadata_.entries.push_back({std::string(fqn), {}, BytesMetadata{}});
+      MetadataEntry& entry = metadata_.entries.back();
       if (!schema_.tree().is(pairs[i + 1], PickleKind::object,
                              PickleGlobal::bytes_storage_metadata)) {
         entry.value = read_tensor(fqn, pairs[i + 1]);
       }
-      order_.push_back(offset_order(entry, pairs[i]));
-      metadata_.entries.push_back(std::move(entry));
     }
-    stored_bytes_.resize(metadata_.entries.size(), false);
+    stored_bytes_.resize(count, false);
+    sort_names(pairs);
+    sort_chunks(dict, pairs);
+  }
+
+  /// Makes the index of names; each stands once.
+  void sort_names(std::span<PickleRef const> pairs) {
+    auto const& entries = metadata_.entries;
+    by_name_.resize(entries.size());
+    std::iota(by_name_.begin(), by_name_.end(), 0U);
+    std::sort(by_name_.begin(), by_name_.end(), [&](std::uint32_t a, std::uint32_t b) {
+      int const order = entries[a].fqn.compare(entries[b].fqn);
+      return order < 0 || (order == 0 && a < b);
+    });
+    for (std::size_t i = 1; i < by_name_.size(); ++i) {
+      if (entries[by_name_[i - 1]].fqn == entries[by_name_[i]].fqn) {
+        schema_.fail(pairs[2 * std::size_t{by_name_[i]}],
+                     shardmesh::detail::concat('"', escaped(entries[by_name_[i]].fqn),
+                                               "\" stands twice in state_dict_metadata"));
+      }
+    }
+  }
+
+  /// The number of the entry of a name; how many there are if there is none.
+  [[nodiscard]] std::size_t find(std::string_view fqn) const {
+    auto const& entries = metadata_.entries;
+    auto const at = std::lower_bound(
+        by_name_.begin(), by_name_.end(), fqn,
+        [&](std::uint32_t i, std::string_view text) { return entries[i].fqn < text; });
+    return at != by_name_.end() && entries[*at].fqn == fqn ? *at : entries.size();
   }
 
   [[nodiscard]] TensorMetadata read_tensor(std::string_view fqn, PickleRef ref) {
@@ -84,13 +113,15 @@ class DcpMetadataReader {
     TensorMetadata tensor;
     read_properties(fqn, properties, tensor);
     if (schema_.rank_of(size) > max_rank) {
+      schema_.charge(ref, heap_bytes(64));
       tensor.unsupported = std::to_string(schema_.rank_of(size)) + " dimensions; at most " +
                            std::to_string(max_rank) + " are supported";
       return tensor;
     }
     tensor.size = schema_.torch_size(size, "the size of a tensor");
     auto const list = schema_.items(chunks, PickleKind::list, "the chunks of a tensor");
-    schema_.charge(ref, list.size() * sizeof(ChunkMetadata));
+    schema_.charge(ref, heap_bytes(list.size() * sizeof(ChunkMetadata)) +
+                            list.size() * sizeof(std::uint32_t));
     tensor.chunks.reserve(list.size());
     for (PickleRef const item : list) {
       auto const [offsets, sizes] = schema_.members<2>(item, PickleGlobal::chunk_storage_metadata,
@@ -99,7 +130,7 @@ class DcpMetadataReader {
                                schema_.torch_size(sizes, "the shape of a chunk"), std::nullopt});
     }
     check_volume(fqn, ref, tensor);
-    std::string const fault = chunk_fault(tensor);
+    std::string const fault = chunk_fault(tensor, work_);
     if (!fault.empty()) {
       schema_.fail(ref, "tensor \"" + escaped(fqn) + "\": " + fault);
     }
@@ -119,7 +150,7 @@ class DcpMetadataReader {
 
   /// Element type and layout out of the five properties; the rest tells nothing about the bytes. What
   /// is not known blocks this tensor alone.
-  void read_properties(std::string_view fqn, PickleRef ref, TensorMetadata& tensor) const {
+  void read_properties(std::string_view fqn, PickleRef ref, TensorMetadata& tensor) {
     PickleTree const& tree = schema_.tree();
     if (ref == no_pickle_ref ||
         !tree.is(ref, PickleKind::object, PickleGlobal::tensor_properties) ||
@@ -132,10 +163,12 @@ class DcpMetadataReader {
     }
     std::string_view const layout = tree.text(tree.arguments(state[1])[0]);
     if (layout != "torch.strided") {
+      schema_.charge(ref, heap_bytes(2048));
       tensor.unsupported = "unknown layout '" + escaped(layout) + "'";
     }
     if (tree.is_inert(state[0]) ||
         tree.is(state[0], PickleKind::global, PickleGlobal::unsupported_dtype)) {
+      schema_.charge(ref, heap_bytes(2048));
       tensor.unsupported = "unknown dtype '" + escaped(tree.name(state[0])) + "'";
     } else if (tree.is(state[0], PickleKind::global, PickleGlobal::dtype)) {
       tensor.dtype = tree.node(state[0]).dtype;
@@ -144,27 +177,44 @@ class DcpMetadataReader {
     }
   }
 
-  /// The chunks of a tensor, sorted by offset; no two may start at the same place.
-  [[nodiscard]] std::vector<std::uint32_t> offset_order(MetadataEntry const& entry,
-                                                        PickleRef ref) const {
-    std::vector<std::uint32_t> order;
-    if (TensorMetadata const* tensor = entry.tensor()) {
-      order.resize(tensor->chunks.size());
-      for (std::size_t i = 0; i < order.size(); ++i) {
-        order[i] = static_cast<std::uint32_t>(i);
-      }
-      auto const& chunks = tensor->chunks;
-      std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-        return before(chunks[a].offsets, chunks[b].offsets);
-      });
-      for (std::size_t i = 1; i < order.size(); ++i) {
-        if (chunks[order[i - 1]].offsets == chunks[order[i]].offsets) {
-          schema_.fail(ref, "tensor \"" + escaped(entry.fqn) + "\" has two chunks at " +
-                                to_string(chunks[order[i]].offsets));
-        }
+  /// Sorts the chunks of each tensor by offset; no two may start at the same place.
+  void sort_chunks(PickleRef dict, std::span<PickleRef const> pairs) {
+    std::size_t count = 0;
+    first_.reserve(metadata_.entries.size());
+    for (MetadataEntry const& entry : metadata_.entries) {
+      first_.push_back(static_cast<std::uint32_t>(count));
+      count += entry.tensor() == nullptr ? 0 : entry.tensor()->chunks.size();
+    }
+    if (count > UINT32_MAX) {
+      schema_.fail(dict, "there are more chunks than 32 bits count");
+    }
+    order_.resize(count);
+    for (std::size_t i = 0; i < metadata_.entries.size(); ++i) {
+      if (TensorMetadata const* const tensor = metadata_.entries[i].tensor()) {
+        sort_chunks(metadata_.entries[i].fqn, tensor->chunks, order_of(i), pairs[2 * i]);
       }
     }
-    return order;
+  }
+  void sort_chunks(std::string const& fqn,
+                   std::vector<ChunkMetadata> const& chunks,
+                   std::span<std::uint32_t> order,
+                   PickleRef ref) const {
+    std::iota(order.begin(), order.end(), 0U);
+    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return before(chunks[a].offsets, chunks[b].offsets);
+    });
+    for (std::size_t i = 1; i < order.size(); ++i) {
+      if (chunks[order[i - 1]].offsets == chunks[order[i]].offsets) {
+        schema_.fail(ref, "tensor \"" + escaped(fqn) + "\" has two chunks at " +
+                              to_string(chunks[order[i]].offsets));
+      }
+    }
+  }
+
+  /// The chunks of an entry, sorted by offset.
+  [[nodiscard]] std::span<std::uint32_t> order_of(std::size_t entry) {
+    std::size_t const end = entry + 1 < first_.size() ? first_[entry + 1] : order_.size();
+    return std::span(order_).subspan(first_[entry], end - first_[entry]);
   }
 
   [[nodiscard]] static bool before(Shape const& a, Shape const& b) {
@@ -174,26 +224,31 @@ class DcpMetadataReader {
   /// Paths in the nested state dict. A planner may keep anything there; what is not a tuple of
   /// strings and integers is passed over.
   void read_paths(PickleRef dict) {
-    for (MetadataEntry& entry : metadata_.entries) {
-      entry.path = {entry.fqn};
-    }
-    if (dict == no_pickle_ref || !schema_.tree().is(dict, PickleKind::dict)) {
-      return;
-    }
     std::vector<bool> seen(metadata_.entries.size(), false);
+    if (dict != no_pickle_ref && schema_.tree().is(dict, PickleKind::dict)) {
+      read_paths(dict, seen);
+    }
+    for (MetadataEntry& entry : metadata_.entries) {
+      if (entry.path.empty()) {
+        schema_.charge(dict, heap_bytes(sizeof(PathElement)) + text_bytes(entry.fqn.size()));
+        entry.path.emplace_back(entry.fqn);
+      }
+    }
+  }
+  void read_paths(PickleRef dict, std::vector<bool>& seen) {
     auto const pairs = schema_.tree().items(dict);
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
       std::string_view const fqn = name(pairs[i]);
-      auto const found = index_.find(std::string(fqn));
-      if (found == index_.end()) {
+      std::size_t const found = find(fqn);
+      if (found == metadata_.entries.size()) {
         continue;
       }
-      if (seen[found->second]) {
+      if (seen[found]) {
         schema_.fail(pairs[i], shardmesh::detail::concat('"', escaped(fqn),
                                                          "\" stands twice in planner_data"));
       }
-      seen[found->second] = true;
-      read_path(pairs[i + 1], metadata_.entries[found->second].path);
+      seen[found] = true;
+      read_path(pairs[i + 1], metadata_.entries[found].path);
     }
   }
 
@@ -202,13 +257,14 @@ class DcpMetadataReader {
     if (!tree.is(ref, PickleKind::tuple) || tree.items(ref).empty()) {
       return;
     }
+    schema_.charge(ref, heap_bytes(tree.items(ref).size() * sizeof(PathElement)));
     std::vector<PathElement> elements;
+    elements.reserve(tree.items(ref).size());
     for (PickleRef const item : tree.items(ref)) {
       if (tree.is(item, PickleKind::text)) {
-        schema_.charge(ref, sizeof(PathElement) + tree.text(item).size());
+        schema_.charge(ref, text_bytes(tree.text(item).size()));
         elements.emplace_back(std::string(tree.text(item)));
       } else if (tree.is(item, PickleKind::integer) && tree.integer(item) >= 0) {
-        schema_.charge(ref, sizeof(PathElement));
         elements.emplace_back(tree.integer(item));
       } else {
         return;
@@ -223,12 +279,12 @@ class DcpMetadataReader {
       auto const [fqn_ref, offset] = schema_.members<2>(pairs[i], PickleGlobal::metadata_index,
                                                         {"fqn", "offset"}, "a key of storage_data");
       std::string_view const fqn = name(fqn_ref);
-      auto const found = index_.find(std::string(fqn));
-      if (found == index_.end()) {
+      std::size_t const found = find(fqn);
+      if (found == metadata_.entries.size()) {
         schema_.fail(pairs[i], "storage_data has \"" + escaped(fqn) +
                                    "\", which state_dict_metadata has not");
       }
-      place(found->second, offset, pairs[i], read_info(pairs[i + 1]));
+      place(found, offset, pairs[i], read_info(pairs[i + 1]));
     }
   }
 
@@ -242,7 +298,7 @@ class DcpMetadataReader {
       schema_.fail(path, "the file name \"" + escaped(file) +
                              "\" is not a plain name; files outside the checkpoint are never read");
     }
-    schema_.charge(ref, file.size());
+    schema_.charge(ref, text_bytes(file.size()));
     info.relative_path = std::string(file);
     info.offset = static_cast<std::uint64_t>(schema_.integer(offset, "the offset of an item"));
     info.length = static_cast<std::uint64_t>(schema_.integer(length, "the length of an item"));
@@ -256,7 +312,7 @@ class DcpMetadataReader {
       }
       for (PickleRef const item : list) {
         std::string_view const transform = schema_.text(item, "a transform");
-        schema_.charge(item, sizeof(std::string) + transform.size());
+        schema_.charge(item, 2 * sizeof(std::string) + text_bytes(transform.size()));
         info.transforms.emplace_back(transform);
       }
     }
@@ -279,7 +335,7 @@ class DcpMetadataReader {
       return;  // too many dimensions for a place
     }
     Shape const at = schema_.torch_size(offset, "the offset of an item");
-    auto const& order = order_[entry];
+    std::span<std::uint32_t const> const order = order_of(entry);
     auto const found =
         std::lower_bound(order.begin(), order.end(), at, [&](std::uint32_t i, Shape const& x) {
           return before(chunks[i].offsets, x);
@@ -315,9 +371,11 @@ class DcpMetadataReader {
 
   PickleSchema schema_;
   DcpMetadata metadata_;
-  std::unordered_map<std::string, std::size_t> index_;
-  std::vector<std::vector<std::uint32_t>> order_;
+  std::vector<std::uint32_t> by_name_;  // entries, sorted by name
+  std::vector<std::uint32_t> first_;    // by entry, where its chunks start in order_
+  std::vector<std::uint32_t> order_;    // the chunks of each entry, sorted by offset
   std::vector<bool> stored_bytes_;
+  ChunkWork work_;
 };
 
 }  // namespace detail

@@ -67,7 +67,7 @@ template <class T>
       count != static_cast<std::size_t>(type[1] - '0')) {
     return std::nullopt;
   }
-  if (tree.node(dtype).payload == 1) {
+  if (tree.node(dtype).number() == 1) {
     std::reverse(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
   }
   if (type == "b1") {

@@ -33,6 +33,12 @@ class SHARDMESH_EXPORT PickleRefused : public CorruptError {
   using CorruptError::CorruptError;
 };
 
+/// A pickle of which more would be made than its size lets expect.
+class SHARDMESH_EXPORT PickleTooLarge : public PickleRefused {
+ public:
+  using PickleRefused::PickleRefused;
+};
+
 namespace detail {
 
 /// Where a pickle is being read: its opcodes and their arguments, with every length checked.
@@ -141,7 +147,11 @@ class PickleCursor {
     }
   }
 
- private:
+  [[nodiscard]] std::string const& path() const noexcept { return path_; }
+  /// Of the current opcode, in the file.
+  [[nodiscard]] std::uint64_t position() const noexcept { return position_ + op_at_; }
+
+  /// `what`, and where.
   [[nodiscard]] std::string located(std::string const& what) const {
     std::string const name =
         op_at_ < pickle_.size() ? opcode_name(std::to_integer<std::uint8_t>(pickle_[op_at_])) : "?";
@@ -149,6 +159,7 @@ class PickleCursor {
            std::to_string(position_ + op_at_) + "]";
   }
 
+ private:
   ByteSpan pickle_;
   std::string path_;
   std::uint64_t position_;

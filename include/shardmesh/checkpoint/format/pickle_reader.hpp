@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include <shardmesh/checkpoint/format/budget.hpp>
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/pickle_calls.hpp>
 #include <shardmesh/checkpoint/format/pickle_cursor.hpp>
@@ -23,6 +25,15 @@
 namespace shardmesh {
 inline namespace v0 {
 namespace format {
+
+/// What may be made of a pickle of so many bytes: its values, and then what is read out of them. A description
+/// of a checkpoint is terse, with a byte or two for what takes sixteen here; an honest one of more than a few
+/// MiB needs up to seven times its size.
+[[nodiscard]] constexpr std::uint64_t memory_of(PickleDialect dialect,
+                                                std::uint64_t pickle) noexcept {
+  std::uint64_t const most = memory_for(pickle);
+  return dialect == PickleDialect::metadata ? std::max(most, 10 * pickle) : most;
+}
 
 namespace detail {
 
@@ -40,7 +51,7 @@ class PickleMachine {
         cursor_(values_.cursor()),
         stack_(values_.stack()),
         tree_(values_.tree()),
-        arena_bytes_(limits.arena_bytes),
+        arena_bytes_(std::min(limits.arena_bytes, memory_of(dialect, pickle.size()))),
         dialect_(dialect) {}
   PickleMachine(PickleMachine const&) = delete;
   PickleMachine& operator=(PickleMachine const&) = delete;
@@ -52,8 +63,9 @@ class PickleMachine {
       if (!values_.run(op) && !construct(op)) {
         refuse("this opcode is not allowed here");
       }
-      if (tree_.arena_bytes() > arena_bytes_) {
-        fail("the values need more memory than allowed");
+      if (values_.bytes() > arena_bytes_) {
+        throw PickleTooLarge(cursor_.path(), cursor_.position(),
+                             cursor_.located("the values need more memory than allowed"));
       }
     }
     PickleRef const root = stack_.only();
@@ -104,7 +116,7 @@ class PickleMachine {
 
   void push_link(PickleKind kind, PickleGlobal global, PickleRef link) {
     PickleRef const ref =
-        tree_.add({.kind = kind, .global = global, .link = link, .offset = cursor_.op_at()});
+        tree_.add({.kind = kind, .global = global, .link = link, .offset = values_.op_at()});
     if (link != no_pickle_ref) {
       values_.deepen(ref, std::array{link});
     }
@@ -134,7 +146,7 @@ class PickleMachine {
       refuse("the global \"" + escaped(module) + "." + escaped(name) + "\" is not allowed");
     }
     PickleNode const node{
-        .kind = PickleKind::global, .global = global, .dtype = dtype, .offset = cursor_.op_at()};
+        .kind = PickleKind::global, .global = global, .dtype = dtype, .offset = values_.op_at()};
     bool const needs_name =
         global == PickleGlobal::inert || global == PickleGlobal::unsupported_dtype;
     stack_.push(needs_name ? tree_.add_named(node, module, name) : tree_.add(node));
@@ -188,7 +200,7 @@ class PickleMachine {
     if (!is_numpy_dtype_state(tree_, state)) {
       refuse("only a dtype of numbers may be given a state");
     }
-    tree_.set_payload(dtype, tree_.text(tree_.items(state)[1]) == ">" ? 1 : 0);
+    tree_.set_number(dtype, tree_.text(tree_.items(state)[1]) == ">" ? 1 : 0);
   }
 
   void reduce() {
@@ -222,8 +234,8 @@ class PickleMachine {
     PickleRef const ref = tree_.add({.kind = PickleKind::object,
                                      .global = PickleGlobal::inert,
                                      .link = no_pickle_ref,
-                                     .payload = tree_.node(of).payload,
-                                     .offset = cursor_.op_at()});
+                                     .low = tree_.node(of).low,
+                                     .offset = values_.op_at()});
     values_.deepen(ref, parts);
     stack_.push(ref);
   }
@@ -252,12 +264,19 @@ class PickleMachine {
 /// Reads a pickle as `dialect` allows. Nothing is run; what comes back views into `pickle`.
 /// @param path      of the file, and
 /// @param position  of the pickle in it, for error messages.
-/// @throws CorruptError (PickleRefused for what is well-formed but not allowed).
+/// @throws CorruptError (PickleRefused for what is well-formed but not allowed, PickleTooLarge for what would
+///         take more memory than `memory_of` its size).
 [[nodiscard]] inline PickleTree read_pickle(ByteSpan pickle,
                                             PickleDialect dialect,
                                             std::string const& path = "(memory)",
                                             std::uint64_t position = 0,
                                             PickleLimits const& limits = {}) {
+  if (pickle.size() > most_pickle_bytes) {
+    throw PickleTooLarge(path, position,
+                         "shardmesh::read_pickle: the pickle has " + std::to_string(pickle.size()) +
+                             " bytes; at most " + std::to_string(most_pickle_bytes) +
+                             " are read [" + path + ", byte " + std::to_string(position) + "]");
+  }
   return detail::PickleMachine(pickle, dialect, path, position, limits).run();
 }
 

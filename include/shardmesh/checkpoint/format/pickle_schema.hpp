@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +11,8 @@
 #include <string_view>
 #include <utility>
 
+#include <shardmesh/checkpoint/format/budget.hpp>
+#include <shardmesh/checkpoint/format/pickle_reader.hpp>
 #include <shardmesh/checkpoint/format/pickle_tree.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/shape.hpp>
@@ -29,7 +32,9 @@ class PickleSchema {
         path_(std::move(path)),
         position_(position),
         who_(std::move(who)),
-        budget_(256 * static_cast<std::uint64_t>(tree.pickle_bytes()) + (std::uint64_t{1} << 20)) {}
+        budget_(memory_of(PickleDialect::metadata, tree.pickle_bytes()) -
+                std::min(tree.arena_bytes(),
+                         memory_of(PickleDialect::metadata, tree.pickle_bytes()))) {}
 
   [[nodiscard]] PickleTree const& tree() const noexcept { return *tree_; }
 
@@ -51,10 +56,9 @@ class PickleSchema {
   /// Notes that the result grows by `bytes`. A pickle can name one value a million times; what is
   /// made of it stays in proportion to the pickle.
   void charge(PickleRef at, std::uint64_t bytes) {
-    if (bytes > budget_) {
+    if (!budget_.take(bytes)) {
       fail(at, "the values shared in this file would expand beyond all proportion");
     }
-    budget_ -= bytes;
   }
 
   [[nodiscard]] std::string_view text(PickleRef ref, char const* what) const {
@@ -165,7 +169,7 @@ class PickleSchema {
   std::string path_;
   std::uint64_t position_;
   std::string who_;
-  std::uint64_t budget_;
+  Budget budget_;
 };
 
 }  // namespace format::detail

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <string>
 #include <vector>
@@ -69,6 +70,13 @@ class PickleStack {
   [[nodiscard]] PickleRef below(std::size_t start) const {
     return start > floor() ? values_[start - 1] : no_pickle_ref;
   }
+  [[nodiscard]] std::size_t size() const noexcept { return values_.size(); }
+  /// Bytes that it takes, at the most while it grows: the old values are then held beside twice their room.
+  [[nodiscard]] std::uint64_t bytes() const noexcept {
+    std::size_t const room = values_.capacity();
+    return (values_.size() == room ? 3 * room : room + room / 2) * sizeof(PickleRef) +
+           memo_.size() * sizeof(PickleRef) * 33 / 32;
+  }
   /// Removes the values from `start` on.
   void cut(std::size_t start) { values_.resize(start); }
 
@@ -90,7 +98,8 @@ class PickleStack {
   /// Puts the topmost value into the memo, under the next number unless one is given.
   void put_memo() { put_memo(memo_count_); }
   void put_memo(std::size_t index) {
-    if (index >= most_memo_) {
+    // Picklers count up: a number far beyond the last one only asks for memory.
+    if (index >= most_memo_ || index > memo_.size() + most_jump) {
       cursor_->fail("memo entry " + std::to_string(index) + " lies beyond what is allowed");
     }
     if (index >= memo_.size()) {
@@ -102,6 +111,8 @@ class PickleStack {
   }
 
  private:
+  static constexpr std::size_t most_jump = 65'536;
+
   [[nodiscard]] std::size_t floor() const noexcept { return marks_.empty() ? 0 : marks_.back(); }
 
   PickleCursor const* cursor_;
@@ -109,7 +120,7 @@ class PickleStack {
   std::size_t most_depth_;
   std::vector<PickleRef> values_;
   std::vector<std::size_t> marks_;
-  std::vector<PickleRef> memo_;
+  std::deque<PickleRef> memo_;
   std::size_t memo_count_ = 0;
 };
 

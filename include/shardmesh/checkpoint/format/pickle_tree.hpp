@@ -2,9 +2,11 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +15,7 @@
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/pickle_globals.hpp>
+#include <shardmesh/checkpoint/format/pickle_runs.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -39,21 +42,39 @@ enum class PickleKind : std::uint8_t {
 using PickleRef = std::uint32_t;
 inline constexpr PickleRef no_pickle_ref = 0xffffffffU;
 
-/// One value. Children are numbers, never pointers: nothing recurses, cycles are harmless.
+/// Largest pickle that is read: places in it are counted in 32 bits.
+inline constexpr std::uint64_t most_pickle_bytes = 0xffffffffU;
+
+/// One value. Children are numbers, never pointers: nothing recurses, cycles are harmless. 20 bytes, of
+/// which a pickle can ask for one with each of its own.
 struct PickleNode {
   PickleKind kind = PickleKind::none;
   std::uint8_t depth = 0;                    ///< containers below it, 64 at most
   PickleGlobal global = PickleGlobal::none;  ///< of global, object and call
   DType dtype = DType::float32;              ///< of a global that has one
   std::uint32_t link = 0;                    ///< length, or the state or arguments
-  std::int64_t payload = 0;  ///< the value, or where text, children or its name start
-  std::uint64_t offset = 0;  ///< of the opcode that made it
+  /// The value, in two halves; or where text, children or its name start, and of a container that grows
+  /// how many children it has room for.
+  std::uint32_t low = 0;
+  std::uint32_t high = 0;
+  std::uint32_t offset = 0;  ///< of the opcode that made it
+
+  [[nodiscard]] std::int64_t number() const noexcept {
+    return static_cast<std::int64_t>(std::uint64_t{high} << 32 | low);
+  }
+  void set_number(std::int64_t value) noexcept {
+    low = static_cast<std::uint32_t>(static_cast<std::uint64_t>(value));
+    high = static_cast<std::uint32_t>(static_cast<std::uint64_t>(value) >> 32);
+  }
 };
+static_assert(sizeof(PickleNode) == 20);
 
 /// What a pickle says, as a table of values. Texts are views into the pickle's bytes, which must
-/// outlive the tree.
+/// outlive the tree. Values without members, of which a pickle can have millions (None, True, small integers,
+/// the empty tuple), stand in it once.
 class PickleTree {
  public:
+  /// @pre pickle.size() <= most_pickle_bytes.
   explicit PickleTree(ByteSpan pickle) : pickle_(pickle) {}
 
   [[nodiscard]] PickleRef root() const noexcept { return root_; }
@@ -70,26 +91,20 @@ class PickleTree {
   }
 
   /// @pre kind(ref) is integer or boolean.
-  [[nodiscard]] std::int64_t integer(PickleRef ref) const noexcept { return nodes_[ref].payload; }
+  [[nodiscard]] std::int64_t integer(PickleRef ref) const noexcept { return nodes_[ref].number(); }
   /// @pre kind(ref) is real.
   [[nodiscard]] double real(PickleRef ref) const noexcept {
-    return std::bit_cast<double>(nodes_[ref].payload);
+    return std::bit_cast<double>(nodes_[ref].number());
   }
   /// @pre kind(ref) is text.
   [[nodiscard]] std::string_view text(PickleRef ref) const noexcept {
-    return as_text(
-        pickle_.subspan(static_cast<std::size_t>(nodes_[ref].payload), nodes_[ref].link));
+    return as_text(pickle_.subspan(nodes_[ref].low, nodes_[ref].link));
   }
 
   /// The members of a tuple or list; keys and values of a dict, alternating.
   /// @pre kind(ref) is tuple, list, dict or set.
   [[nodiscard]] std::span<PickleRef const> items(PickleRef ref) const noexcept {
-    PickleNode const& node = nodes_[ref];
-    auto const start = static_cast<std::size_t>(node.payload);
-    if (node.kind == PickleKind::tuple) {
-      return std::span<PickleRef const>(children_).subspan(start, node.link);
-    }
-    return growing_[start];
+    return children_.at(nodes_[ref].low, nodes_[ref].link);
   }
 
   /// The arguments of a call.
@@ -109,14 +124,15 @@ class PickleTree {
   /// "module.name" of a global that has no meaning here, or of what something inert is made of.
   /// @pre is_inert(ref), or ref is the global unsupported_dtype.
   [[nodiscard]] std::string name(PickleRef ref) const {
-    auto const& [module, own] = names_[static_cast<std::size_t>(nodes_[ref].payload)];
+    auto const& [module, own] = names_[nodes_[ref].low];
     return std::string(module) + "." + std::string(own);
   }
 
   /// Bytes that the tables take.
   [[nodiscard]] std::uint64_t arena_bytes() const noexcept {
-    return nodes_.size() * sizeof(PickleNode) + (children_.size() + grown_) * sizeof(PickleRef) +
-           growing_.size() * sizeof(std::vector<PickleRef>) + names_.size() * sizeof(Name);
+    // A deque adds a pointer and a block's head to some 500 bytes.
+    return nodes_.size() * sizeof(PickleNode) * 21 / 20 + children_.bytes() +
+           names_.size() * sizeof(Name) * 21 / 20;
   }
 
   PickleRef add(PickleNode const& node) {
@@ -124,52 +140,89 @@ class PickleTree {
     return static_cast<PickleRef>(nodes_.size() - 1);
   }
 
+  /// Adds None, a boolean, or an integer; small ones stand in the tree once.
+  PickleRef add_number(PickleKind kind, std::int64_t value, std::uint32_t offset) {
+    PickleNode node{.kind = kind, .offset = offset};
+    node.set_number(value);
+    if (value < 0 || value > 255) {
+      return add(node);
+    }
+    std::size_t const place = kind == PickleKind::none      ? 256U
+                              : kind == PickleKind::boolean ? 257U + static_cast<std::size_t>(value)
+                                                            : static_cast<std::size_t>(value);
+    return add_once(place, node);
+  }
+
   /// Adds a tuple of `members`.
-  PickleRef add_tuple(std::span<PickleRef const> members, std::uint64_t offset) {
+  PickleRef add_tuple(std::span<PickleRef const> members, std::uint32_t offset) {
     PickleNode node{.kind = PickleKind::tuple, .offset = offset};
     node.link = static_cast<std::uint32_t>(members.size());
-    node.payload = static_cast<std::int64_t>(children_.size());
-    children_.insert(children_.end(), members.begin(), members.end());
+    if (members.empty()) {
+      return add_once(259, node);
+    }
+    node.low = children_.allocate(members.size());
+    std::copy(members.begin(), members.end(), children_.at(node.low, members.size()).begin());
     return add(node);
   }
 
   /// Adds an empty list, dict or set.
-  PickleRef add_growing(PickleKind kind, std::uint64_t offset) {
-    PickleNode node{.kind = kind, .offset = offset};
-    node.payload = static_cast<std::int64_t>(growing_.size());
-    growing_.emplace_back();
-    return add(node);
+  PickleRef add_growing(PickleKind kind, std::uint32_t offset) {
+    return add({.kind = kind, .offset = offset});
   }
 
   /// Adds a global with its name, of which views are kept.
   PickleRef add_named(PickleNode node, std::string_view module, std::string_view name) {
-    node.payload = static_cast<std::int64_t>(names_.size());
+    node.low = static_cast<std::uint32_t>(names_.size());
     names_.emplace_back(module, name);
     return add(node);
   }
 
   /// Appends to a list, dict or set.
   void grow(PickleRef ref, std::span<PickleRef const> members) {
-    auto& target = growing_[static_cast<std::size_t>(nodes_[ref].payload)];
-    target.insert(target.end(), members.begin(), members.end());
-    grown_ += members.size();
+    PickleNode& node = nodes_[ref];
+    std::size_t const count = std::size_t{node.link} + members.size();
+    if (count > node.high && children_.extend(node.low, node.high, count - node.high)) {
+      node.high = static_cast<std::uint32_t>(count);
+    } else if (count > node.high) {
+      // Most are written in one go; those that are not move to where they have room for as many again.
+      std::size_t const room = node.high == 0 ? count : std::max(count, 2 * std::size_t{node.link});
+      std::uint32_t const start = children_.allocate(room);
+      auto const old = children_.at(node.low, node.link);
+      std::copy(old.begin(), old.end(), children_.at(start, room).begin());
+      node.low = start;
+      node.high = static_cast<std::uint32_t>(room);
+    }
+    auto const place = children_.at(node.low, count).subspan(node.link);
+    std::copy(members.begin(), members.end(), place.begin());
+    node.link = static_cast<std::uint32_t>(count);
   }
 
   void set_state(PickleRef ref, PickleRef state) { nodes_[ref].link = state; }
   /// @pre kind(ref) is call.
-  void set_payload(PickleRef ref, std::int64_t payload) { nodes_[ref].payload = payload; }
+  void set_number(PickleRef ref, std::int64_t number) { nodes_[ref].set_number(number); }
   void set_depth(PickleRef ref, std::uint8_t depth) { nodes_[ref].depth = depth; }
   void set_root(PickleRef ref) { root_ = ref; }
 
  private:
   using Name = std::pair<std::string_view, std::string_view>;
 
+  static constexpr std::size_t shared_values = 260;
+
+  PickleRef add_once(std::size_t place, PickleNode const& node) {
+    if (shared_.empty()) {
+      shared_.resize(shared_values, no_pickle_ref);
+    }
+    if (shared_[place] == no_pickle_ref) {
+      shared_[place] = add(node);
+    }
+    return shared_[place];
+  }
+
   ByteSpan pickle_;
-  std::vector<PickleNode> nodes_;
-  std::vector<PickleRef> children_;              // members of tuples
-  std::vector<std::vector<PickleRef>> growing_;  // members of lists, dicts and sets
-  std::vector<Name> names_;                      // of globals outside the table
-  std::uint64_t grown_ = 0;
+  std::deque<PickleNode> nodes_;
+  detail::PickleRuns children_;    // members of tuples, lists, dicts and sets
+  std::deque<Name> names_;         // of globals outside the table
+  std::vector<PickleRef> shared_;  // integers up to 255; None, False, True; the empty tuple
   PickleRef root_ = no_pickle_ref;
 };
 

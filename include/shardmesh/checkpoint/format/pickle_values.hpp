@@ -60,12 +60,27 @@ class PickleValues {
     tree_.set_depth(ref, static_cast<std::uint8_t>(depth));
   }
 
-  void push_growing(PickleKind kind) { stack_.push(tree_.add_growing(kind, cursor_.op_at())); }
+  void push_growing(PickleKind kind) { stack_.push(tree_.add_growing(kind, op_at())); }
+
+  /// Bytes that all tables take, at the most while they grow.
+  [[nodiscard]] std::uint64_t bytes() const noexcept {
+    return tree_.arena_bytes() + stack_.bytes();
+  }
+
+  /// Where the current opcode stands.
+  [[nodiscard]] std::uint32_t op_at() const noexcept {
+    return static_cast<std::uint32_t>(cursor_.op_at());
+  }
 
  private:
   void push(PickleNode const& node) { stack_.push(tree_.add(node)); }
-  void push_node(PickleKind kind, std::int64_t payload) {
-    push({.kind = kind, .payload = payload, .offset = cursor_.op_at()});
+  void push_node(PickleKind kind, std::int64_t number) {
+    PickleNode node{.kind = kind, .offset = op_at()};
+    node.set_number(number);
+    push(node);
+  }
+  void push_number(PickleKind kind, std::int64_t number) {
+    stack_.push(tree_.add_number(kind, number, op_at()));
   }
 
   // Literals.
@@ -73,22 +88,23 @@ class PickleValues {
   bool literal(Opcode op) {
     switch (op) {
       case Opcode::none:
-        push_node(PickleKind::none, 0);
+        push_number(PickleKind::none, 0);
         return true;
       case Opcode::newtrue:
-        push_node(PickleKind::boolean, 1);
+        push_number(PickleKind::boolean, 1);
         return true;
       case Opcode::newfalse:
-        push_node(PickleKind::boolean, 0);
+        push_number(PickleKind::boolean, 0);
         return true;
       case Opcode::binint1:
-        push_node(PickleKind::integer, cursor_.take_le<std::uint8_t>());
+        push_number(PickleKind::integer, cursor_.take_le<std::uint8_t>());
         return true;
       case Opcode::binint2:
-        push_node(PickleKind::integer, cursor_.take_le<std::uint16_t>());
+        push_number(PickleKind::integer, cursor_.take_le<std::uint16_t>());
         return true;
       case Opcode::binint:
-        push_node(PickleKind::integer, static_cast<std::int32_t>(cursor_.take_le<std::uint32_t>()));
+        push_number(PickleKind::integer,
+                    static_cast<std::int32_t>(cursor_.take_le<std::uint32_t>()));
         return true;
       case Opcode::long1:
         push_long();
@@ -114,12 +130,16 @@ class PickleValues {
     if (is_metadata()) {
       push_long(cursor_.take_le<std::uint8_t>());
     } else {
-      push_node(PickleKind::integer, cursor_.long_integer());
+      push_number(PickleKind::integer, cursor_.long_integer());
     }
   }
   void push_long(std::uint64_t count) {
     auto const value = PickleCursor::integer_of(cursor_.take(count));
-    push_node(value ? PickleKind::integer : PickleKind::opaque, value.value_or(0));
+    if (value) {
+      push_number(PickleKind::integer, *value);
+    } else {
+      push_node(PickleKind::opaque, 0);
+    }
   }
 
   void push_text(std::uint64_t length) {
@@ -130,8 +150,8 @@ class PickleValues {
     }
     push({.kind = PickleKind::text,
           .link = static_cast<std::uint32_t>(bytes.size()),
-          .payload = static_cast<std::int64_t>(start),
-          .offset = cursor_.op_at()});
+          .low = static_cast<std::uint32_t>(start),
+          .offset = op_at()});
   }
 
   // Containers.
@@ -180,8 +200,10 @@ class PickleValues {
   }
 
   void push_tuple(std::size_t start) {
-    PickleRef const tuple = tree_.add_tuple(stack_.from(start), cursor_.op_at());
-    deepen(tuple, stack_.from(start));
+    PickleRef const tuple = tree_.add_tuple(stack_.from(start), op_at());
+    if (start < stack_.size()) {
+      deepen(tuple, stack_.from(start));
+    }
     stack_.cut(start);
     stack_.push(tuple);
   }
@@ -274,7 +296,7 @@ class PickleValues {
   }
 
   void push_frozenset(std::size_t start) {
-    PickleRef const set = tree_.add_growing(PickleKind::set, cursor_.op_at());
+    PickleRef const set = tree_.add_growing(PickleKind::set, op_at());
     deepen(set, stack_.from(start));
     tree_.grow(set, stack_.from(start));
     stack_.cut(start);

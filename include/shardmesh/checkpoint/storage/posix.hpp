@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <shardmesh/checkpoint/storage/size_signal.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/text.hpp>
 
@@ -33,6 +34,16 @@ namespace detail {
                 "shardmesh: cannot " + operation + " " + path + ": " + std::strerror(code));
 }
 
+/// Before the operating system sees a path, for which a NUL is the end: it would open, replace or remove what the
+/// shorter name stands for.
+/// @throws InvalidArgument
+inline void refuse_nul(std::string const& path) {
+  if (path.find('\0') != std::string::npos) {
+    throw InvalidArgument("shardmesh: the path \"" + escaped(path) +
+                          "\" holds a NUL, which no name of a file can; give another path");
+  }
+}
+
 }  // namespace detail
 
 /// An open file; closed with its owner. Reads and writes are at explicit positions and complete:
@@ -45,6 +56,7 @@ class File {
   /// reads it sees to that (`format::is_plain_file_name`).
   /// @throws IoError
   [[nodiscard]] static File open(std::string const& path) {
+    detail::refuse_nul(path);
     int const descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {
       refuse_dangling(path);
@@ -67,12 +79,14 @@ class File {
   /// Makes a new file.
   /// @throws IoError if it exists.
   [[nodiscard]] static File create(std::string const& path) {
+    detail::refuse_nul(path);
     return {path, ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
   }
 
   /// Opens an existing file to write parts of it. Several ranks may do so at once.
   /// @throws IoError
   [[nodiscard]] static File open_to_write(std::string const& path) {
+    detail::refuse_nul(path);
     return {path, ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW)};
   }
 
@@ -141,6 +155,7 @@ class File {
   /// Writes all of `source` at `offset`.
   /// @throws IoError
   void write_at(std::uint64_t offset, std::span<std::byte const> source) const {
+    detail::NoSizeSignal const guard;
     std::size_t done = 0;
     while (done < source.size()) {
       ssize_t const count = ::pwrite(descriptor_, source.data() + done, source.size() - done,
@@ -159,6 +174,7 @@ class File {
   /// Sets the size; what was not written reads as zeros.
   /// @throws IoError
   void resize(std::uint64_t bytes) const {
+    detail::NoSizeSignal const guard;
     if (::ftruncate(descriptor_, static_cast<off_t>(bytes)) != 0) {
       detail::throw_io(path_, "set the size of");
     }
@@ -248,6 +264,7 @@ struct PosixStorage {
   /// @returns whether it is new.
   /// @throws IoError unless the directory exists afterwards.
   static bool make_directory(std::string const& path) {
+    detail::refuse_nul(path);
     if (::mkdir(path.c_str(), 0755) == 0) {
       return true;
     }
@@ -289,6 +306,7 @@ struct PosixStorage {
   /// Names in a directory, without "." and "..".
   /// @throws IoError unless all of them could be read.
   [[nodiscard]] static std::vector<std::string> list(std::string const& path) {
+    detail::refuse_nul(path);
     DIR* const directory = ::opendir(path.c_str());
     if (directory == nullptr) {
       detail::throw_io(path, "list the directory");
@@ -326,6 +344,8 @@ struct PosixStorage {
   }
 
   static void rename(std::string const& from, std::string const& to) {
+    detail::refuse_nul(from);
+    detail::refuse_nul(to);
     if (::rename(from.c_str(), to.c_str()) != 0) {
       detail::throw_io(from, "rename to " + to + " the path");
     }
@@ -396,6 +416,7 @@ struct PosixStorage {
  private:
   /// @returns false if nothing has that name.
   [[nodiscard]] static bool look(std::string const& path, struct stat& status) {
+    detail::refuse_nul(path);
     if (::lstat(path.c_str(), &status) == 0) {
       return true;
     }
