@@ -5,7 +5,8 @@
 
 Sound files of random tensors, and the same with one to three mistakes: numbers, offsets, lengths, keys, types, text, bytes.
 What the reference refuses must be refused; what it takes must be taken, with the same names, types, shapes and bytes,
-except for what is listed in STRICTER, with its reason."""
+except for what is listed in STRICTER, with its reason. Runs itself again under the Python of $SHARDMESH_TORCH_PYTHON;
+exit 77 without safetensors."""
 import concurrent.futures
 import json
 import os
@@ -15,7 +16,14 @@ import subprocess
 import sys
 import tempfile
 
-import safetensors
+python = os.environ.get("SHARDMESH_TORCH_PYTHON")
+if python and "INTEROP_INNER" not in os.environ:
+    os.execve(python, [python, *sys.argv], os.environ | {"INTEROP_INNER": "1"})
+try:
+    import safetensors
+except ImportError as error:
+    print(f"SKIP: {os.environ.get('SHARDMESH_TORCH_MISSING') or error}; bash tests/interop/torch_env.sh installs it, SHARDMESH_TORCH_PYTHON names its Python")
+    sys.exit(77)
 
 TOOL, FILES, SEED = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 600, int(sys.argv[3]) if len(sys.argv) > 3 else 1
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "U16": 2, "U32": 4, "U64": 8,

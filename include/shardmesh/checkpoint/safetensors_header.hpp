@@ -145,7 +145,21 @@ class HeaderJson final : public StrictJson {
     return std::move(header_);
   }
 
+  bool null() override {
+    // "__metadata__": null is what a writer without metadata may say.
+    return skips() || (depth_ == 1 && in_metadata_) || StrictJson::null();
+  }
+  bool boolean(bool value) override { return skips() || StrictJson::boolean(value); }
+  bool number_float(number_float_t value, string_t const& text) override {
+    return skips() || StrictJson::number_float(value, text);
+  }
+  bool number_integer(number_integer_t value) override {
+    return skips() || StrictJson::number_integer(value);
+  }
   bool number_unsigned(number_unsigned_t value) override {
+    if (skips()) {
+      return true;
+    }
     if (!in_list_ || value > static_cast<std::uint64_t>(std::numeric_limits<index_t>::max())) {
       return problem("a number out of place or range");
     }
@@ -156,6 +170,9 @@ class HeaderJson final : public StrictJson {
     return true;
   }
   bool string(string_t& value) override {
+    if (skips()) {
+      return true;
+    }
     if (in_list_ || depth_ == 0) {
       return problem("a string out of place");
     }
@@ -176,6 +193,9 @@ class HeaderJson final : public StrictJson {
     return true;
   }
   bool start_object(std::size_t) override {
+    if (skips()) {
+      return ++skipped_depth_ <= most_skipped_depth || problem("an object nested too deep");
+    }
     if (in_list_ || (depth_ > 1 && in_metadata_)) {
       return problem("an object nested too deep");
     }
@@ -187,9 +207,13 @@ class HeaderJson final : public StrictJson {
       header_.metadata.reserve(counts_.inner);
     }
     seen_ = 0;
+    field_ = Field::dtype;
     return true;
   }
   bool key(string_t& name) override {
+    if (skipped_depth_ > 0) {
+      return true;
+    }
     if (has_nul(name)) {
       return problem("a name with a NUL");
     }
@@ -211,8 +235,8 @@ class HeaderJson final : public StrictJson {
              : name == "shape"        ? Field::shape
              : name == "data_offsets" ? Field::offsets
                                       : Field::other;
-    if (field_ == Field::other) {
-      refuse_field();
+    if (field_ == Field::other) {  // what a later version of the format may say of a tensor
+      return true;
     }
     auto const bit = 1U << static_cast<unsigned>(field_);
     if ((seen_ & bit) != 0) {
@@ -222,12 +246,19 @@ class HeaderJson final : public StrictJson {
     return true;
   }
   bool end_object() override {
+    if (skipped_depth_ > 0) {
+      --skipped_depth_;
+      return true;
+    }
     if (--depth_ == 1 && !in_metadata_) {
       finish_entry();
     }
     return true;
   }
   bool start_array(std::size_t) override {
+    if (skips()) {
+      return ++skipped_depth_ <= most_skipped_depth || problem("an object nested too deep");
+    }
     if (in_list_ || depth_ == 0) {
       return problem("a list out of place");
     }
@@ -245,6 +276,10 @@ class HeaderJson final : public StrictJson {
     return true;
   }
   bool end_array() override {
+    if (skipped_depth_ > 0) {
+      --skipped_depth_;
+      return true;
+    }
     in_list_ = false;
     if (field_ == Field::shape) {
       shape_ = numbers_;
@@ -260,6 +295,13 @@ class HeaderJson final : public StrictJson {
  private:
   enum class Field : std::uint8_t { dtype, shape, offsets, other };
   static constexpr std::size_t most_numbers = 64;
+  static constexpr int most_skipped_depth = 16;
+
+  /// Is what comes now, or what it is in, the value of a field of a tensor that nobody knows?
+  [[nodiscard]] bool skips() const noexcept {
+    return skipped_depth_ > 0 ||
+           (depth_ == 2 && !in_metadata_ && !in_list_ && field_ == Field::other);
+  }
 
   [[noreturn]] void refuse_field() const {
     refuse_entry(path(), name_, "something else than dtype, shape and data_offsets");
@@ -285,9 +327,10 @@ class HeaderJson final : public StrictJson {
   bool in_metadata_ = false;   // the object that is read, or comes next
   bool has_metadata_ = false;  // one has come
   Field field_ = Field::other;
-  unsigned seen_ = 0;  // fields of the tensor, as bits
-  std::string name_;   // of the tensor
-  std::string key_;    // in the metadata
+  int skipped_depth_ = 0;  // lists and objects that are passed over
+  unsigned seen_ = 0;      // fields of the tensor, as bits
+  std::string name_;       // of the tensor
+  std::string key_;        // in the metadata
   std::string dtype_;
   std::vector<std::uint64_t> numbers_;
   std::vector<std::uint64_t> shape_;
