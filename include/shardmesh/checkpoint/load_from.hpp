@@ -79,6 +79,33 @@ inline void log_keys(LoadOptions const& options, CheckpointReport const& report)
   log(options.unexpected, report.unexpected, "unexpected in");
 }
 
+/// One attempt to load. Throws `Replaced` on all ranks if it can be tried again.
+template <Communicator Comm, class Open>
+CheckpointReport load_once(Comm const& comm,
+                           Open&& open,
+                           StateDict& dict,
+                           LoadOptions const& options) {
+  using C = std::remove_cvref_t<decltype(open())>;
+  CheckpointReport report;
+  std::optional<C> catalog;
+  std::optional<LoadJob<C>> job;
+  std::vector<Tie> const ties = gather_ties(comm, dict);
+  together(comm, "shardmesh::load", [&] {
+    catalog.emplace(open());
+    job.emplace(*catalog, dict, options, report, ties);
+  });
+  job->make_plan(comm);
+  load_values(comm, *job);
+  load_tensors(comm, *job);
+  report.bytes_read = catalog->bytes_read();
+  report.rounds = job->plan().rounds.size();
+  std::move(*job).apply(dict);
+  if (comm.rank() == 0) {
+    log_keys(options, report);
+  }
+  return report;
+}
+
 }  // namespace detail
 
 /// Loads a state dict in place from a catalog that `open()` makes on each rank. Everything is read
@@ -94,6 +121,9 @@ inline void log_keys(LoadOptions const& options, CheckpointReport const& report)
 /// was saved as a 0-d tensor loads into a plain one and the reverse; containers are found whether
 /// they were saved whole or element by element. Of tied tensors one name suffices.
 ///
+/// Ranks whose catalogs have an `identity()` must have equal ones. A catalog whose files are replaced while it is
+/// read is opened again.
+///
 /// @returns what was done, on this rank.
 /// @throws KeyError, ShapeError, InvalidArgument (dtype; a partial tensor; an option of an optimizer that
 ///         makes no sense; tied tensors with different values), CorruptError, IoError on ranks that see the problem, RankFailed on the others; MismatchError if ranks see different checkpoints.
@@ -103,25 +133,7 @@ CheckpointReport load_from(Comm const& comm,
                            Open&& open,
                            StateDict& dict,
                            LoadOptions const& options = {}) {
-  using C = std::remove_cvref_t<decltype(open())>;
-  CheckpointReport report;
-  std::optional<C> catalog;
-  std::optional<detail::LoadJob<C>> job;
-  std::vector<detail::Tie> const ties = detail::gather_ties(comm, dict);
-  detail::together(comm, "shardmesh::load", [&] {
-    catalog.emplace(open());
-    job.emplace(*catalog, dict, options, report, ties);
-  });
-  job->make_plan(comm);
-  detail::load_values(comm, *job);
-  detail::load_tensors(comm, *job);
-  report.bytes_read = catalog->bytes_read();
-  report.rounds = job->plan().rounds.size();
-  std::move(*job).apply(dict);
-  if (comm.rank() == 0) {
-    detail::log_keys(options, report);
-  }
-  return report;
+  return detail::read_until_whole([&] { return detail::load_once(comm, open, dict, options); });
 }
 
 }  // namespace v0

@@ -12,11 +12,13 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/commit.hpp>
+#include <shardmesh/checkpoint/detail/sample.hpp>
 #include <shardmesh/checkpoint/safetensors_blob.hpp>
 #include <shardmesh/checkpoint/safetensors_files.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/safetensors_header_writer.hpp>
 #include <shardmesh/checkpoint/safetensors_index.hpp>
+#include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
@@ -37,38 +39,8 @@ class SafetensorsCatalog {
  public:
   /// @param path  a file, an index, or a directory with one index or with files named `*.safetensors`.
   /// @throws IoError, CorruptError (damage), UnsupportedError, InvalidArgument (several indexes).
-  explicit SafetensorsCatalog(std::string path) : path_(std::move(path)) {
-    SafetensorsFiles const found = find_safetensors_files(path_);
-    for (auto const& [tensor, file] : found.map.files) {
-      listed_.emplace(tensor, file);
-    }
-    std::unordered_map<std::string, std::string> unreadable;  // why, by file
-    for (std::string const& name : found.names) {
-      if (found.index.empty()) {
-        add_file(found.prefix + name, {});
-        continue;
-      }
-      try {
-        add_file(found.prefix + name, name);
-      } catch (Error const& error) {
-        unreadable.emplace(name, error.what());
-      }
-    }
-    for (auto const& [tensor, file] : found.map.files) {
-      if (!contains(tensor)) {
-        auto const why = unreadable.find(file);
-        block(tensor, "shardmesh: " + found.index + " says that \"" + escaped(tensor) +
-                          "\" is in " + file + ", " +
-                          (why == unreadable.end() ? "which has no such tensor"
-                                                   : "which cannot be read (" + why->second + ")"));
-      }
-    }
-    if (found.index.empty() && !path_.ends_with(".safetensors")) {
-      look_for_lost_files(found.names);
-    }
-    check_parts();
-    compare_size(found);
-  }
+  explicit SafetensorsCatalog(std::string const& path)
+      : SafetensorsCatalog(path, find_safetensors_files(path)) {}
 
   [[nodiscard]] std::string const& describe() const noexcept { return path_; }
   [[nodiscard]] std::vector<std::string> const& keys() const noexcept { return keys_; }
@@ -106,8 +78,10 @@ class SafetensorsCatalog {
     auto const [file, entry] = tensors_.at(key).parts[i];
     detail::SafetensorsBlob const& blob = files_[file].blob;
     auto const& part = blob.header.tensors[entry];
-    static_cast<void>(
-        open_.open(files_[file].path).read(blob.data + part.begin, part.end - part.begin));
+    detail::read_in(directory_, [&] {
+      static_cast<void>(open_.open(directory_, files_[file].name)
+                            .read(blob.data + part.begin, part.end - part.begin));
+    });
     return part.end - part.begin;
   }
   /// Rows of a box: elements have no checksum, so any can be read alone.
@@ -125,6 +99,11 @@ class SafetensorsCatalog {
     }
     return paths;
   }
+  /// Tells the model from others of the same shapes, in words, by a sample of its bytes.
+  [[nodiscard]] std::string identity() {
+    return detail::read_in(directory_,
+                           [&] { return detail::sample_of(open_, directory_, files_); });
+  }
   /// By `read_part`.
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
   /// There are no plain values.
@@ -136,6 +115,7 @@ class SafetensorsCatalog {
 
  private:
   struct HeadedFile {
+    std::string name;
     std::string path;
     detail::SafetensorsBlob blob;
   };
@@ -151,6 +131,46 @@ class SafetensorsCatalog {
     std::unordered_map<std::string, Shape> shapes;
   };
 
+  SafetensorsCatalog(std::string path, SafetensorsFiles found)
+      : path_(std::move(path)), directory_(std::move(found.directory)) {
+    detail::read_in(directory_, [&] { read_headers(found); });
+  }
+
+  void read_headers(SafetensorsFiles const& found) {
+    for (auto const& [tensor, file] : found.map.files) {
+      listed_.emplace(tensor, file);
+    }
+    std::unordered_map<std::string, std::string> unreadable;  // why, by file
+    for (std::string const& name : found.names) {
+      if (found.index.empty()) {
+        add_file(name, false);
+        continue;
+      }
+      try {
+        add_file(name, true);
+      } catch (Error const& error) {
+        if (!directory_.is_current()) {
+          throw;
+        }
+        unreadable.emplace(name, error.what());
+      }
+    }
+    for (auto const& [tensor, file] : found.map.files) {
+      if (!contains(tensor)) {
+        auto const why = unreadable.find(file);
+        block(tensor, "shardmesh: " + found.index + " says that \"" + escaped(tensor) +
+                          "\" is in " + file + ", " +
+                          (why == unreadable.end() ? "which has no such tensor"
+                                                   : "which cannot be read (" + why->second + ")"));
+      }
+    }
+    if (found.index.empty() && !path_.ends_with(".safetensors")) {
+      look_for_lost_files(found.names);
+    }
+    check_parts();
+    compare_size(found);
+  }
+
   [[nodiscard]] StoredBox read_rows(Entry const& tensor, std::size_t i, Box const& part) {
     auto const [file, entry] = tensor.parts[i];
     detail::SafetensorsBlob const& blob = files_[file].blob;
@@ -160,9 +180,12 @@ class SafetensorsCatalog {
       auto const row = static_cast<std::uint64_t>(part.volume() / part.extent[0]) * element;
       first += static_cast<std::uint64_t>(part.offset[0] - tensor.stored.boxes[i].offset[0]) * row;
     }
-    File const& open = open_.open(files_[file].path);
-    return {open.read(first, static_cast<std::uint64_t>(part.volume()) * element), 0,
-            detail::byte_strides(part.extent, element)};
+    std::string const& name = files_[file].name;
+    std::uint64_t const count = static_cast<std::uint64_t>(part.volume()) * element;
+    return detail::read_in(directory_, [&]() -> StoredBox {
+      return {open_.open(directory_, name).read(first, count), 0,
+              detail::byte_strides(part.extent, element)};
+    });
   }
 
   [[nodiscard]] static Told read_metadata(format::SafetensorsHeader const& header,
@@ -182,9 +205,10 @@ class SafetensorsCatalog {
     return told;
   }
 
-  /// @param listed_as  its name in the index: only tensors that are listed there are taken.
-  void add_file(std::string const& path, std::string const& listed_as) {
-    File const& file = open_.open(path);
+  /// @param is_listed  only tensors that the index says to be in it are taken.
+  void add_file(std::string const& name, bool is_listed) {
+    File const& file = open_.open(directory_, name);
+    std::string const path = file.path();
     detail::SafetensorsBlob blob = detail::read_safetensors_blob(file, 0);
     if (blob.data + blob.header.data_bytes() != file.size()) {
       throw CorruptError(path, blob.data + blob.header.data_bytes(),
@@ -193,9 +217,9 @@ class SafetensorsCatalog {
     Told const told = read_metadata(blob.header, path);
     for (std::size_t i = 0; i < blob.header.tensors.size(); ++i) {
       format::SafetensorsEntry const& part = blob.header.tensors[i];
-      if (!listed_as.empty()) {
+      if (is_listed) {
         auto const listed = listed_.find(part.name);
-        if (listed == listed_.end() || listed->second != listed_as) {
+        if (listed == listed_.end() || listed->second != name) {
           continue;
         }
       }
@@ -206,7 +230,7 @@ class SafetensorsCatalog {
               "shardmesh: " + path + ": \"" + escaped(part.name) + "\": " + error.what());
       }
     }
-    files_.push_back({path, std::move(blob)});
+    files_.push_back({name, path, std::move(blob)});
   }
 
   void add_part(format::SafetensorsEntry const& part,
@@ -367,6 +391,7 @@ class SafetensorsCatalog {
   }
 
   std::string path_;
+  Directory directory_;
   OpenFiles open_;
   std::vector<HeadedFile> files_;
   std::vector<std::string> keys_;

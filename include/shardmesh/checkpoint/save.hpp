@@ -55,10 +55,12 @@ struct Note {
 class DigestedFile {
  public:
   DigestedFile(std::string const& directory, std::string name)
-      : file_(File::create(directory + "/" + name)), digest_{std::move(name), 0, 0} {}
+      : file_(File::create(directory + "/" + name)), digest_{std::move(name), 0, 0, {}} {}
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return digest_.bytes; }
   void append(format::ByteSpan bytes) { append(bytes, format::crc32_of(bytes)); }
+  /// Notes that an item starts here.
+  void start_item(std::uint32_t crc) { digest_.items.push_back({digest_.bytes, crc}); }
   /// @param crc  of the bytes, which the caller knows already.
   void append(format::ByteSpan bytes, std::uint32_t crc) {
     file_.write_at(digest_.bytes, bytes);
@@ -82,9 +84,12 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
   std::vector<std::byte> const elements =
       box_elements(*source.tensor, source.local, item.box.extent);
   std::uint32_t const crc = format::crc32_of(elements);
-  file.append(frame.head());
+  format::Bytes const& head = frame.head();
+  format::Bytes const tail = frame.tail(crc);
+  file.start_item(format::crc32_of(tail, format::crc32_of(head)));
+  file.append(head);
   file.append(elements, crc);
-  file.append(frame.tail(crc));
+  file.append(tail);
 }
 
 /// Writes this rank's data file, if it has anything to write, and brings it to the disk.
@@ -117,7 +122,9 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
     if (placed->item.dtype) {
       write_box(file, placed->item, source);
     } else {
-      file.append(source.value);
+      std::uint32_t const crc = format::crc32_of(source.value);
+      file.start_item(crc);
+      file.append(source.value, crc);
     }
     counters.done = file.bytes();
   }
@@ -179,7 +186,7 @@ inline void commit_save(std::string& temporary,
 }
 
 [[nodiscard]] inline std::string pack_digest(std::optional<FileDigest> const& digest) {
-  return digest ? digest_line(*digest) : std::string();
+  return digest ? digest_lines(*digest) : std::string();
 }
 
 /// A whole save.
@@ -221,8 +228,8 @@ void run_save(Comm const& comm,
     });
     std::vector<FileDigest> digests;
     for (std::string const& line : all_gather_text(comm, pack_digest(own))) {
-      if (auto const digest = read_digest_line(line)) {
-        digests.push_back(*digest);
+      if (auto digest = read_digest_lines(line)) {
+        digests.push_back(std::move(*digest));
       }
     }
     all_do([&] {
