@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/arguments.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
@@ -113,9 +114,17 @@ template <Communicator Comm>
 class AsyncSaver {
  public:
   /// Makes a group of the same ranks for the background.
+  /// @throws MismatchError on every rank for options that differ.
   /// @collective over `comm`, with equal options.
   explicit AsyncSaver(Comm const& comm, AsyncOptions options = {})
-      : comm_(comm), group_(detail::background_group(comm)), options_(options) {}
+      : comm_(comm), options_(options) {
+    detail::refuse_other_arguments(
+        comm, "shardmesh::AsyncSaver",
+        detail::Arguments()
+            .add("when_busy", options.when_busy == WhenBusy::wait ? "wait" : "refuse")
+            .add("snapshot", options.snapshot == SnapshotSpace::same ? "same" : "host"));
+    group_ = detail::background_group(comm);
+  }
 
   AsyncSaver(AsyncSaver const&) = delete;
   AsyncSaver& operator=(AsyncSaver const&) = delete;
@@ -153,7 +162,7 @@ class AsyncSaver {
  private:
   void refuse_if_busy(std::string const& directory) const {
     int const busy = state_ != nullptr && !Saving(state_).progress().finished ? 1 : 0;
-    for (int const one : all_gather_value(comm_, busy)) {
+    for (int const one : all_gather_value(comm_, busy, "AsyncSaver::save")) {
       if (one != 0) {
         throw InvalidArgument("shardmesh::AsyncSaver::save: the save before the one to " +
                               directory +

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/arguments.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/metric_note.hpp>
 #include <shardmesh/checkpoint/detail/packer.hpp>
@@ -244,10 +245,19 @@ class CheckpointManager {
  public:
   /// Removes what interrupted saves below `root` have left; so a root is one job's.
   /// @param root  made with the first save.
-  /// @throws IoError; RankFailed on the other ranks.
+  /// @throws IoError; RankFailed on the other ranks. MismatchError on all for arguments that differ.
   /// @collective over `comm`, with equal arguments.
   CheckpointManager(Comm const& comm, std::string root, Retention rules = {})
       : comm_(comm), root_(detail::without_trailing_slashes(std::move(root))), rules_(rules) {
+    detail::refuse_other_arguments(
+        comm_, operation,
+        detail::Arguments()
+            .path("root", root_)
+            .add("last", std::to_string(rules.last))
+            .add("every", std::to_string(rules.every))
+            .add("best", std::to_string(rules.best))
+            .add("lower_is_better", rules.lower_is_better ? "true" : "false")
+            .add("whole_directories", rules.whole_directories ? "true" : "false"));
     on_first([this] { detail::sweep(root_, rules_.whole_directories); });
   }
 
@@ -266,10 +276,11 @@ class CheckpointManager {
   /// @param step    not older than the newest checkpoint.
   /// @param metric  by which `best` goes; appears together with the checkpoint. Rank 0's counts, the
   ///                others need none.
-  /// @throws as `save`; InvalidArgument for an older step, RankFailed then on the other ranks, before
+  /// @throws as `save`; MismatchError on all ranks for steps that differ; InvalidArgument for an older step, RankFailed then on the other ranks, before
   ///         anything is written. If only a removal fails, the new checkpoint is complete all the same.
   /// @collective over the manager's ranks.
   void save(std::int64_t step, StateDict const& dict, std::optional<double> metric = {}) {
+    refuse_other_steps("shardmesh::CheckpointManager::save", step);
     std::string const path = path_of(step);
     on_first([&] { detail::refuse_older(root_, step); });
     std::optional<detail::Note> note;
@@ -285,6 +296,7 @@ class CheckpointManager {
   /// @throws IoError; RankFailed on the other ranks.
   /// @collective over the manager's ranks.
   void forget_after(std::int64_t step) {
+    refuse_other_steps("shardmesh::CheckpointManager::forget_after", step);
     on_first([&] {
       auto all = detail::list_checkpoints(root_);
       for (; !all.empty() && all.back().step > step; all.pop_back()) {
@@ -297,6 +309,7 @@ class CheckpointManager {
   /// @throws IoError; RankFailed on the other ranks.
   /// @collective over the manager's ranks.
   void note_metric(std::int64_t step, double metric) {
+    refuse_other_steps("shardmesh::CheckpointManager::note_metric", step);
     std::string const path = path_of(step) + "/" + std::string(detail::metric_name);
     on_first([&] {
       std::string const temporary = PosixStorage::temporary_name(path);
@@ -324,7 +337,8 @@ class CheckpointManager {
   [[nodiscard]] std::vector<KeptCheckpoint> list() const {
     std::string text;
     on_first([&] { text = detail::pack_checkpoints(detail::list_checkpoints(root_)); });
-    return detail::unpack_checkpoints(all_gather_text(comm_, text).front());
+    return detail::unpack_checkpoints(
+        all_gather_text(comm_, text, detail::call_of(operation)).front());
   }
 
   /// The newest complete checkpoint.
@@ -349,9 +363,16 @@ class CheckpointManager {
   }
 
  private:
+  static constexpr char operation[] = "shardmesh::CheckpointManager";
+
+  void refuse_other_steps(char const* name, std::int64_t step) const {
+    detail::refuse_other_arguments(comm_, name,
+                                   detail::Arguments().add("step", std::to_string(step)));
+  }
+
   template <class Part>
   void on_first(Part&& part) const {
-    detail::together(comm_, "shardmesh::CheckpointManager", [&] {
+    detail::together(comm_, operation, [&] {
       if (comm_.rank() == 0) {
         part();
       }

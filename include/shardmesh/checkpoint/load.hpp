@@ -43,6 +43,7 @@ CheckpointReport load_dcp(Comm const& comm,
                           StateDict& dict,
                           LoadOptions const& options) {
   using C = DcpCatalog<Blobs>;
+  refuse_other_options(comm, options);
   return read_until_whole([&] {
     std::optional<Directory> opened;
     std::string text;
@@ -52,7 +53,7 @@ CheckpointReport load_dcp(Comm const& comm,
         text = pack_description(C::describe(*opened));
       }
     });
-    text = std::move(all_gather_text(comm, text).front());
+    text = std::move(all_gather_text(comm, text, "load").front());
     auto const open = [&] {
       return C(opened ? std::move(*opened) : C::open(directory), unpack_description(text));
     };

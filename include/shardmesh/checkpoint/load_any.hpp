@@ -66,7 +66,7 @@ CheckpointReport load_any(Comm const& comm,
       is_dcp = detail::is_dcp(path);
     }
   });
-  if (all_gather_value(comm, is_dcp ? 1 : 0).front() == 1) {
+  if (all_gather_value(comm, is_dcp ? 1 : 0, "load_any").front() == 1) {
     return detail::load_dcp<SafetensorsBlobs>(comm, path, dict, options);
   }
   return load_from(comm, [&] { return SafetensorsCatalog(path); }, dict, options);

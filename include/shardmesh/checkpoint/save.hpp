@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/arguments.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/group_names.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
@@ -200,6 +201,8 @@ void run_save(Comm const& comm,
               std::exception_ptr const& problem = nullptr,
               std::optional<Note> const& note = std::nullopt) {
   auto const all_do = [&comm](auto&& part) { together(comm, "shardmesh::save", part); };
+  refuse_other_arguments(comm, "shardmesh::save",
+                         Arguments().path("directory", without_trailing_slashes(directory)));
   SaveOffer offer;
   std::string temporary;
   agree_on_failure(comm, "shardmesh::save", problem ? problem : caught([&] {
@@ -207,7 +210,7 @@ void run_save(Comm const& comm,
                      offer = make_offer(dict);
                    }));
   std::vector<std::vector<SaveItem>> offers;
-  for (std::string const& text : all_gather_text(comm, pack_items(offer.items))) {
+  for (std::string const& text : all_gather_text(comm, pack_items(offer.items), "save")) {
     offers.push_back(unpack_items(text));
   }
   unite_group_names(offers, offer);
@@ -219,7 +222,7 @@ void run_save(Comm const& comm,
       temporary = begin_save(directory);
     }
   });
-  temporary = all_gather_text(comm, temporary)[0];
+  temporary = all_gather_text(comm, temporary, "save")[0];
   try {
     std::optional<FileDigest> own;
     all_do([&] {
@@ -227,7 +230,7 @@ void run_save(Comm const& comm,
       own = write_data(temporary, comm.rank(), offer, plan, counters);
     });
     std::vector<FileDigest> digests;
-    for (std::string const& line : all_gather_text(comm, pack_digest(own))) {
+    for (std::string const& line : all_gather_text(comm, pack_digest(own), "save")) {
       if (auto digest = read_digest_lines(line)) {
         digests.push_back(std::move(*digest));
       }
@@ -271,10 +274,10 @@ void run_save(Comm const& comm,
 /// What an interrupted save has left behind is removed by the next one to the same directory; so two
 /// jobs must not save to one directory at the same time.
 ///
-/// @param directory  on a file system that all ranks see; parents are made, but not those of what a link
+/// @param directory  the same on all ranks, on a file system that all see; parents are made, but not those of what a link
 ///                   leads to.
 /// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint, "." or ".."), ShapeError (ranks
-///         hold different things under one name), MismatchError (different values),
+///         hold different things under one name), MismatchError (different values or directories),
 ///         UnsupportedError (elements that PyTorch has not), IoError; RankFailed on ranks that had no
 ///         problem.
 /// @collective over `comm`.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <shardmesh/checkpoint/storage/directory.hpp>
+#include <shardmesh/comm/call.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/working.hpp>
 #include <shardmesh/core/error.hpp>
@@ -39,13 +40,20 @@ struct FailureText {
   }
 };
 
+/// What ranks do when they meet for an operation that is named "shardmesh::save": `save`.
+/// @param operation  a literal.
+[[nodiscard]] constexpr Call call_of(char const* operation) noexcept {
+  constexpr std::string_view space = "shardmesh::";
+  return std::string_view(operation).starts_with(space) ? operation + space.size() : operation;
+}
+
 /// Throws on every rank if `error` is set on any: there what happened, elsewhere RankFailed with the
 /// first failing rank's words. If no rank has more than `Replaced`, all throw that.
-/// @param operation  a literal: what the user called.
+/// @param operation  a literal: what the user called, with its namespace.
 template <Communicator Comm>
 void agree_on_failure(Comm const& comm, char const* operation, std::exception_ptr const& error) {
   std::string const mine = FailureText::of(error);
-  auto const problems = all_gather_text(comm, mine);
+  auto const problems = all_gather_text(comm, mine, call_of(operation));
   if (error && mine.front() == FailureText::failed) {
     std::rethrow_exception(error);
   }

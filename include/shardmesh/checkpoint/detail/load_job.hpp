@@ -81,7 +81,7 @@ class LoadJob {
   template <Communicator Comm>
   void make_plan(Comm const& comm) {
     std::vector<Source> sources;
-    for (std::string const& text : all_gather_text(comm, pack_wishes(wishes_, source_))) {
+    for (std::string const& text : all_gather_text(comm, pack_wishes(wishes_, source_), "load")) {
       all_.push_back(unpack_wishes(text, sources.emplace_back()));
     }
     refuse_other_sources(comm, sources);
@@ -160,7 +160,7 @@ class LoadJob {
       mine.number(2 * key + static_cast<std::size_t>(used[key]));
     }
     std::vector<char> wanted(keys_.size(), 0);
-    for (std::string const& text : all_gather_text(comm, std::move(mine).finish())) {
+    for (std::string const& text : all_gather_text(comm, std::move(mine).finish(), "load")) {
       for (Unpacker in(text); !in.at_end();) {
         std::uint64_t const one = in.number();
         char& known = wanted[static_cast<std::size_t>(one / 2)];
