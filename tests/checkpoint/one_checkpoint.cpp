@@ -16,6 +16,7 @@
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/tensor/distribute.hpp>

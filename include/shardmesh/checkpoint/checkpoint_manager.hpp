@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +21,7 @@
 #include <shardmesh/checkpoint/detail/packer.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/storage/save_lock.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -153,6 +155,7 @@ inline void empty_trash(std::string const& trash, std::string const& path, bool 
 
 /// Removes a checkpoint: it loses its name in one step, so that nobody finds half of it.
 inline void discard(std::string const& root, KeptCheckpoint const& one, bool whole) {
+  SaveLock const lock(one.path, "shardmesh::CheckpointManager");
   std::string const trash = root + "/" + std::string(trash_mark) + std::to_string(one.step);
   empty_trash(trash, one.path, whole);
   PosixStorage::rename(one.path, trash);
@@ -172,6 +175,21 @@ inline void refuse_older(std::string const& root, std::int64_t step) {
   }
 }
 
+/// Does something with what belongs to a step, unless it is of a save that is going on.
+template <class Part>
+void unless_saving(std::string const& step, Part const& part) {
+  std::optional<SaveLock> lock;
+  try {
+    lock.emplace(step, "shardmesh::CheckpointManager");
+  } catch (IoError const& error) {
+    if (error.code() == EBUSY) {
+      return;
+    }
+    throw;
+  }
+  part();
+}
+
 /// Removes what interrupted saves and removals have left in `root`.
 inline void sweep(std::string const& root, bool whole) {
   if (!PosixStorage::exists(root)) {
@@ -184,6 +202,7 @@ inline void sweep(std::string const& root, bool whole) {
   for (std::string const& name : PosixStorage::list(root)) {
     std::string const path = root + "/" + name;
     std::size_t const mark = name.find(PosixStorage::temporary_mark);
+    std::string const locked = SaveLock::target_of(name);
     if (name.starts_with(trash_mark)) {
       if (auto const step = path_of(name.substr(trash_mark.size()))) {
         empty_trash(path, *step, whole);
@@ -191,7 +210,10 @@ inline void sweep(std::string const& root, bool whole) {
     } else if (mark != name.npos && step_of(name.substr(0, mark)) &&
                name.find_first_not_of("0123456789", mark + PosixStorage::temporary_mark.size()) ==
                    name.npos) {
-      dissolve(path, root + "/" + name.substr(0, mark), OnConflict::keep_both);
+      std::string const step = root + "/" + name.substr(0, mark);
+      unless_saving(step, [&] { dissolve(path, step, OnConflict::keep_both); });
+    } else if (step_of(locked)) {
+      unless_saving(root + "/" + locked, [] {});  // which removes the file
     }
   }
 }
@@ -243,7 +265,8 @@ inline void sweep(std::string const& root, bool whole) {
 template <Communicator Comm>
 class CheckpointManager {
  public:
-  /// Removes what interrupted saves below `root` have left; so a root is one job's.
+  /// Removes what interrupted saves below `root` have left; not what one that is going on writes. A root is
+  /// one job's all the same: retention counts all steps in it.
   /// @param root  made with the first save.
   /// @throws IoError; RankFailed on the other ranks. MismatchError on all for arguments that differ.
   /// @collective over `comm`, with equal arguments.
@@ -312,6 +335,7 @@ class CheckpointManager {
     refuse_other_steps("shardmesh::CheckpointManager::note_metric", step);
     std::string const path = path_of(step) + "/" + std::string(detail::metric_name);
     on_first([&] {
+      detail::SaveLock const lock(path_of(step), "shardmesh::CheckpointManager::note_metric");
       std::string const temporary = PosixStorage::temporary_name(path);
       detail::remove_interrupted(path);
       detail::write_file(temporary, detail::write_metric(metric));

@@ -428,6 +428,7 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
   }
   format::Bytes const head = format::write_safetensors_header(header, path);
   std::string const target = detail::save_target(path, "shardmesh::save_safetensors");
+  detail::SaveLock const lock(target, "shardmesh::save_safetensors");
   std::string const temporary = PosixStorage::temporary_name(target);
   PosixStorage::remove_all(temporary);
   try {

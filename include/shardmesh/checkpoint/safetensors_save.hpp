@@ -23,6 +23,7 @@
 #include <shardmesh/checkpoint/safetensors_plan.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/storage/save_lock.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -185,6 +186,7 @@ void run_save_model(Comm const& comm,
   std::string const index =
       form == ModelForm::hub && model.files.size() > 1 ? index_of_model(model) : "";
   std::string temporary;
+  std::optional<SaveLock> lock;
   auto const paths = [&] {
     std::vector<std::string> result;
     for (ModelFile const& file : model.files) {
@@ -198,6 +200,7 @@ void run_save_model(Comm const& comm,
         return;
       }
       target = save_target(target, operation);
+      lock.emplace(lock_target(target, operation));
       check_model_target(target, form, existing);
       temporary = make_temporary(target, form != ModelForm::one_file);
       make_model_files(model, paths());
@@ -219,6 +222,7 @@ void run_save_model(Comm const& comm,
       } else {
         publish(temporary, target);
       }
+      lock.reset();  // before any rank returns
     });
   } catch (...) {
     if (comm.rank() == 0) {
