@@ -120,7 +120,10 @@ CheckpointReport load_once(Comm const& comm,
   load_tensors(comm, *job);
   report.bytes_read = catalog->bytes_read();
   report.rounds = job->plan().rounds.size();
-  std::move(*job).apply(dict);
+  std::optional<ReadyLoad<C>> ready;
+  together(comm, "shardmesh::load", [&] { ready.emplace(std::move(*job).ready(dict)); });
+  comm.barrier("load");  // whoever comes through has nothing left to do that can fail
+  ready->apply();
   if (comm.rank() == 0) {
     log_keys(options, report);
   }

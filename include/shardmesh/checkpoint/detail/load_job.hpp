@@ -260,8 +260,10 @@ class LoadJob {
     }
   }
 
-  /// Overwrites the state dict.
-  void apply(StateDict& dict) && { detail::apply(std::move(staged_), std::move(plain_), dict); }
+  /// @param dict  that the job was made for.
+  [[nodiscard]] ReadyLoad<C> ready(StateDict& dict) && {
+    return {std::move(staged_), std::move(plain_), dict};
+  }
 
  private:
   /// @returns false if there is nothing to load.
