@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/async_saver.hpp>
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/arguments.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
@@ -284,8 +285,7 @@ class CheckpointManager {
     on_first([this] { detail::sweep(root_, rules_.whole_directories); });
   }
 
-  /// Where the checkpoint of a step is, or would be; for `AsyncSaver::save`, with `note_metric` and
-  /// `tidy` once that has ended.
+  /// Where the checkpoint of a step is, or would be.
   [[nodiscard]] std::string path_of(std::int64_t step) const {
     if (step < 0) {
       throw InvalidArgument("shardmesh::CheckpointManager: the step " + std::to_string(step) +
@@ -305,6 +305,7 @@ class CheckpointManager {
   void save(std::int64_t step, StateDict const& dict, std::optional<double> metric = {}) {
     refuse_other_steps("shardmesh::CheckpointManager::save", step);
     std::string const path = path_of(step);
+    wait_for_pending();
     on_first([&] { detail::refuse_older(root_, step); });
     std::optional<detail::Note> note;
     if (metric) {
@@ -313,6 +314,19 @@ class CheckpointManager {
     detail::SaveCounters counters;
     detail::run_save(comm_, path, dict, counters, nullptr, note);
     tidy();
+  }
+
+  /// Saves in the background, by a saver of the same ranks. The manager remembers it: `note_metric`, `tidy` and the
+  /// next `save` wait for it first, and throw what it has failed with.
+  /// @throws InvalidArgument for an older step, RankFailed then on the other ranks; as `AsyncSaver::save`.
+  /// @collective over the manager's ranks.
+  Saving save(AsyncSaver<Comm>& saver, std::int64_t step, StateDict const& dict) {
+    refuse_other_steps("shardmesh::CheckpointManager::save", step);
+    std::string const path = path_of(step);
+    on_first([&] { detail::refuse_older(root_, step); });
+    pending_.reset();  // the saver tells of it
+    pending_ = saver.save(path, dict);
+    return *pending_;
   }
 
   /// Removes the checkpoints after `step`, to go back in training; -1 removes all.
@@ -334,7 +348,14 @@ class CheckpointManager {
   void note_metric(std::int64_t step, double metric) {
     refuse_other_steps("shardmesh::CheckpointManager::note_metric", step);
     std::string const path = path_of(step) + "/" + std::string(detail::metric_name);
+    wait_for_pending();
     on_first([&] {
+      if (!PosixStorage::exists(path_of(step) + "/.metadata")) {
+        throw IoError(path_of(step), ENOENT,
+                      "shardmesh::CheckpointManager::note_metric: there is no checkpoint of step " +
+                          std::to_string(step) + " below " + root_ +
+                          "; has its save failed, or not ended yet?");
+      }
       detail::SaveLock const lock(path_of(step), "shardmesh::CheckpointManager::note_metric");
       std::string const temporary = PosixStorage::temporary_name(path);
       detail::remove_interrupted(path);
@@ -348,6 +369,7 @@ class CheckpointManager {
   /// @throws IoError; RankFailed on the other ranks.
   /// @collective over the manager's ranks.
   void tidy() {
+    wait_for_pending();
     on_first([this] {
       for (KeptCheckpoint const& one : not_retained(detail::list_checkpoints(root_), rules_)) {
         detail::discard(root_, one, rules_.whole_directories);
@@ -389,6 +411,13 @@ class CheckpointManager {
  private:
   static constexpr char operation[] = "shardmesh::CheckpointManager";
 
+  /// For a save in the background, if there is one; throws its error once.
+  void wait_for_pending() {
+    if (auto const pending = std::exchange(pending_, std::nullopt)) {
+      pending->wait();
+    }
+  }
+
   void refuse_other_steps(char const* name, std::int64_t step) const {
     detail::refuse_other_arguments(comm_, name,
                                    detail::Arguments().add("step", std::to_string(step)));
@@ -406,6 +435,7 @@ class CheckpointManager {
   Comm comm_;
   std::string root_;
   Retention rules_;
+  std::optional<Saving> pending_;  ///< the last in the background
 };
 
 }  // namespace v0
