@@ -143,12 +143,12 @@ class AsyncSaver {
   /// @throws MismatchError on every rank for options that differ.
   /// @collective over `comm`, with equal options.
   explicit AsyncSaver(Comm const& comm, AsyncOptions options = {})
-      : comm_(comm), options_(options) {
+      : comm_(comm), options_(std::move(options)) {
     detail::refuse_other_arguments(
         comm, "shardmesh::AsyncSaver",
         detail::Arguments()
-            .add("when_busy", options.when_busy == WhenBusy::wait ? "wait" : "refuse")
-            .add("snapshot", options.snapshot == SnapshotSpace::same ? "same" : "host"));
+            .add("when_busy", options_.when_busy == WhenBusy::wait ? "wait" : "refuse")
+            .add("snapshot", options_.snapshot == SnapshotSpace::same ? "same" : "host"));
     group_ = detail::background_group(comm);
   }
 

@@ -37,7 +37,13 @@ class SaveLock {
   /// @param operation  for messages.
   /// @throws IoError with EBUSY if another save holds it, or of the file.
   SaveLock(std::string const& target, char const* operation) : path_(path_of(target)) {
+    constexpr int most_tries = 1000;
+    int tries = 1;
     while (!take(target, operation)) {  // another has removed the file in between
+      if (++tries > most_tries) {
+        throw IoError(path_, EBUSY,
+                      concat(operation, ": cannot lock ", path_, ": others come first"));
+      }
     }
   }
   SaveLock(SaveLock&& other) noexcept
@@ -90,10 +96,7 @@ class SaveLock {
       ::unlink(path_.c_str());
       return true;
     }
-    struct stat own{};
-    struct stat named{};
-    if (::fstat(opened, &own) != 0 || ::stat(path_.c_str(), &named) != 0 ||
-        own.st_ino != named.st_ino || own.st_dev != named.st_dev) {
+    if (!is_named(opened)) {
       ::close(opened);
       return false;
     }
@@ -102,11 +105,30 @@ class SaveLock {
     return true;
   }
 
+  /// Does the file still have its name? Who held the lock before may have removed it.
+  [[nodiscard]] bool is_named(int opened) const {
+    struct stat own{};
+    struct stat named{};
+    bool const known = ::fstat(opened, &own) == 0;
+    if (known && ::lstat(path_.c_str(), &named) == 0) {
+      return own.st_ino == named.st_ino && own.st_dev == named.st_dev;
+    }
+    int const code = errno;
+    if (known && code == ENOENT) {
+      return false;
+    }
+    ::unlink(path_.c_str());
+    ::close(opened);
+    errno = code;
+    throw_io(path_, "look at");
+  }
+
   [[nodiscard]] int open_file() const {
     constexpr int flags = O_CREAT | O_CLOEXEC | O_NOFOLLOW;
     int opened = ::open(path_.c_str(), flags | O_RDWR, 0644);
-    if (opened < 0 && errno == EACCES) {  // another user's
+    if (opened < 0 && errno == EACCES) {  // perhaps another user's, who may be gone
       opened = ::open(path_.c_str(), O_CLOEXEC | O_NOFOLLOW | O_RDONLY);
+      errno = EACCES;
     }
     if (opened < 0) {
       throw_io(path_, "lock");
