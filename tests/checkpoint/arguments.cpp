@@ -58,7 +58,7 @@ TEST_CASE("directories of saves") {
   std::string const b = scratch / "b";
   refused("save", "directory \"" + a + "\"", "directory \"" + b + "\"",
           [&](auto& world, auto& dict, bool second) { sm::save(world, second ? b : a, dict); });
-  refused("save", a, b, [&](auto& world, auto& dict, bool second) {
+  refused("AsyncSaver::save", a, b, [&](auto& world, auto& dict, bool second) {
     sm::AsyncSaver saver(world);
     saver.save(second ? b : a, dict).wait();
   });

@@ -66,8 +66,9 @@ void agree_on_failure(Comm const& comm, char const* operation, std::exception_pt
         std::rethrow_exception(error);
       }
       int const world = comm.world_ranks()[rank];
-      std::string const words = concat(operation, ": rank ", std::to_string(world),
-                                       " failed: ", readable(std::string_view(problems[rank]).substr(1)));
+      std::string const words =
+          concat(operation, ": rank ", std::to_string(world),
+                 " failed: ", readable(std::string_view(problems[rank]).substr(1)));
       if (kind == FailureText::replaced) {
         throw Replaced({}, words);
       }
