@@ -93,6 +93,8 @@ Failure failure_of(F f) {
     return {"ShapeError", error.what(), "", 0};
   } catch (shardmesh::InvalidArgument const& error) {
     return {"InvalidArgument", error.what(), "", 0};
+  } catch (shardmesh::MismatchError const& error) {
+    return {"MismatchError", error.what(), "", 0};
   } catch (shardmesh::Error const& error) {
     return {"Error", error.what(), "", 0};
   }

@@ -504,9 +504,12 @@ TEST_CASE("ranks that load with different options get an error that people can r
       CHECK(std::all_of(error.begin(), error.end(), [](char c) { return c >= ' ' && c <= '~'; }));
     }
   }
-  CHECK(error_with(collecting)[0] ==
-        "shardmesh: ranks made different calls: rank 0 is in shardmesh::load, rank 1 is in "
-        "all_gather_text; every rank must make the same calls");
+  CHECK(
+      error_with(collecting)[0] ==
+      "shardmesh::load: ranks disagree; rank 0 has dtype error; missing error; unexpected ignore; "
+      "round_bytes 268435456, rank 1 has dtype error; missing error; unexpected collect; "
+      "round_bytes "
+      "268435456; all ranks must pass the same arguments in the same order");
 }
 
 TEST_SUITE_END();

@@ -310,7 +310,8 @@ TEST_CASE("files of another save of ours, copied without its manifest, are no da
 }
 
 TEST_CASE("a manifest is read as it was written, and nothing else is") {
-  std::vector<sm::FileDigest> const files{{"__0_0.distcp", 123, 0xdeadbeef}, {"a b", 0, 0}};
+  std::vector<sm::FileDigest> const files{{"__0_0.distcp", 123, 0xdeadbeef, {{0, 0xff}, {64, 0}}},
+                                          {"a b", 0, 0}};
   std::string const text = sm::write_manifest(files);
   CHECK(text.substr(0, 26) == "deadbeef 123 __0_0.distcp\n");
   CHECK(sm::read_manifest(text, "m") == files);
@@ -319,7 +320,10 @@ TEST_CASE("a manifest is read as it was written, and nothing else is") {
   for (std::string const& bad :
        {std::string(), std::string("x"), text.substr(0, text.size() - 1), text + text,
         text.substr(26), last, "0" + text, std::string(text).replace(0, 1, "D"),
-        sm::write_manifest({{"../x", 1, 1}}), sm::write_manifest({{".shardmesh", 1, 1}})}) {
+        sm::write_manifest({{"../x", 1, 1}}), sm::write_manifest({{".shardmesh", 1, 1}}),
+        sm::write_manifest({{"a", 9, 1, {{9, 1}}}}),
+        sm::write_manifest({{"a", 9, 1, {{4, 1}, {4, 1}}}}),
+        " 00000001 4\n" + sm::write_manifest({})}) {
     CHECK_THROWS_WITH_AS(static_cast<void>(sm::read_manifest(bad, "m")),
                          doctest::Contains("m is damaged"), sm::CorruptError);
   }

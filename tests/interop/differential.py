@@ -84,7 +84,7 @@ def mistake_in_header(rng: random.Random, header: dict) -> None:
     elif kind == 10 and len(names) > 1:  # two tensors of the same bytes
         header[names[0]] = dict(header[names[1]]) if isinstance(header[names[1]], dict) else {}
     else:
-        entry["shape"] = list(entry.get("shape") or []) + [1]
+        entry["shape"] = (entry["shape"] if isinstance(entry.get("shape"), list) else []) + [1]
 
 
 def mistake_in_text(rng: random.Random, text: bytes) -> bytes:

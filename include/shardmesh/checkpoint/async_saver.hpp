@@ -2,11 +2,14 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -15,9 +18,12 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/arguments.hpp>
+#include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
@@ -35,6 +41,10 @@ struct AsyncOptions {
   /// Where the state is copied to before the call returns. Device memory that has no room is copied
   /// to pinned host memory.
   SnapshotSpace snapshot = SnapshotSpace::same;
+  /// Hears of each save that has failed, on every rank, from the thread that wrote: the directory, and what
+  /// `Saving::wait` throws. Must not call the saver. Ranks may give different ones; a save that it has
+  /// heard of is not told again by the next one.
+  std::function<void(std::string const& directory, std::exception_ptr error)> on_failure = {};
 };
 
 /// How far a save has come on one rank.
@@ -53,6 +63,19 @@ struct SavingState {
   std::condition_variable changed;
   bool finished = false;
   std::exception_ptr error;
+  bool heard = false;     ///< has anybody been told of the error?
+  std::string directory;  ///< that is saved to
+
+  [[nodiscard]] bool is_unheard() {
+    std::lock_guard const lock(mutex);
+    return finished && error && !heard;
+  }
+  /// What has happened, in words.
+  [[nodiscard]] std::string words() {
+    std::lock_guard const lock(mutex);
+    std::string const what = error ? FailureText::of(error).substr(1) : std::string();
+    return concat("the save to ", directory, " in the background has failed: ", what);
+  }
 };
 
 }  // namespace detail
@@ -69,6 +92,7 @@ class Saving {
     std::unique_lock lock(state_->mutex);
     state_->changed.wait(lock, [this] { return state_->finished; });
     if (state_->error) {
+      state_->heard = true;
       std::rethrow_exception(state_->error);
     }
   }
@@ -108,29 +132,50 @@ template <Communicator Comm>
 ///   saving.wait();
 /// @endcode
 ///
+/// A save that has failed is not passed over in silence: if nobody has waited for it, and `on_failure` was not set, the
+/// next `save` throws, and the destructor writes a line to the error stream of the first rank.
+///
 /// The destructor waits for a save that is being written.
 template <Communicator Comm>
 class AsyncSaver {
  public:
   /// Makes a group of the same ranks for the background.
+  /// @throws MismatchError on every rank for options that differ.
   /// @collective over `comm`, with equal options.
   explicit AsyncSaver(Comm const& comm, AsyncOptions options = {})
-      : comm_(comm), group_(detail::background_group(comm)), options_(options) {}
+      : comm_(comm), options_(std::move(options)) {
+    detail::refuse_other_arguments(
+        comm, "shardmesh::AsyncSaver",
+        detail::Arguments()
+            .add("when_busy", options_.when_busy == WhenBusy::wait ? "wait" : "refuse")
+            .add("snapshot", options_.snapshot == SnapshotSpace::same ? "same" : "host"));
+    group_ = detail::background_group(comm);
+  }
 
   AsyncSaver(AsyncSaver const&) = delete;
   AsyncSaver& operator=(AsyncSaver const&) = delete;
-  ~AsyncSaver() { join(); }
+  ~AsyncSaver() {
+    join();
+    log_failure();
+  }
 
   /// Copies a state and starts to save it. What goes wrong from then on is thrown by `wait`, on every
   /// rank, and leaves an older checkpoint untouched.
-  /// @throws InvalidArgument on every rank, with WhenBusy::refuse, if any rank still writes.
+  /// @throws InvalidArgument on every rank, with WhenBusy::refuse, if any rank still writes; MismatchError
+  ///         on every rank for directories that differ; Error on every rank, with the first error nested in it, if
+  ///         the save before has failed and any rank has not been told: once, nothing is saved then.
   /// @collective over `comm`.
   [[nodiscard]] Saving save(std::string directory, StateDict const& dict) {
+    detail::refuse_other_arguments(
+        comm_, operation,
+        detail::Arguments().path("directory", detail::without_trailing_slashes(directory)));
     if (options_.when_busy == WhenBusy::refuse) {
       refuse_if_busy(directory);
     }
     join();
+    refuse_if_failed();
     auto const state = std::make_shared<detail::SavingState>();
+    state->directory = directory;
     std::vector<DeviceBinding> devices;
     std::exception_ptr const problem = detail::caught([&] { devices = take_snapshot(dict); });
     state_ = state;
@@ -142,7 +187,9 @@ class AsyncSaver {
             }
             detail::run_save(group_, where, snapshot_, state->counters, problem);
           });
+          bool const told = error && tell(where, error);
           std::lock_guard const lock(state->mutex);
+          state->heard = told;
           state->error = error;
           state->finished = true;
           state->changed.notify_all();
@@ -151,9 +198,52 @@ class AsyncSaver {
   }
 
  private:
+  static constexpr char operation[] = "shardmesh::AsyncSaver::save";
+
+  /// @returns whether anybody wants to hear of it.
+  [[nodiscard]] bool tell(std::string const& directory,
+                          std::exception_ptr const& error) const noexcept {
+    if (!options_.on_failure) {
+      return false;
+    }
+    try {
+      options_.on_failure(directory, error);
+      return true;
+    } catch (...) {  // then the next save tells it
+      return false;
+    }
+  }
+
+  /// The save before has failed on all ranks, or on none; who has been told differs.
+  void refuse_if_failed() const {
+    int const unheard = state_ != nullptr && state_->is_unheard() ? 1 : 0;
+    auto const all = all_gather_value(comm_, unheard, detail::call_of(operation));
+    if (std::find(all.begin(), all.end(), 1) == all.end() || state_ == nullptr) {
+      return;
+    }
+    std::string const words =
+        detail::concat(operation, ": ", state_->words(),
+                       "; nobody has waited for it. Nothing was saved now: call save again");
+    try {
+      Saving(state_).wait();
+    } catch (...) {
+      std::throw_with_nested(Error(words));
+    }
+  }
+
+  void log_failure() const noexcept {
+    try {
+      if (state_ != nullptr && state_->is_unheard() && group_.rank() == 0) {
+        std::fprintf(stderr, "shardmesh::AsyncSaver: %s; nobody has waited for it\n",
+                     state_->words().c_str());
+      }
+    } catch (...) {  // no memory for the words
+    }
+  }
+
   void refuse_if_busy(std::string const& directory) const {
     int const busy = state_ != nullptr && !Saving(state_).progress().finished ? 1 : 0;
-    for (int const one : all_gather_value(comm_, busy)) {
+    for (int const one : all_gather_value(comm_, busy, "AsyncSaver::save")) {
       if (one != 0) {
         throw InvalidArgument("shardmesh::AsyncSaver::save: the save before the one to " +
                               directory +

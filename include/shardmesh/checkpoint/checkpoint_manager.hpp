@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -13,12 +14,15 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/async_saver.hpp>
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/arguments.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/metric_note.hpp>
 #include <shardmesh/checkpoint/detail/packer.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/storage/save_lock.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -152,6 +156,7 @@ inline void empty_trash(std::string const& trash, std::string const& path, bool 
 
 /// Removes a checkpoint: it loses its name in one step, so that nobody finds half of it.
 inline void discard(std::string const& root, KeptCheckpoint const& one, bool whole) {
+  SaveLock const lock(one.path, "shardmesh::CheckpointManager");
   std::string const trash = root + "/" + std::string(trash_mark) + std::to_string(one.step);
   empty_trash(trash, one.path, whole);
   PosixStorage::rename(one.path, trash);
@@ -171,6 +176,21 @@ inline void refuse_older(std::string const& root, std::int64_t step) {
   }
 }
 
+/// Does something with what belongs to a step, unless it is of a save that is going on.
+template <class Part>
+void unless_saving(std::string const& step, Part const& part) {
+  std::optional<SaveLock> lock;
+  try {
+    lock.emplace(step, "shardmesh::CheckpointManager");
+  } catch (IoError const& error) {
+    if (error.code() == EBUSY) {
+      return;
+    }
+    throw;
+  }
+  part();
+}
+
 /// Removes what interrupted saves and removals have left in `root`.
 inline void sweep(std::string const& root, bool whole) {
   if (!PosixStorage::exists(root)) {
@@ -183,6 +203,7 @@ inline void sweep(std::string const& root, bool whole) {
   for (std::string const& name : PosixStorage::list(root)) {
     std::string const path = root + "/" + name;
     std::size_t const mark = name.find(PosixStorage::temporary_mark);
+    std::string const locked = SaveLock::target_of(name);
     if (name.starts_with(trash_mark)) {
       if (auto const step = path_of(name.substr(trash_mark.size()))) {
         empty_trash(path, *step, whole);
@@ -190,7 +211,10 @@ inline void sweep(std::string const& root, bool whole) {
     } else if (mark != name.npos && step_of(name.substr(0, mark)) &&
                name.find_first_not_of("0123456789", mark + PosixStorage::temporary_mark.size()) ==
                    name.npos) {
-      dissolve(path, root + "/" + name.substr(0, mark), OnConflict::keep_both);
+      std::string const step = root + "/" + name.substr(0, mark);
+      unless_saving(step, [&] { dissolve(path, step, OnConflict::keep_both); });
+    } else if (step_of(locked)) {
+      unless_saving(root + "/" + locked, [] {});  // which removes the file
     }
   }
 }
@@ -242,17 +266,26 @@ inline void sweep(std::string const& root, bool whole) {
 template <Communicator Comm>
 class CheckpointManager {
  public:
-  /// Removes what interrupted saves below `root` have left; so a root is one job's.
+  /// Removes what interrupted saves below `root` have left; not what one that is going on writes. A root is
+  /// one job's all the same: retention counts all steps in it.
   /// @param root  made with the first save.
-  /// @throws IoError; RankFailed on the other ranks.
+  /// @throws IoError; RankFailed on the other ranks. MismatchError on all for arguments that differ.
   /// @collective over `comm`, with equal arguments.
   CheckpointManager(Comm const& comm, std::string root, Retention rules = {})
       : comm_(comm), root_(detail::without_trailing_slashes(std::move(root))), rules_(rules) {
+    detail::refuse_other_arguments(
+        comm_, operation,
+        detail::Arguments()
+            .path("root", root_)
+            .add("last", std::to_string(rules.last))
+            .add("every", std::to_string(rules.every))
+            .add("best", std::to_string(rules.best))
+            .add("lower_is_better", rules.lower_is_better ? "true" : "false")
+            .add("whole_directories", rules.whole_directories ? "true" : "false"));
     on_first([this] { detail::sweep(root_, rules_.whole_directories); });
   }
 
-  /// Where the checkpoint of a step is, or would be; for `AsyncSaver::save`, with `note_metric` and
-  /// `tidy` once that has ended.
+  /// Where the checkpoint of a step is, or would be.
   [[nodiscard]] std::string path_of(std::int64_t step) const {
     if (step < 0) {
       throw InvalidArgument("shardmesh::CheckpointManager: the step " + std::to_string(step) +
@@ -266,11 +299,13 @@ class CheckpointManager {
   /// @param step    not older than the newest checkpoint.
   /// @param metric  by which `best` goes; appears together with the checkpoint. Rank 0's counts, the
   ///                others need none.
-  /// @throws as `save`; InvalidArgument for an older step, RankFailed then on the other ranks, before
+  /// @throws as `save`; MismatchError on all ranks for steps that differ; InvalidArgument for an older step, RankFailed then on the other ranks, before
   ///         anything is written. If only a removal fails, the new checkpoint is complete all the same.
   /// @collective over the manager's ranks.
   void save(std::int64_t step, StateDict const& dict, std::optional<double> metric = {}) {
+    refuse_other_steps("shardmesh::CheckpointManager::save", step);
     std::string const path = path_of(step);
+    wait_for_pending();
     on_first([&] { detail::refuse_older(root_, step); });
     std::optional<detail::Note> note;
     if (metric) {
@@ -281,10 +316,24 @@ class CheckpointManager {
     tidy();
   }
 
+  /// Saves in the background, by a saver of the same ranks. The manager remembers it: `note_metric`, `tidy` and the
+  /// next `save` wait for it first, and throw what it has failed with.
+  /// @throws InvalidArgument for an older step, RankFailed then on the other ranks; as `AsyncSaver::save`.
+  /// @collective over the manager's ranks.
+  Saving save(AsyncSaver<Comm>& saver, std::int64_t step, StateDict const& dict) {
+    refuse_other_steps("shardmesh::CheckpointManager::save", step);
+    std::string const path = path_of(step);
+    on_first([&] { detail::refuse_older(root_, step); });
+    pending_.reset();  // the saver tells of it
+    pending_ = saver.save(path, dict);
+    return *pending_;
+  }
+
   /// Removes the checkpoints after `step`, to go back in training; -1 removes all.
   /// @throws IoError; RankFailed on the other ranks.
   /// @collective over the manager's ranks.
   void forget_after(std::int64_t step) {
+    refuse_other_steps("shardmesh::CheckpointManager::forget_after", step);
     on_first([&] {
       auto all = detail::list_checkpoints(root_);
       for (; !all.empty() && all.back().step > step; all.pop_back()) {
@@ -297,8 +346,17 @@ class CheckpointManager {
   /// @throws IoError; RankFailed on the other ranks.
   /// @collective over the manager's ranks.
   void note_metric(std::int64_t step, double metric) {
+    refuse_other_steps("shardmesh::CheckpointManager::note_metric", step);
     std::string const path = path_of(step) + "/" + std::string(detail::metric_name);
+    wait_for_pending();
     on_first([&] {
+      if (!PosixStorage::exists(path_of(step) + "/.metadata")) {
+        throw IoError(path_of(step), ENOENT,
+                      "shardmesh::CheckpointManager::note_metric: there is no checkpoint of step " +
+                          std::to_string(step) + " below " + root_ +
+                          "; has its save failed, or not ended yet?");
+      }
+      detail::SaveLock const lock(path_of(step), "shardmesh::CheckpointManager::note_metric");
       std::string const temporary = PosixStorage::temporary_name(path);
       detail::remove_interrupted(path);
       detail::write_file(temporary, detail::write_metric(metric));
@@ -311,6 +369,7 @@ class CheckpointManager {
   /// @throws IoError; RankFailed on the other ranks.
   /// @collective over the manager's ranks.
   void tidy() {
+    wait_for_pending();
     on_first([this] {
       for (KeptCheckpoint const& one : not_retained(detail::list_checkpoints(root_), rules_)) {
         detail::discard(root_, one, rules_.whole_directories);
@@ -324,7 +383,8 @@ class CheckpointManager {
   [[nodiscard]] std::vector<KeptCheckpoint> list() const {
     std::string text;
     on_first([&] { text = detail::pack_checkpoints(detail::list_checkpoints(root_)); });
-    return detail::unpack_checkpoints(all_gather_text(comm_, text).front());
+    return detail::unpack_checkpoints(
+        all_gather_text(comm_, text, detail::call_of(operation)).front());
   }
 
   /// The newest complete checkpoint.
@@ -349,9 +409,23 @@ class CheckpointManager {
   }
 
  private:
+  static constexpr char operation[] = "shardmesh::CheckpointManager";
+
+  /// For a save in the background, if there is one; throws its error once.
+  void wait_for_pending() {
+    if (auto const pending = std::exchange(pending_, std::nullopt)) {
+      pending->wait();
+    }
+  }
+
+  void refuse_other_steps(char const* name, std::int64_t step) const {
+    detail::refuse_other_arguments(comm_, name,
+                                   detail::Arguments().add("step", std::to_string(step)));
+  }
+
   template <class Part>
   void on_first(Part&& part) const {
-    detail::together(comm_, "shardmesh::CheckpointManager", [&] {
+    detail::together(comm_, operation, [&] {
       if (comm_.rank() == 0) {
         part();
       }
@@ -361,6 +435,7 @@ class CheckpointManager {
   Comm comm_;
   std::string root_;
   Retention rules_;
+  std::optional<Saving> pending_;  ///< the last in the background
 };
 
 }  // namespace v0

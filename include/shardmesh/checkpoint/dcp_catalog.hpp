@@ -3,20 +3,26 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/dcp_index.hpp>
+#include <shardmesh/checkpoint/detail/sample.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/manifest.hpp>
+#include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -31,52 +37,115 @@ struct NoBlobs {
   }
 };
 
+/// What a checkpoint directory says of its data.
+struct DcpDescription {
+  format::Bytes metadata;            ///< the bytes of `.metadata`
+  std::vector<FileDigest> manifest;  ///< of the same save; empty if there is none
+};
+
+namespace detail {
+
+/// @throws CorruptError if the manifest of the same save has another CRC for `.metadata`.
+inline void refuse_damaged_metadata(std::vector<FileDigest> const& manifest,
+                                    format::ByteSpan metadata,
+                                    std::string const& path) {
+  for (FileDigest const& one : manifest) {
+    if (one.name == ".metadata" && one.crc != format::crc32_of(metadata)) {
+      throw CorruptError(path, 0,
+                         "shardmesh::load: " + path + " is damaged: its CRC is " +
+                             hex32(format::crc32_of(metadata)) + ", " + std::string(manifest_name) +
+                             " beside it says " + hex32(one.crc) +
+                             ". Load another checkpoint, or a copy; if a program has rewritten it "
+                             "on purpose, remove " +
+                             std::string(manifest_name));
+    }
+  }
+}
+
+[[nodiscard]] inline File open_metadata(Directory const& directory) {
+  if (!directory.has(".metadata")) {
+    throw IoError(directory.path(), ENOENT,
+                  "shardmesh::load: " + directory.path() +
+                      " is no checkpoint: it has no .metadata. Either the save was interrupted, "
+                      "or it is another format (for safetensors include "
+                      "<shardmesh/checkpoint/load_any.hpp> and call load_any)");
+  }
+  return directory.open_file(".metadata");
+}
+
+[[nodiscard]] inline DcpDescription read_description(Directory const& directory) {
+  File const file = open_metadata(directory);
+  if (file.size() > format::most_metadata_bytes) {
+    throw CorruptError(file.path(), 0,
+                       "shardmesh::load: " + file.path() + " has " + std::to_string(file.size()) +
+                           " bytes; at most " + std::to_string(format::most_metadata_bytes) +
+                           " are read");
+  }
+  DcpDescription said{file.read(0, file.size()), {}};
+  if (auto manifest = find_manifest(directory);
+      manifest && is_manifest_of(*manifest, said.metadata)) {
+    refuse_damaged_metadata(*manifest, said.metadata, file.path());
+    said.manifest = std::move(*manifest);
+  }
+  return said;
+}
+
+}  // namespace detail
+
 /// A checkpoint directory of `torch.distributed.checkpoint`: `.metadata` says which range of which
-/// file holds each box and each value. Every byte that is read is checked against its CRC-32.
+/// file holds each box and each value. Every byte that is read is checked against its CRC-32, and, where
+/// `save` has left a manifest, every item against what the manifest says of it: items of other saves are
+/// refused. All files are opened in the one directory that the path led to at first.
 ///
 /// @tparam Blobs  reads the variant whose files are safetensors blobs.
 template <class Blobs = NoBlobs>
 class DcpCatalog {
  public:
-  /// Reads `.metadata`.
+  /// Reads `.metadata` and the manifest.
   /// @throws IoError if `directory` is no checkpoint, CorruptError, UnsupportedError.
-  explicit DcpCatalog(std::string directory) : DcpCatalog(directory, read_metadata(directory)) {}
+  explicit DcpCatalog(std::string const& directory) : DcpCatalog(read(open(directory))) {}
 
-  /// Takes the bytes of `.metadata` from whoever has read them.
-  DcpCatalog(std::string directory, format::ByteSpan metadata)
+  /// Takes what a directory says from whoever has read it.
+  DcpCatalog(Directory directory, DcpDescription said)
       : directory_(std::move(directory)),
-        index_(format::read_dcp_metadata(metadata, directory_ + "/.metadata")) {}
-
-  /// The bytes of `.metadata`.
-  /// @throws IoError if `directory` is no checkpoint, CorruptError if there are too many.
-  [[nodiscard]] static format::Bytes read_metadata(std::string const& directory) {
-    File const file = open_metadata(directory);
-    if (file.size() > format::most_metadata_bytes) {
-      throw CorruptError(file.path(), 0,
-                         "shardmesh::load: " + file.path() + " has " + std::to_string(file.size()) +
-                             " bytes; at most " + std::to_string(format::most_metadata_bytes) +
-                             " are read");
+        index_(format::read_dcp_metadata(said.metadata, directory_.path_of(".metadata"))),
+        has_manifest_(!said.manifest.empty()) {
+    for (FileDigest& one : said.manifest) {
+      digests_.emplace(one.name, std::move(one));
     }
-    format::Bytes bytes = file.read(0, file.size());
-    if (auto const manifest = find_manifest(directory);
-        manifest && is_manifest_of(*manifest, bytes)) {
-      for (FileDigest const& one : *manifest) {
-        if (one.name == ".metadata" && one.crc != format::crc32_of(bytes)) {
-          throw CorruptError(
-              file.path(), 0,
-              "shardmesh::load: " + file.path() + " is damaged: its CRC is " +
-                  detail::hex32(format::crc32_of(bytes)) + ", " + std::string(manifest_name) +
-                  " beside it says " + detail::hex32(one.crc) +
-                  ". Load another checkpoint, or a copy; if a program has rewritten it on purpose, "
-                  "remove " +
-                  std::string(manifest_name));
-        }
-      }
-    }
-    return bytes;
   }
 
-  [[nodiscard]] std::string const& describe() const noexcept { return directory_; }
+  /// @throws IoError if there is no such directory.
+  [[nodiscard]] static Directory open(std::string const& directory) {
+    if (!PosixStorage::exists(directory)) {
+      throw IoError(directory, ENOENT,
+                    "shardmesh::load: there is no " + directory +
+                        "; give the directory that was saved to");
+    }
+    return Directory::open(directory);
+  }
+
+  /// What a directory says.
+  /// @throws IoError if it is no checkpoint, CorruptError for damage.
+  [[nodiscard]] static DcpDescription describe(Directory const& directory) {
+    return detail::read_in(directory, [&] { return detail::read_description(directory); });
+  }
+
+  [[nodiscard]] std::string const& describe() const noexcept { return directory_.path(); }
+  [[nodiscard]] Directory const& directory() const noexcept { return directory_; }
+  /// Tells the checkpoint from those of other saves, in words; the same for a copy. Ranks that load compare
+  /// it. By the manifest, else by the ends of some files.
+  [[nodiscard]] std::string identity() const {
+    if (has_manifest_) {
+      return detail::concat("the save ", manifest_end());
+    }
+    std::string text =
+        detail::concat("files that end in ", detail::end_of_file(directory_, ".metadata"));
+    for (std::string const& name : some_files()) {
+      text += detail::concat(", ", detail::end_of_file(directory_, name));
+    }
+    return text;
+  }
   [[nodiscard]] bool contains(std::string const& key) const { return index_.contains(key); }
   [[nodiscard]] std::vector<std::string> keys() const { return index_.keys(); }
   [[nodiscard]] StoredTensor const* tensor(std::string const& key) const {
@@ -89,20 +158,7 @@ class DcpCatalog {
   /// @pre tensor(key) != nullptr, and box i exists and has elements.
   /// @throws CorruptError, IoError, UnsupportedError.
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) {
-    StoredTensor const& tensor = *index_.tensor(key);
-    detail::refuse_unsupported(tensor, directory_ + ": \"" + key + "\"");
-    Box const& box = tensor.boxes[i];
-    format::StorageInfo const& info = index_.place(key, i);
-    File const& file = open_data(info, key);
-    if (holds_blobs(file, info)) {
-      StoredBox data = reader_.read_box(file, info.offset, key, box, tensor.dtype);
-      bytes_read_ += data.bytes.size();
-      return data;
-    }
-    format::Bytes item = file.read(info.offset, info.length);
-    bytes_read_ += item.size();
-    return detail::read_stored_item(std::move(item), file.path(), info.offset, key, tensor.dtype,
-                                    box);
+    return detail::read_in(directory_, [&] { return read_box_now(key, i); });
   }
 
   /// Checks a box whose elements are not known, as far as they need not be: bounds and CRCs.
@@ -110,21 +166,31 @@ class DcpCatalog {
   /// @returns its bytes, as stored.
   /// @throws as `read_box`.
   std::uint64_t check_box(std::string const& key, std::size_t i) {
-    format::StorageInfo const& info = index_.place(key, i);
-    File const& file = open_data(info, key);
-    if (!holds_blobs(file, info)) {
-      detail::check_stored_item(file.read(info.offset, info.length), file.path(), info.offset);
-    }
-    bytes_read_ += info.length;
-    return info.length;
+    return detail::read_in(directory_, [&] {
+      format::StorageInfo const& info = index_.place(key, i);
+      File const& file = open_data(info, key);
+      if (!holds_blobs(file, info)) {
+        detail::check_stored_item(file.read(info.offset, info.length), file.path(), info.offset);
+      }
+      bytes_read_ += info.length;
+      return info.length;
+    });
   }
 
   /// @pre contains(key), and it is no tensor.
   [[nodiscard]] Value value(std::string const& key) {
-    format::StorageInfo const& info = index_.place(key);
-    File const& file = open_data(info, key);
-    bytes_read_ += info.length;
-    return format::read_bytes_item(file.read(info.offset, info.length), file.path(), info.offset);
+    return detail::read_in(directory_, [&] {
+      format::StorageInfo const& info = index_.place(key);
+      File const& file = open_data(info, key);
+      bytes_read_ += info.length;
+      format::Bytes const archive = file.read(info.offset, info.length);
+      Value read = format::read_bytes_item(archive, file.path(), info.offset);
+      if (auto const expected = digest_of(info)) {
+        detail::refuse_other_item(expected, format::crc32_of(archive), key, file.path(),
+                                  info.offset);
+      }
+      return read;
+    });
   }
 
   /// The files that hold a tensor or value, by name, each once.
@@ -157,21 +223,70 @@ class DcpCatalog {
   [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return index_.metadata(); }
 
  private:
-  [[nodiscard]] static File open_metadata(std::string const& directory) {
-    std::string const path = directory + "/.metadata";
-    if (!PosixStorage::exists(directory)) {
-      throw IoError(directory, ENOENT,
-                    "shardmesh::load: there is no " + directory +
-                        "; give the directory that was saved to");
+  using Opened = std::pair<Directory, DcpDescription>;
+
+  [[nodiscard]] static Opened read(Directory directory) {
+    DcpDescription said = describe(directory);
+    return {std::move(directory), std::move(said)};
+  }
+  explicit DcpCatalog(Opened read) : DcpCatalog(std::move(read.first), std::move(read.second)) {}
+
+  [[nodiscard]] StoredBox read_box_now(std::string const& key, std::size_t i) {
+    StoredTensor const& tensor = *index_.tensor(key);
+    detail::refuse_unsupported(tensor, directory_.path() + ": \"" + key + "\"");
+    Box const& box = tensor.boxes[i];
+    format::StorageInfo const& info = index_.place(key, i);
+    File const& file = open_data(info, key);
+    if (holds_blobs(file, info)) {
+      StoredBox data = reader_.read_box(file, info.offset, key, box, tensor.dtype);
+      bytes_read_ += data.bytes.size();
+      return data;
     }
-    if (!PosixStorage::exists(path)) {
-      throw IoError(directory, ENOENT,
-                    "shardmesh::load: " + directory +
-                        " is no checkpoint: it has no .metadata. Either the save was interrupted, "
-                        "or it is another format (for safetensors include "
-                        "<shardmesh/checkpoint/load_any.hpp> and call load_any)");
+    format::Bytes item = file.read(info.offset, info.length);
+    bytes_read_ += item.size();
+    return detail::read_stored_item(std::move(item), file.path(), info.offset, key, tensor.dtype,
+                                    box, digest_of(info));
+  }
+
+  /// What the manifest says of an item; nothing if it says none.
+  [[nodiscard]] std::optional<std::uint32_t> digest_of(format::StorageInfo const& info) const {
+    auto const file = digests_.find(info.relative_path);
+    if (file == digests_.end()) {
+      return std::nullopt;
     }
-    return File::open(path);
+    auto const& items = file->second.items;
+    auto const item = std::lower_bound(
+        items.begin(), items.end(), info.offset,
+        [](ItemDigest const& one, std::uint64_t offset) { return one.offset < offset; });
+    return item != items.end() && item->offset == info.offset ? std::optional(item->crc)
+                                                              : std::nullopt;
+  }
+
+  /// The last line of the manifest, which stands for all lines.
+  [[nodiscard]] std::string manifest_end() const {
+    constexpr std::uint64_t most = 64;
+    return detail::read_in(directory_, [&] {
+      File const file = directory_.open_file(std::string(manifest_name));
+      std::uint64_t const count = std::min(most, file.size());
+      format::Bytes const end = file.read(file.size() - count, count);
+      std::string_view const text = format::as_text(end);
+      std::size_t const before = text.substr(0, text.size() - 1).rfind('\n');
+      return std::string(text.substr(before == text.npos ? 0 : before + 1, 8));
+    });
+  }
+
+  /// A few of the data files, spread over all.
+  [[nodiscard]] std::vector<std::string> some_files() const {
+    constexpr std::size_t most = 4;
+    std::vector<std::string> const all = keys();
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < std::min(most, all.size()); ++i) {
+      auto const held = files(all[i * (all.size() - 1) / (most - 1) % all.size()]);
+      names.insert(names.end(), held.begin(), held.begin() + (held.empty() ? 0 : 1));
+    }
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    return names;
   }
 
   /// Are the tensors of a file safetensors blobs? One that is tells it of all. A blob starts with its
@@ -190,15 +305,26 @@ class DcpCatalog {
 
   [[nodiscard]] File const& open_data(format::StorageInfo const& info, std::string const& key) {
     if (!info.transforms.empty()) {
-      throw UnsupportedError("shardmesh::load: \"" + key + "\" in " + directory_ +
+      throw UnsupportedError("shardmesh::load: \"" + key + "\" in " + directory_.path() +
                              " went through " + info.transforms.front() +
                              " when it was saved, which is not supported; save it without");
     }
-    return files_.open(directory_ + "/" + info.relative_path);
+    File const& file = files_.open(directory_, info.relative_path);
+    auto const said = digests_.find(info.relative_path);
+    if (said != digests_.end() && said->second.bytes != file.size()) {
+      throw CorruptError(file.path(), std::min(said->second.bytes, file.size()),
+                         "shardmesh::load: " + file.path() + " has " + std::to_string(file.size()) +
+                             " bytes, " + std::string(manifest_name) + " beside it says " +
+                             std::to_string(said->second.bytes) +
+                             " (truncated, or of another save?)");
+    }
+    return file;
   }
 
-  std::string directory_;
+  Directory directory_;
   DcpIndex index_;
+  bool has_manifest_;
+  std::unordered_map<std::string, FileDigest> digests_;  ///< by file
   std::uint64_t bytes_read_ = 0;
   OpenFiles files_;
   Blobs reader_;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
+#include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
 #include <shardmesh/checkpoint/format/zip_reader.hpp>
@@ -104,16 +106,36 @@ inline void check_stored_item(format::ByteSpan item,
   }
 }
 
+/// @param key, path, offset  of the item.
+/// @throws CorruptError unless an item has the CRC that the manifest says; nothing, where none says any.
+inline void refuse_other_item(std::optional<std::uint32_t> expected,
+                              std::uint32_t crc,
+                              std::string const& key,
+                              std::string const& path,
+                              std::uint64_t offset) {
+  if (expected && *expected != crc) {
+    throw CorruptError(
+        path, offset,
+        "shardmesh::load: the item of \"" + key + "\" at byte " + std::to_string(offset) + " of " +
+            path +
+            " is whole, but not the one that was saved with the .metadata beside it; "
+            "the file is of another save, or was swapped with another: load another "
+            "checkpoint, or put the files back");
+  }
+}
+
 /// Checks the archive of a box against what the metadata says of it, and makes conjugate and negative
 /// views the elements that they stand for.
 /// @param path, offset  where `item` starts, for messages.
-/// @throws CorruptError (damage, another dtype or shape), UnsupportedError.
+/// @param expected      its `ItemDigest::crc`, if that is known.
+/// @throws CorruptError (damage, another dtype or shape, the item of another save), UnsupportedError.
 [[nodiscard]] inline StoredBox read_stored_item(format::Bytes item,
                                                 std::string const& path,
                                                 std::uint64_t offset,
                                                 std::string const& key,
                                                 DType dtype,
-                                                Box const& box) {
+                                                Box const& box,
+                                                std::optional<std::uint32_t> expected = {}) {
   format::TensorItem said;
   try {
     said = format::read_tensor_item(item, path, offset);
@@ -129,6 +151,12 @@ inline void check_stored_item(format::ByteSpan item,
                            to_string(box.extent) + "; do the files belong to one checkpoint?");
   }
   auto const start = static_cast<std::size_t>(said.storage.data() - item.data());
+  if (expected) {
+    format::ByteSpan const all(item);
+    std::uint32_t const head = format::crc32_of(all.first(start));
+    refuse_other_item(expected, format::crc32_of(all.subspan(start + said.storage.size()), head),
+                      key, path, offset);
+  }
   format::resolve(said.view, dtype, std::span(item).subspan(start, said.storage.size()));
   return {std::move(item), start + said.first, said.strides};
 }

@@ -10,6 +10,8 @@
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/load_from.hpp>
 #include <shardmesh/checkpoint/safetensors.hpp>
+#include <shardmesh/checkpoint/storage/directory.hpp>
+#include <shardmesh/checkpoint/storage/posix.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -19,7 +21,20 @@ namespace detail {
 /// What is not there is looked for by the one that names it in its error.
 /// @throws IoError if the storage cannot be looked at.
 [[nodiscard]] inline bool is_dcp(std::string const& path) {
-  return PosixStorage::exists(path + "/.metadata") || !PosixStorage::exists(path);
+  if (!PosixStorage::exists(path)) {
+    return true;
+  }
+  if (!PosixStorage::exists(path + "/.")) {
+    return false;  // a file
+  }
+  return read_until_whole([&] {
+    Directory const directory = Directory::open(path);
+    bool const found = directory.has(".metadata");
+    if (!found && !directory.is_current()) {
+      throw Replaced(path, "shardmesh: " + path + " was replaced while it was looked at");
+    }
+    return found;
+  });
 }
 
 }  // namespace detail
@@ -29,10 +44,10 @@ namespace detail {
 template <class Use>
 decltype(auto) with_catalog(std::string const& path, Use&& use) {
   if (detail::is_dcp(path)) {
-    DcpCatalog<SafetensorsBlobs> catalog(path);
+    auto catalog = detail::read_until_whole([&] { return DcpCatalog<SafetensorsBlobs>(path); });
     return std::forward<Use>(use)(catalog);
   }
-  SafetensorsCatalog catalog(path);
+  auto catalog = detail::read_until_whole([&] { return SafetensorsCatalog(path); });
   return std::forward<Use>(use)(catalog);
 }
 
@@ -51,7 +66,7 @@ CheckpointReport load_any(Comm const& comm,
       is_dcp = detail::is_dcp(path);
     }
   });
-  if (all_gather_value(comm, is_dcp ? 1 : 0).front() == 1) {
+  if (all_gather_value(comm, is_dcp ? 1 : 0, "load_any").front() == 1) {
     return detail::load_dcp<SafetensorsBlobs>(comm, path, dict, options);
   }
   return load_from(comm, [&] { return SafetensorsCatalog(path); }, dict, options);

@@ -2,16 +2,19 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/arguments.hpp>
 #include <shardmesh/checkpoint/detail/load_job.hpp>
 #include <shardmesh/checkpoint/detail/tied.hpp>
 #include <shardmesh/checkpoint/load_options.hpp>
@@ -34,7 +37,7 @@ void load_values(Comm const& comm, LoadJob<C>& job) {
     together(comm, "shardmesh::load", [&] { shared = job.read_values(comm.rank()); });
   }
   if (job.shares_values()) {
-    job.take_values(all_gather_text(comm, shared));
+    job.take_values(all_gather_text(comm, shared, "load"));
   }
   together(comm, "shardmesh::load", [&] { job.stage_values(); });
   job.find_unused(comm);
@@ -56,7 +59,7 @@ void load_tensors(Comm const& comm, LoadJob<C>& job) {
         error = caught([&] { job.expect_round(round, comm.rank(), comm.size(), traffic); });
       }
       agree_on_failure(comm, "shardmesh::load", error);
-      comm.template exchange<HostMemory>(traffic.sends, traffic.receives);
+      comm.template exchange<HostMemory>(traffic.sends, traffic.receives, {}, "load");
       error = caught([&] { job.unpack_round(round, comm.rank(), traffic); });
     }
   }
@@ -64,6 +67,24 @@ void load_tensors(Comm const& comm, LoadJob<C>& job) {
     error = caught([&] { job.compare_tied(); });
   }
   agree_on_failure(comm, "shardmesh::load", error);
+}
+
+[[nodiscard]] constexpr std::string_view name_of(KeyPolicy policy) noexcept {
+  constexpr std::array<std::string_view, 4> names{"error", "log", "collect", "ignore"};
+  return names[static_cast<std::size_t>(policy)];
+}
+
+/// @throws MismatchError on every rank.
+/// @collective over `comm`.
+template <Communicator Comm>
+void refuse_other_options(Comm const& comm, LoadOptions const& options) {
+  constexpr std::array<std::string_view, 3> dtypes{"error", "warn", "cast"};
+  Arguments own;
+  own.add("dtype", dtypes[static_cast<std::size_t>(options.dtype)]);
+  own.add("missing", name_of(options.missing));
+  own.add("unexpected", name_of(options.unexpected));
+  own.add("round_bytes", std::to_string(options.round_bytes));
+  refuse_other_arguments(comm, "shardmesh::load", own);
 }
 
 /// The lines of KeyPolicy::log.
@@ -78,6 +99,36 @@ inline void log_keys(LoadOptions const& options, CheckpointReport const& report)
   };
   log(options.missing, report.missing, "missing from");
   log(options.unexpected, report.unexpected, "unexpected in");
+}
+
+/// One attempt to load. Throws `Replaced` on all ranks if it can be tried again.
+template <Communicator Comm, class Open>
+CheckpointReport load_once(Comm const& comm,
+                           Open&& open,
+                           StateDict& dict,
+                           LoadOptions const& options) {
+  using C = std::remove_cvref_t<decltype(open())>;
+  CheckpointReport report;
+  std::optional<C> catalog;
+  std::optional<LoadJob<C>> job;
+  std::vector<Tie> const ties = gather_ties(comm, dict);
+  together(comm, "shardmesh::load", [&] {
+    catalog.emplace(open());
+    job.emplace(*catalog, dict, options, report, ties);
+  });
+  job->make_plan(comm);
+  load_values(comm, *job);
+  load_tensors(comm, *job);
+  report.bytes_read = catalog->bytes_read();
+  report.rounds = job->plan().rounds.size();
+  std::optional<ReadyLoad<C>> ready;
+  together(comm, "shardmesh::load", [&] { ready.emplace(std::move(*job).ready(dict)); });
+  comm.barrier("load");  // whoever comes through has nothing left to do that can fail
+  ready->apply();
+  if (comm.rank() == 0) {
+    log_keys(options, report);
+  }
+  return report;
 }
 
 }  // namespace detail
@@ -95,34 +146,20 @@ inline void log_keys(LoadOptions const& options, CheckpointReport const& report)
 /// was saved as a 0-d tensor loads into a plain one and the reverse; containers are found whether
 /// they were saved whole or element by element. Of tied tensors one name suffices.
 ///
+/// Ranks whose catalogs have an `identity()` must have equal ones. A catalog whose files are replaced while it is
+/// read is opened again.
+///
 /// @returns what was done, on this rank.
 /// @throws KeyError, ShapeError, InvalidArgument (dtype; a partial tensor; an option of an optimizer that
-///         makes no sense; tied tensors with different values), CorruptError, IoError on ranks that see the problem, RankFailed on the others; MismatchError if ranks see different checkpoints.
+///         makes no sense; tied tensors with different values), CorruptError, IoError on ranks that see the problem, RankFailed on the others; MismatchError on all if ranks see different checkpoints or have other options, before anything is read.
 /// @collective over `comm`, with equal options.
 template <Communicator Comm, class Open>
 CheckpointReport load_from(Comm const& comm,
                            Open&& open,
                            StateDict& dict,
                            LoadOptions const& options = {}) {
-  using C = std::remove_cvref_t<decltype(open())>;
-  CheckpointReport report;
-  std::optional<C> catalog;
-  std::optional<detail::LoadJob<C>> job;
-  std::vector<detail::Tie> const ties = detail::gather_ties(comm, dict);
-  detail::together(comm, "shardmesh::load", [&] {
-    catalog.emplace(open());
-    job.emplace(*catalog, dict, options, report, ties);
-  });
-  job->make_plan(comm);
-  detail::load_values(comm, *job);
-  detail::load_tensors(comm, *job);
-  report.bytes_read = catalog->bytes_read();
-  report.rounds = job->plan().rounds.size();
-  std::move(*job).apply(dict);
-  if (comm.rank() == 0) {
-    detail::log_keys(options, report);
-  }
-  return report;
+  detail::refuse_other_options(comm, options);
+  return detail::read_until_whole([&] { return detail::load_once(comm, open, dict, options); });
 }
 
 }  // namespace v0

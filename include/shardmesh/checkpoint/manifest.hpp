@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -16,26 +17,40 @@
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/format/file_name.hpp>
+#include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/state/checksum.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 
+/// What an item, a box of a tensor or a plain value, must be.
+struct ItemDigest {
+  std::uint64_t offset = 0;  ///< in its file
+  /// Of a plain value the CRC-32 of its archive; of a tensor that of the archive without the elements, whose
+  /// own CRC-32 is in it. So whoever has checked an item knows it without reading the elements again.
+  std::uint32_t crc = 0;
+
+  [[nodiscard]] friend bool operator==(ItemDigest const&, ItemDigest const&) = default;
+};
+
 /// What a file of a checkpoint must be.
 struct FileDigest {
   std::string name;  ///< beside the manifest
   std::uint64_t bytes = 0;
-  std::uint32_t crc = 0;  ///< CRC-32 of all bytes
+  std::uint32_t crc = 0;               ///< CRC-32 of all bytes
+  std::vector<ItemDigest> items = {};  ///< ascending offsets; of data files
 
   [[nodiscard]] friend bool operator==(FileDigest const&, FileDigest const&) = default;
 };
 
 /// `save` writes a manifest beside `.metadata`; PyTorch, which opens only what `.metadata` names, does
 /// not see it. It makes every flipped bit visible, also those in bytes that the format's own checksums
-/// leave out. A line for each file, "<CRC-32 in hexadecimal> <bytes> <name>", the last one for the
-/// lines before.
+/// leave out. A line for each file, "<CRC-32 in hexadecimal> <bytes> <name>", after it one for each of
+/// its items, " <CRC-32> <offset>"; the last line is for the lines before. By the items `load` sees data of
+/// another save.
 ///
 /// PyTorch leaves the manifest where it is when it saves over the directory. So that it is not taken for
 /// that save's, `.metadata` of the save that it belongs to holds the `manifest_mark`.
@@ -83,12 +98,71 @@ inline constexpr std::uint64_t most_manifest_bytes = std::uint64_t{1} << 28;
   return digest_line(one) == line ? std::optional(one) : std::nullopt;
 }
 
+[[nodiscard]] inline std::string item_line(ItemDigest const& one) {
+  return concat(' ', hex32(one.crc), ' ', std::to_string(one.offset), '\n');
+}
+
+/// The line's parts, if it is exactly what `item_line` writes.
+[[nodiscard]] inline std::optional<ItemDigest> read_item_line(std::string_view line) {
+  ItemDigest one;
+  char const* const begin = line.data();
+  char const* const end = begin + line.size();
+  if (line.size() < 12) {
+    return std::nullopt;
+  }
+  std::from_chars(begin + 1, begin + 9, one.crc, 16);
+  std::from_chars(begin + 10, end, one.offset);
+  return item_line(one) == line ? std::optional(one) : std::nullopt;
+}
+
+/// The lines of a file and its items.
+[[nodiscard]] inline std::string digest_lines(FileDigest const& one) {
+  std::string text = digest_line(one);
+  for (ItemDigest const& item : one.items) {
+    text += item_line(item);
+  }
+  return text;
+}
+
+/// Takes a line of items for the last of some files.
+/// @returns false if it is none.
+[[nodiscard]] inline bool take_item_line(std::string_view line, std::vector<FileDigest>& files) {
+  auto const item = read_item_line(line);
+  if (!item || files.empty()) {
+    return false;
+  }
+  auto& items = files.back().items;
+  if (item->offset >= files.back().bytes ||
+      (!items.empty() && items.back().offset >= item->offset)) {
+    return false;
+  }
+  items.push_back(*item);
+  return true;
+}
+
+/// Reads what `digest_lines` wrote for one file; nothing of what it did not write.
+[[nodiscard]] inline std::optional<FileDigest> read_digest_lines(std::string_view text) {
+  std::vector<FileDigest> files;
+  for (std::size_t at = 0; at < text.size();) {
+    std::size_t const end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    std::string_view const line = text.substr(at, end - at);
+    auto one = files.empty() ? read_digest_line(line) : std::nullopt;
+    if (one) {
+      files.push_back(std::move(*one));
+    } else if (!take_item_line(line, files)) {
+      return std::nullopt;
+    }
+    at = end;
+  }
+  return files.empty() ? std::nullopt : std::optional(std::move(files.front()));
+}
+
 }  // namespace detail
 
 [[nodiscard]] inline std::string write_manifest(std::vector<FileDigest> const& files) {
   std::string text;
   for (FileDigest const& one : files) {
-    text += detail::digest_line(one);
+    text += detail::digest_lines(one);
   }
   return text + detail::digest_line({std::string(manifest_name), text.size(),
                                      format::crc32_of(format::as_bytes(text))});
@@ -104,6 +178,10 @@ inline constexpr std::uint64_t most_manifest_bytes = std::uint64_t{1} << 28;
                          text.size() / 12));
   for (std::size_t at = 0; at < text.size();) {
     std::size_t const end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    if (text[at] == ' ' && detail::take_item_line(text.substr(at, end - at), files)) {
+      at = end;
+      continue;
+    }
     auto const one = detail::read_digest_line(text.substr(at, end - at));
     bool const is_last = end == text.size();
     if (!one || !format::is_plain_file_name(one->name) || is_last != (one->name == manifest_name) ||
@@ -166,23 +244,28 @@ inline constexpr std::uint64_t most_manifest_bytes = std::uint64_t{1} << 28;
 /// The manifest of a checkpoint directory, of whatever save; nothing if it has none.
 /// @throws CorruptError, IoError.
 [[nodiscard]] inline std::optional<std::vector<FileDigest>> find_manifest(
-    std::string const& directory) {
-  std::string const path = directory + "/" + std::string(manifest_name);
-  if (!PosixStorage::exists(path)) {
+    Directory const& directory) {
+  std::string const name(manifest_name);
+  if (!directory.has(name)) {
     return std::nullopt;
   }
-  File const file = File::open(path);
+  File const file = directory.open_file(name);
   if (file.size() > detail::most_manifest_bytes) {
-    throw CorruptError(path, 0, "shardmesh: " + path + " is too large for a manifest");
+    throw CorruptError(file.path(), 0,
+                       "shardmesh: " + file.path() + " is too large for a manifest");
   }
   format::Bytes const text = file.read(0, file.size());
-  return read_manifest(format::as_text(text), path);
+  return read_manifest(format::as_text(text), file.path());
+}
+[[nodiscard]] inline std::optional<std::vector<FileDigest>> find_manifest(
+    std::string const& directory) {
+  return find_manifest(Directory::open(directory));
 }
 
 /// What is wrong with a file, in words; empty if it is as its digest says.
-[[nodiscard]] inline std::string digest_fault(std::string const& directory, FileDigest const& one) {
-  std::string const path = directory + "/" + one.name;
-  File const file = File::open(path);
+[[nodiscard]] inline std::string digest_fault(Directory const& directory, FileDigest const& one) {
+  std::string const path = directory.path_of(one.name);
+  File const file = directory.open_file(one.name);
   if (file.size() != one.bytes) {
     return path + " has " + std::to_string(file.size()) + " bytes, " + std::string(manifest_name) +
            " says " + std::to_string(one.bytes);

@@ -12,11 +12,13 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/commit.hpp>
+#include <shardmesh/checkpoint/detail/sample.hpp>
 #include <shardmesh/checkpoint/safetensors_blob.hpp>
 #include <shardmesh/checkpoint/safetensors_files.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/safetensors_header_writer.hpp>
 #include <shardmesh/checkpoint/safetensors_index.hpp>
+#include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
@@ -37,38 +39,8 @@ class SafetensorsCatalog {
  public:
   /// @param path  a file, an index, or a directory with one index or with files named `*.safetensors`.
   /// @throws IoError, CorruptError (damage), UnsupportedError, InvalidArgument (several indexes).
-  explicit SafetensorsCatalog(std::string path) : path_(std::move(path)) {
-    SafetensorsFiles const found = find_safetensors_files(path_);
-    for (auto const& [tensor, file] : found.map.files) {
-      listed_.emplace(tensor, file);
-    }
-    std::unordered_map<std::string, std::string> unreadable;  // why, by file
-    for (std::string const& name : found.names) {
-      if (found.index.empty()) {
-        add_file(found.prefix + name, {});
-        continue;
-      }
-      try {
-        add_file(found.prefix + name, name);
-      } catch (Error const& error) {
-        unreadable.emplace(name, error.what());
-      }
-    }
-    for (auto const& [tensor, file] : found.map.files) {
-      if (!contains(tensor)) {
-        auto const why = unreadable.find(file);
-        block(tensor, "shardmesh: " + found.index + " says that \"" + escaped(tensor) +
-                          "\" is in " + file + ", " +
-                          (why == unreadable.end() ? "which has no such tensor"
-                                                   : "which cannot be read (" + why->second + ")"));
-      }
-    }
-    if (found.index.empty() && !path_.ends_with(".safetensors")) {
-      look_for_lost_files(found.names);
-    }
-    check_parts();
-    compare_size(found);
-  }
+  explicit SafetensorsCatalog(std::string const& path)
+      : SafetensorsCatalog(path, find_safetensors_files(path)) {}
 
   [[nodiscard]] std::string const& describe() const noexcept { return path_; }
   [[nodiscard]] std::vector<std::string> const& keys() const noexcept { return keys_; }
@@ -126,6 +98,11 @@ class SafetensorsCatalog {
     }
     return paths;
   }
+  /// Tells the model from others of the same shapes, in words, by a sample of its bytes.
+  [[nodiscard]] std::string identity() {
+    return detail::read_in(directory_,
+                           [&] { return detail::sample_of(open_, directory_, files_); });
+  }
   /// By `read_part`.
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
   /// There are no plain values.
@@ -137,6 +114,7 @@ class SafetensorsCatalog {
 
  private:
   struct HeadedFile {
+    std::string name;
     std::string path;
     detail::SafetensorsBlob blob;
   };
@@ -151,6 +129,46 @@ class SafetensorsCatalog {
     std::optional<format::NamedShapes> offsets;
     format::NamedShapes shapes;
   };
+
+  SafetensorsCatalog(std::string path, SafetensorsFiles found)
+      : path_(std::move(path)), directory_(std::move(found.directory)) {
+    detail::read_in(directory_, [&] { read_headers(found); });
+  }
+
+  void read_headers(SafetensorsFiles const& found) {
+    for (auto const& [tensor, file] : found.map.files) {
+      listed_.emplace(tensor, file);
+    }
+    std::unordered_map<std::string, std::string> unreadable;  // why, by file
+    for (std::string const& name : found.names) {
+      if (found.index.empty()) {
+        add_file(name, false);
+        continue;
+      }
+      try {
+        add_file(name, true);
+      } catch (Error const& error) {
+        if (!directory_.is_current()) {
+          throw;
+        }
+        unreadable.emplace(name, error.what());
+      }
+    }
+    for (auto const& [tensor, file] : found.map.files) {
+      if (!contains(tensor)) {
+        auto const why = unreadable.find(file);
+        block(tensor, "shardmesh: " + found.index + " says that \"" + escaped(tensor) +
+                          "\" is in " + file + ", " +
+                          (why == unreadable.end() ? "which has no such tensor"
+                                                   : "which cannot be read (" + why->second + ")"));
+      }
+    }
+    if (found.index.empty() && !path_.ends_with(".safetensors")) {
+      look_for_lost_files(found.names);
+    }
+    check_parts();
+    compare_size(found);
+  }
 
   [[nodiscard]] StoredBox read_rows(Entry const& tensor, std::size_t i, Box const& part) {
     auto const [file, entry] = tensor.parts[i];
@@ -172,18 +190,20 @@ class SafetensorsCatalog {
                                                                    std::uint64_t count) {
     detail::SafetensorsBlob const& blob = files_[file].blob;
     format::SafetensorsEntry const& entry = blob.header.tensors[number];
-    File const& open = open_.open(files_[file].path);
-    if (!blob.checks.there() || count == 0) {
-      return {open.read(blob.data + entry.begin + first, count), 0};
-    }
-    std::uint64_t const begin = first / format::check_bytes * format::check_bytes;
-    std::uint64_t const end = std::min((first + count + format::check_bytes - 1) /
-                                           format::check_bytes * format::check_bytes,
-                                       entry.end - entry.begin);
-    std::uint64_t const place = blob.data + entry.begin + begin;
-    format::Bytes bytes = open.read(place, end - begin);
-    format::verify_checks(blob.checks, number, begin, bytes, entry.name, open.path(), place);
-    return {std::move(bytes), static_cast<std::size_t>(first - begin)};
+    return detail::read_in(directory_, [&]() -> std::pair<format::Bytes, std::size_t> {
+      File const& open = open_.open(directory_, files_[file].name);
+      if (!blob.checks.there() || count == 0) {
+        return {open.read(blob.data + entry.begin + first, count), 0};
+      }
+      std::uint64_t const begin = first / format::check_bytes * format::check_bytes;
+      std::uint64_t const end = std::min((first + count + format::check_bytes - 1) /
+                                             format::check_bytes * format::check_bytes,
+                                         entry.end - entry.begin);
+      std::uint64_t const place = blob.data + entry.begin + begin;
+      format::Bytes bytes = open.read(place, end - begin);
+      format::verify_checks(blob.checks, number, begin, bytes, entry.name, open.path(), place);
+      return {std::move(bytes), static_cast<std::size_t>(first - begin)};
+    });
   }
 
   [[nodiscard]] static Told read_metadata(format::SafetensorsHeader const& header,
@@ -198,9 +218,10 @@ class SafetensorsCatalog {
     return told;
   }
 
-  /// @param listed_as  its name in the index: only tensors that are listed there are taken.
-  void add_file(std::string const& path, std::string const& listed_as) {
-    File const& file = open_.open(path);
+  /// @param is_listed  only tensors that the index says to be in it are taken.
+  void add_file(std::string const& name, bool is_listed) {
+    File const& file = open_.open(directory_, name);
+    std::string const path = file.path();
     detail::SafetensorsBlob blob = detail::read_safetensors_blob(file, 0);
     if (blob.data + blob.header.data_bytes() != file.size()) {
       throw CorruptError(path, blob.data + blob.header.data_bytes(),
@@ -215,9 +236,9 @@ class SafetensorsCatalog {
     Told const told = read_metadata(blob.header, path);
     for (std::size_t i = 0; i < blob.header.tensors.size(); ++i) {
       format::SafetensorsEntry const& part = blob.header.tensors[i];
-      if (!listed_as.empty()) {
+      if (is_listed) {
         auto const listed = listed_.find(part.name);
-        if (listed == listed_.end() || listed->second != listed_as) {
+        if (listed == listed_.end() || listed->second != name) {
           continue;
         }
       }
@@ -228,7 +249,7 @@ class SafetensorsCatalog {
               "shardmesh: " + path + ": \"" + escaped(part.name) + "\": " + error.what());
       }
     }
-    files_.push_back({path, std::move(blob)});
+    files_.push_back({name, path, std::move(blob)});
   }
 
   void add_part(format::SafetensorsEntry const& part,
@@ -388,6 +409,7 @@ class SafetensorsCatalog {
   }
 
   std::string path_;
+  Directory directory_;
   OpenFiles open_;
   std::vector<HeadedFile> files_;
   std::vector<std::string> keys_;
@@ -426,6 +448,7 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
   format::Bytes head = format::write_safetensors_header(header, path);
   format::SafetensorsSums sums(header.tensors);
   std::string const target = detail::save_target(path, "shardmesh::save_safetensors");
+  detail::SaveLock const lock(target, "shardmesh::save_safetensors");
   std::string const temporary = PosixStorage::temporary_name(target);
   PosixStorage::remove_all(temporary);
   try {

@@ -13,6 +13,7 @@
 
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/safetensors_index.hpp>
+#include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/core/error.hpp>
 
@@ -21,7 +22,7 @@ inline namespace v0 {
 
 /// The files that a path of a user means.
 struct SafetensorsFiles {
-  std::string prefix;              ///< of the paths: the directory with a slash, or nothing
+  Directory directory;
   std::vector<std::string> names;  ///< in the directory, sorted
   std::string index;               ///< path of the index; empty if there is none
   format::SafetensorsIndex map;    ///< what it says
@@ -29,8 +30,10 @@ struct SafetensorsFiles {
 
 namespace detail {
 
-[[nodiscard]] inline format::SafetensorsIndex read_index_file(std::string const& path) {
-  File const file = File::open(path);
+[[nodiscard]] inline format::SafetensorsIndex read_index_file(Directory const& directory,
+                                                              std::string const& name) {
+  File const file = directory.open_file(name);
+  std::string const& path = file.path();
   if (file.size() > format::most_safetensors_index_bytes) {
     throw CorruptError(path, 0,
                        "shardmesh: " + path + " has " + std::to_string(file.size()) +
@@ -44,33 +47,22 @@ namespace detail {
   return path.substr(0, path.find_last_of('/') + 1);
 }
 
-[[nodiscard]] inline SafetensorsFiles files_of_index(std::string const& path) {
-  SafetensorsFiles found{prefix_of(path), {}, path, read_index_file(path)};
+/// Takes the files that an index lists.
+inline void take_index(SafetensorsFiles& found, std::string const& name) {
+  found.map = read_index_file(found.directory, name);
+  found.index = found.directory.path_of(name);
+  found.names.clear();
   for (auto const& [tensor, file] : found.map.files) {
     found.names.push_back(file);
   }
   std::sort(found.names.begin(), found.names.end());
   found.names.erase(std::unique(found.names.begin(), found.names.end()), found.names.end());
-  return found;
 }
 
-}  // namespace detail
-
-/// Finds the files of a model. A path that ends in ".safetensors" is one file, one that ends in ".json"
-/// an index; in a directory the index decides, if there is one: `model.safetensors.index.json`, or any
-/// other name that hubs give to one; all `*.safetensors` if there is none.
-/// @throws IoError (nothing there), InvalidArgument (several indexes), CorruptError (no index).
-[[nodiscard]] inline SafetensorsFiles find_safetensors_files(std::string const& path) {
-  if (path.ends_with(".safetensors")) {
-    std::string const prefix = detail::prefix_of(path);
-    return {prefix, {path.substr(prefix.size())}, {}, {}};
-  }
-  if (path.ends_with(".json")) {
-    return detail::files_of_index(path);
-  }
-  SafetensorsFiles found{path + "/", {}, {}, {}};
+/// Finds the files in a directory.
+inline void look_for_files(SafetensorsFiles& found) {
   std::vector<std::string> indexes;
-  for (std::string const& name : PosixStorage::list(path)) {
+  for (std::string const& name : found.directory.list()) {
     if (name.ends_with(".safetensors")) {
       found.names.push_back(name);
     } else if (format::is_safetensors_index(name)) {
@@ -84,19 +76,42 @@ namespace detail {
     for (std::string const& name : indexes) {
       list += (list.empty() ? "" : ", ") + name;
     }
-    throw InvalidArgument("shardmesh: " + path + " holds " + std::to_string(indexes.size()) +
-                          " models, each with its index: " + list +
+    throw InvalidArgument("shardmesh: " + found.directory.path() + " holds " +
+                          std::to_string(indexes.size()) + " models, each with its index: " + list +
                           "; give the path of one of these instead of the directory");
   }
   if (indexes.size() == 1) {
-    return detail::files_of_index(path + "/" + indexes.front());
+    take_index(found, indexes.front());
+    return;
   }
   if (found.names.empty()) {
-    throw IoError(path, ENOENT,
-                  "shardmesh::load: " + path +
+    throw IoError(found.directory.path(), ENOENT,
+                  "shardmesh::load: " + found.directory.path() +
                       " holds no file named *.safetensors and no index of such; give the file, its "
                       "directory, or its index");
   }
+}
+
+}  // namespace detail
+
+/// Finds the files of a model. A path that ends in ".safetensors" is one file, one that ends in ".json"
+/// an index; in a directory the index decides, if there is one: `model.safetensors.index.json`, or any
+/// other name that hubs give to one; all `*.safetensors` if there is none.
+/// @throws IoError (nothing there), InvalidArgument (several indexes), CorruptError (no index).
+[[nodiscard]] inline SafetensorsFiles find_safetensors_files(std::string const& path) {
+  if (path.ends_with(".safetensors")) {
+    std::string const prefix = detail::prefix_of(path);
+    return {Directory::open(prefix), {path.substr(prefix.size())}, {}, {}};
+  }
+  if (path.ends_with(".json")) {
+    std::string const prefix = detail::prefix_of(path);
+    SafetensorsFiles found{Directory::open(prefix), {}, {}, {}};
+    detail::read_in(found.directory,
+                    [&] { detail::take_index(found, path.substr(prefix.size())); });
+    return found;
+  }
+  SafetensorsFiles found{Directory::open(path), {}, {}, {}};
+  detail::read_in(found.directory, [&] { detail::look_for_files(found); });
   return found;
 }
 

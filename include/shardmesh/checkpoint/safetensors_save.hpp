@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/arguments.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
 #include <shardmesh/checkpoint/detail/replicas.hpp>
@@ -23,6 +25,7 @@
 #include <shardmesh/checkpoint/safetensors_plan.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/storage/save_lock.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -214,6 +217,13 @@ void run_save_model(Comm const& comm,
                     ModelRoom const& room = {},
                     Existing existing = Existing::refuse) {
   constexpr char operation[] = "shardmesh::save_safetensors";
+  constexpr std::array<std::string_view, 3> forms{"one file", "several files", "a file a rank"};
+  Arguments own;
+  own.path("target", without_trailing_slashes(target));
+  own.add("as", forms[static_cast<std::size_t>(form)]);
+  own.add("most_bytes", std::to_string(room.data_bytes));
+  own.add("existing", existing == Existing::refuse ? "refuse" : "replace");
+  refuse_other_arguments(comm, operation, own);
   StateDict tensors;
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor()) {
@@ -223,7 +233,8 @@ void run_save_model(Comm const& comm,
   SaveOffer offer;
   together(comm, operation, [&] { offer = make_offer(tensors); });
   std::vector<std::vector<SaveItem>> offers;
-  for (std::string const& text : all_gather_text(comm, pack_items(offer.items))) {
+  for (std::string const& text :
+       all_gather_text(comm, pack_items(offer.items), call_of(operation))) {
     offers.push_back(unpack_items(text));
   }
   std::vector<PlacedItem> const placed = plan_save(offers);
@@ -235,6 +246,7 @@ void run_save_model(Comm const& comm,
   std::string const index =
       form == ModelForm::hub && model.files.size() > 1 ? index_of_model(model) : "";
   std::string temporary;
+  std::optional<SaveLock> lock;
   auto const paths = [&] {
     std::vector<std::string> result;
     for (ModelFile const& file : model.files) {
@@ -248,11 +260,12 @@ void run_save_model(Comm const& comm,
         return;
       }
       target = save_target(target, operation);
+      lock.emplace(lock_target(target, operation));
       check_model_target(target, form, existing);
       temporary = make_temporary(target, form != ModelForm::one_file);
       make_model_files(model, paths());
     });
-    temporary = all_gather_text(comm, temporary)[0];
+    temporary = all_gather_text(comm, temporary, call_of(operation))[0];
     std::string found;
     together(comm, operation, [&] {
       std::vector<format::SafetensorsSums> sums = sums_of(model);
@@ -274,6 +287,7 @@ void run_save_model(Comm const& comm,
       } else {
         publish(temporary, target);
       }
+      lock.reset();  // before any rank returns
     });
   } catch (...) {
     if (comm.rank() == 0) {
@@ -297,7 +311,7 @@ void run_save_model(Comm const& comm,
 ///         tensors have it: save several files), ShapeError (ranks hold different things under one
 ///         name), MismatchError (plain tensors of one name with different elements, see `save`),
 ///         IoError; RankFailed on ranks that had no problem.
-/// @collective over `comm`.
+/// @collective over `comm`, with equal arguments.
 template <Communicator Comm>
 void save_safetensors(Comm const& comm, std::string const& path, StateDict const& dict) {
   detail::run_save_model(comm, path, dict, detail::ModelForm::one_file);
@@ -311,7 +325,7 @@ void save_safetensors(Comm const& comm, std::string const& path, StateDict const
 /// @param existing    a directory of such files may be replaced as `save` replaces a checkpoint.
 /// @throws as `save_safetensors`; InvalidArgument if the directory exists and is not to be replaced, or
 ///         holds safetensors of other names.
-/// @collective over `comm`.
+/// @collective over `comm`, with equal arguments.
 template <Communicator Comm>
 void save_safetensors_sharded(Comm const& comm,
                               std::string const& directory,
@@ -327,7 +341,7 @@ void save_safetensors_sharded(Comm const& comm,
 /// number of files are noted besides, so that `verify` sees a file that was lost.
 /// @param directory  must not exist.
 /// @throws as `save_safetensors`; InvalidArgument if the directory exists.
-/// @collective over `comm`.
+/// @collective over `comm`, with equal arguments.
 template <Communicator Comm>
 void save_safetensors_by_rank(Comm const& comm,
                               std::string const& directory,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -14,9 +15,11 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/arguments.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/group_names.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
+#include <shardmesh/checkpoint/detail/owned_files.hpp>
 #include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
@@ -24,6 +27,7 @@
 #include <shardmesh/checkpoint/manifest.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/storage/save_lock.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/working.hpp>
 #include <shardmesh/core/text.hpp>
@@ -55,10 +59,12 @@ struct Note {
 class DigestedFile {
  public:
   DigestedFile(std::string const& directory, std::string name)
-      : file_(File::create(directory + "/" + name)), digest_{std::move(name), 0, 0} {}
+      : file_(File::create(directory + "/" + name)), digest_{std::move(name), 0, 0, {}} {}
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return digest_.bytes; }
   void append(format::ByteSpan bytes) { append(bytes, format::crc32_of(bytes)); }
+  /// Notes that an item starts here.
+  void start_item(std::uint32_t crc) { digest_.items.push_back({digest_.bytes, crc}); }
   /// @param crc  of the bytes, which the caller knows already.
   void append(format::ByteSpan bytes, std::uint32_t crc) {
     file_.write_at(digest_.bytes, bytes);
@@ -82,9 +88,12 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
   std::vector<std::byte> const elements =
       box_elements(*source.tensor, source.local, item.box.extent);
   std::uint32_t const crc = format::crc32_of(elements);
-  file.append(frame.head());
+  format::Bytes const& head = frame.head();
+  format::Bytes const tail = frame.tail(crc);
+  file.start_item(format::crc32_of(tail, format::crc32_of(head)));
+  file.append(head);
   file.append(elements, crc);
-  file.append(frame.tail(crc));
+  file.append(tail);
 }
 
 /// Writes this rank's data file, if it has anything to write, and brings it to the disk.
@@ -117,7 +126,9 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
     if (placed->item.dtype) {
       write_box(file, placed->item, source);
     } else {
-      file.append(source.value);
+      std::uint32_t const crc = format::crc32_of(source.value);
+      file.start_item(crc);
+      file.append(source.value, crc);
     }
     counters.done = file.bytes();
   }
@@ -145,13 +156,33 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
   return metadata;
 }
 
-/// Rank 0's part before data is written: a new directory beside the target. A manifest is enough for a
-/// checkpoint to replace: retention has left it with what was not its own.
+/// Is a directory empty, or has it files of a checkpoint? Any of them is enough: retention leaves a manifest
+/// with what was not its own, and what a crash has left of a save must not stop all others.
+[[nodiscard]] inline bool may_be_replaced(std::string const& directory) {
+  std::vector<std::string> const names = PosixStorage::list(directory);
+  return names.empty() || std::any_of(names.begin(), names.end(), [&](std::string const& name) {
+           return is_checkpoint_name(name) && !PosixStorage::is_directory(directory + "/" + name);
+         });
+}
+
+/// Throws unless all files of a save are there as they were written: where the file system has no locks
+/// another job may have taken them for leftovers.
+inline void refuse_incomplete(std::string const& temporary, std::vector<FileDigest> const& files) {
+  for (FileDigest const& one : files) {
+    File const file = File::open(temporary + "/" + one.name);
+    if (file.size() != one.bytes) {
+      throw IoError(file.path(), EIO,
+                    "shardmesh::save: " + file.path() + " has " + std::to_string(file.size()) +
+                        " bytes, " + std::to_string(one.bytes) +
+                        " were written; does another job save to the same directory?");
+    }
+  }
+}
+
+/// Rank 0's part before data is written: a new directory beside the target.
 /// @returns its path.
 [[nodiscard]] inline std::string begin_save(std::string const& directory) {
-  if (PosixStorage::exists(directory) && !PosixStorage::exists(directory + "/.metadata") &&
-      !PosixStorage::exists(directory + "/" + std::string(manifest_name)) &&
-      !PosixStorage::list(directory).empty()) {
+  if (PosixStorage::exists(directory) && !may_be_replaced(directory)) {
     throw InvalidArgument("shardmesh::save: " + directory +
                           " exists and is no checkpoint; give a new directory, or one that holds "
                           "a checkpoint to replace");
@@ -174,12 +205,13 @@ inline void commit_save(std::string& temporary,
   }
   DigestedFile manifest(temporary, std::string(manifest_name));
   manifest.append(format::as_bytes(write_manifest(digests)));
-  static_cast<void>(manifest.finish());
+  digests.push_back(manifest.finish());
+  refuse_incomplete(temporary, digests);
   publish(temporary, directory);
 }
 
 [[nodiscard]] inline std::string pack_digest(std::optional<FileDigest> const& digest) {
-  return digest ? digest_line(*digest) : std::string();
+  return digest ? digest_lines(*digest) : std::string();
 }
 
 /// A whole save.
@@ -193,6 +225,8 @@ void run_save(Comm const& comm,
               std::exception_ptr const& problem = nullptr,
               std::optional<Note> const& note = std::nullopt) {
   auto const all_do = [&comm](auto&& part) { together(comm, "shardmesh::save", part); };
+  refuse_other_arguments(comm, "shardmesh::save",
+                         Arguments().path("directory", without_trailing_slashes(directory)));
   SaveOffer offer;
   std::string temporary;
   agree_on_failure(comm, "shardmesh::save", problem ? problem : caught([&] {
@@ -200,19 +234,21 @@ void run_save(Comm const& comm,
                      offer = make_offer(dict);
                    }));
   std::vector<std::vector<SaveItem>> offers;
-  for (std::string const& text : all_gather_text(comm, pack_items(offer.items))) {
+  for (std::string const& text : all_gather_text(comm, pack_items(offer.items), "save")) {
     offers.push_back(unpack_items(text));
   }
   unite_group_names(offers, offer);
   std::vector<PlacedItem> const plan = plan_save(offers);
   refuse_unlike(comm, "shardmesh::save", offer, plan);
+  std::optional<SaveLock> lock;
   all_do([&] {
     if (comm.rank() == 0) {
       directory = save_target(directory, "shardmesh::save");
+      lock.emplace(lock_target(directory, "shardmesh::save"));
       temporary = begin_save(directory);
     }
   });
-  temporary = all_gather_text(comm, temporary)[0];
+  temporary = all_gather_text(comm, temporary, "save")[0];
   try {
     std::optional<FileDigest> own;
     all_do([&] {
@@ -220,14 +256,15 @@ void run_save(Comm const& comm,
       own = write_data(temporary, comm.rank(), offer, plan, counters);
     });
     std::vector<FileDigest> digests;
-    for (std::string const& line : all_gather_text(comm, pack_digest(own))) {
-      if (auto const digest = read_digest_line(line)) {
-        digests.push_back(*digest);
+    for (std::string const& line : all_gather_text(comm, pack_digest(own), "save")) {
+      if (auto digest = read_digest_lines(line)) {
+        digests.push_back(std::move(*digest));
       }
     }
     all_do([&] {
       if (comm.rank() == 0) {
         commit_save(temporary, directory, plan, std::move(digests), note);
+        lock.reset();  // before any rank returns
       }
     });
   } catch (...) {
@@ -261,14 +298,15 @@ void run_save(Comm const& comm,
 ///
 /// A link (`latest -> step-20`) stays one: what it leads to is replaced, or made.
 ///
-/// What an interrupted save has left behind is removed by the next one to the same directory; so two
-/// jobs must not save to one directory at the same time.
+/// What an interrupted save has left behind is removed by the next one to the same directory. Of two jobs that
+/// save to one directory at the same time the second is refused, by a lock of a hidden file beside it that ends with its
+/// holder (`.run.save-lock`). Where the file system has no locks they may make each other's saves fail.
 ///
-/// @param directory  on a file system that all ranks see; parents are made, but not those of what a link
+/// @param directory  the same on all ranks, on a file system that all see; parents are made, but not those of what a link
 ///                   leads to.
 /// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint, "." or ".."), ShapeError (ranks
-///         hold different things under one name), MismatchError (different values),
-///         UnsupportedError (elements that PyTorch has not), IoError; RankFailed on ranks that had no
+///         hold different things under one name), MismatchError (different values or directories),
+///         UnsupportedError (elements that PyTorch has not), IoError (EBUSY: another save is going on); RankFailed on ranks that had no
 ///         problem.
 /// @collective over `comm`.
 template <Communicator Comm>

@@ -52,6 +52,8 @@ struct StoredBox {
 ///   be trusted alone.
 /// - `problem(key)`, where there is one: why a key that is listed cannot be read, or nullptr; `tensor`
 ///   of such a key is nullptr.
+/// - `identity()`, where there is one: what tells this checkpoint from those of other saves, in words; the
+///   same on all ranks that read the same one, or copies of it.
 template <class C>
 concept Catalog = requires(C& catalog, std::string const& key, std::size_t box) {
   { catalog.describe() } -> std::convertible_to<std::string>;

@@ -11,6 +11,7 @@
 #include <shardmesh/checkpoint/detail/metric_note.hpp>
 #include <shardmesh/checkpoint/format/pickle_names.hpp>
 #include <shardmesh/checkpoint/manifest.hpp>
+#include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/text.hpp>
@@ -104,7 +105,7 @@ void verify_paths(C const& catalog, VerifyReport& report) {
 template <class C>
 void verify_files(C const& catalog, VerifyReport& report) {
   if constexpr (requires { catalog.metadata(); }) {
-    std::string const directory = catalog.describe();
+    Directory const& directory = catalog.directory();
     auto const check = [&report](std::string const& name, auto&& fault_of) {
       try {
         if (std::string fault = fault_of(); !fault.empty()) {
@@ -117,10 +118,10 @@ void verify_files(C const& catalog, VerifyReport& report) {
     std::vector<FileDigest> files;
     check(std::string(manifest_name), [&] {
       files = find_manifest(directory).value_or(files);
-      File const metadata = File::open(directory + "/.metadata");
+      File const metadata = directory.open_file(".metadata");
       if (!files.empty() && !is_manifest_of(files, metadata.read(0, metadata.size()))) {
         report.notes.push_back(
-            directory + "/" + std::string(manifest_name) +
+            directory.path_of(std::string(manifest_name)) +
             " is of another save than .metadata: another program has saved into this directory "
             "since. Each item was checked by its own CRC, other bytes were not; the file can be "
             "removed");
@@ -132,7 +133,7 @@ void verify_files(C const& catalog, VerifyReport& report) {
       check(one.name, [&] { return digest_fault(directory, one); });
     }
     check(std::string(metric_name), [&] {
-      static_cast<void>(find_metric(directory));
+      static_cast<void>(find_metric(directory.path()));
       return std::string();
     });
   }

@@ -59,26 +59,7 @@ class OptimizerValues final : public LiveValues {
 
   [[nodiscard]] std::string root() const override { return std::string(StoredGroups::root); }
 
-  [[nodiscard]] std::vector<Place> places() const override {
-    std::vector<Place> places;
-    for (std::size_t g = 0; g < core_->groups.size(); ++g) {
-      std::vector<std::pair<std::string, bool>> const options = option_names(core_->groups[g]);
-      if (form_ == OptimizerForm::nested) {
-        auto const index = static_cast<index_t>(g);
-        for (auto const& [option, is_carried] : options) {
-          places.push_back({{root(), index, option}, g, option, is_carried});
-        }
-        places.push_back({{root(), index, "params"}, g, "params", false});
-        continue;
-      }
-      for (std::string const& parameter : parameters(core_->groups[g])) {
-        for (auto const& [option, is_carried] : options) {
-          places.push_back({{root() + "." + parameter + "." + option}, g, option, is_carried});
-        }
-      }
-    }
-    return places;
-  }
+  [[nodiscard]] std::vector<Place> places() const override { return places_of(core_->groups); }
 
   [[nodiscard]] Value read(std::size_t group, std::string const& name) const override {
     Group const& from = core_->groups.at(group);
@@ -130,7 +111,7 @@ class OptimizerValues final : public LiveValues {
 
   [[nodiscard]] std::unique_ptr<LivePlan> prepare(LiveLoad& load) override {
     StoredGroups stored(load, form_ == OptimizerForm::flattened);
-    auto plan = std::make_unique<Plan>(core_);
+    auto plan = std::make_unique<Plan>(core_, *this);
     for (bool const with_parameters : {true, false}) {
       for (std::size_t g = 0; g < core_->groups.size(); ++g) {
         Group const& group = core_->groups[g];
@@ -175,7 +156,15 @@ class OptimizerValues final : public LiveValues {
 
  private:
   struct Plan final : LivePlan {
-    explicit Plan(std::shared_ptr<Core> of) : core(std::move(of)) {}
+    Plan(std::shared_ptr<Core> of, OptimizerValues const& with)
+        : core(std::move(of)), values(with) {}
+    [[nodiscard]] std::vector<Place> places() const override {
+      std::vector<Group> after = core->groups;
+      for (auto const& [g, group] : groups) {
+        after[g] = group;
+      }
+      return values.places_of(after);
+    }
     void apply() noexcept override {
       for (auto& [g, group] : groups) {
         core->groups[g].options = std::move(group.options);
@@ -187,9 +176,31 @@ class OptimizerValues final : public LiveValues {
       }
     }
     std::shared_ptr<Core> core;
+    OptimizerValues const& values;
     std::vector<std::pair<std::size_t, Group>> groups;
     std::vector<std::size_t> stepped;
   };
+
+  [[nodiscard]] std::vector<Place> places_of(std::vector<Group> const& groups) const {
+    std::vector<Place> places;
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      std::vector<std::pair<std::string, bool>> const options = option_names(groups[g]);
+      if (form_ == OptimizerForm::nested) {
+        auto const index = static_cast<index_t>(g);
+        for (auto const& [option, is_carried] : options) {
+          places.push_back({{root(), index, option}, g, option, is_carried});
+        }
+        places.push_back({{root(), index, "params"}, g, "params", false});
+        continue;
+      }
+      for (std::string const& parameter : parameters(groups[g])) {
+        for (auto const& [option, is_carried] : options) {
+          places.push_back({{root() + "." + parameter + "." + option}, g, option, is_carried});
+        }
+      }
+    }
+    return places;
+  }
 
   [[nodiscard]] static std::string who() {
     return std::string("shardmesh::") + Options::name + ": ";

@@ -73,9 +73,19 @@ struct LiveChanges {
   KeyList gone;
 };
 
-/// @param has  does the dict have this key?
-template <class Entries, class Has>
-[[nodiscard]] LiveChanges find_live_changes(Entries const& entries, Has const& has) {
+/// The values that the object of a section has now.
+struct PlacesNow {
+  [[nodiscard]] std::vector<LivePlace> operator()(LiveSection const& section) const {
+    return section.owner->places();
+  }
+};
+
+/// @param has        does the dict have this key?
+/// @param places_of  the values that the object of a section has, or is going to have.
+template <class Entries, class Has, class PlacesOf = PlacesNow>
+[[nodiscard]] LiveChanges find_live_changes(Entries const& entries,
+                                            Has const& has,
+                                            PlacesOf const& places_of = {}) {
   LiveChanges changes;
   std::vector<LiveSection> const sections = live_sections(entries);
   if (sections.empty()) {
@@ -91,7 +101,7 @@ template <class Entries, class Has>
       }
       added.clear();
     };
-    for (LiveValues::Place const& place : section.owner->places()) {
+    for (LiveValues::Place const& place : places_of(section)) {
       std::vector<PathElement> path = section.path_of(place);
       std::string key = flat_key(path);
       if (place.is_carried) {

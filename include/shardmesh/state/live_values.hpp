@@ -49,6 +49,14 @@ struct LiveLoad {
   }
 };
 
+/// Where a value stands, below the place of its object in the dict.
+struct LivePlace {
+  std::vector<PathElement> path;
+  std::size_t group = 0;
+  std::string name;
+  bool is_carried = false;  ///< of a loaded state, unknown to the object
+};
+
 /// What a load is going to change in an object, all checked.
 class LivePlan {
  public:
@@ -57,6 +65,8 @@ class LivePlan {
   LivePlan& operator=(LivePlan const&) = delete;
   virtual ~LivePlan() = default;
   virtual void apply() noexcept = 0;
+  /// All values that there will be then, in order, as of `LiveValues::places`.
+  [[nodiscard]] virtual std::vector<LivePlace> places() const = 0;
 };
 
 /// Plain values of a state dict that are another object's own, as tensors are: the hyper-parameters of
@@ -64,13 +74,7 @@ class LivePlan {
 /// object what it found. The state dict keeps alive what is behind it.
 class LiveValues {
  public:
-  /// Where a value stands, below the place of the object in the dict.
-  struct Place {
-    std::vector<PathElement> path;
-    std::size_t group = 0;
-    std::string name;
-    bool is_carried = false;  ///< of a loaded state, unknown to the object
-  };
+  using Place = LivePlace;
 
   LiveValues() = default;
   LiveValues(LiveValues const&) = delete;

@@ -139,9 +139,11 @@ namespace detail {
 /// The dict with all values that its optimizers have by now and without those that they have no
 /// longer: a load may bring options along that nobody had when the dict was made. Nothing if it is so
 /// already.
-[[nodiscard]] inline std::optional<StateDict> up_to_date(StateDict const& dict) {
+template <class PlacesOf = PlacesNow>
+[[nodiscard]] std::optional<StateDict> up_to_date(StateDict const& dict,
+                                                  PlacesOf const& places_of = {}) {
   auto const has = [&dict](std::string const& key) { return dict.contains(key); };
-  LiveChanges const changes = find_live_changes(dict, has);
+  LiveChanges const changes = find_live_changes(dict, has, places_of);
   if (changes.added.size() == 0 && changes.gone.keys().empty()) {
     return std::nullopt;
   }

@@ -9,6 +9,7 @@
 #include <shardmesh/checkpoint/detail/owned_files.hpp>
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
+#include <shardmesh/checkpoint/storage/save_lock.hpp>
 #include <shardmesh/checkpoint/storage/tree.hpp>
 #include <shardmesh/core/error.hpp>
 
@@ -118,17 +119,26 @@ inline void remove_interrupted(std::string const& directory) {
   }
 }
 
-/// A name beside `target`, for what is to stand there once it is complete; the directories above it,
-/// and a directory of that name if it is to be one, are made.
+/// A name beside `target`, for what is to stand there once it is complete; a directory of that name, if
+/// it is to be one, is made.
+/// @pre the caller holds the `SaveLock` of the target.
 [[nodiscard]] inline std::string make_temporary(std::string const& target,
                                                 bool is_directory = true) {
   remove_interrupted(target);
-  std::string const temporary = PosixStorage::temporary_name(target);
-  PosixStorage::make_directories(PosixStorage::parent(temporary));
-  if (is_directory) {
-    PosixStorage::make_directory(temporary);
+  std::string temporary = PosixStorage::temporary_name(target);
+  if (is_directory && !PosixStorage::make_directory(temporary)) {
+    throw IoError(temporary, EEXIST,
+                  "shardmesh::save: " + temporary +
+                      " is being written by another job; two jobs must not save to " + target +
+                      " at a time");
   }
   return temporary;
+}
+
+/// Makes the directories above a target, and sees to it that nobody else saves to it.
+[[nodiscard]] inline SaveLock lock_target(std::string const& target, char const* operation) {
+  PosixStorage::make_directories(PosixStorage::parent(target));
+  return {target, operation};
 }
 
 /// Gives `directory` its name in one step: an older one keeps its place until then.

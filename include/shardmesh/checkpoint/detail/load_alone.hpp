@@ -75,7 +75,7 @@ void load_alone(C& catalog, StateDict& dict) {
       dict, [&read](std::string const& key) -> Value const& { return read.at(key); },
       DTypePolicy::error, report, staged, refuse);
   check_tied(dict, staged, catalog.describe());
-  apply(std::move(staged), std::move(values), dict);
+  ReadyLoad(std::move(staged), std::move(values), dict).apply();
 }
 
 }  // namespace detail

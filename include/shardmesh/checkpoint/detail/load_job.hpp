@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/load_values.hpp>
+#include <shardmesh/checkpoint/detail/load_wishes.hpp>
 #include <shardmesh/checkpoint/detail/packer.hpp>
 #include <shardmesh/checkpoint/detail/stage.hpp>
 #include <shardmesh/checkpoint/detail/tied.hpp>
@@ -25,48 +26,6 @@
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {
-
-inline void pack_box(Packer& out, Box const& box) {
-  out.shape(box.offset);
-  out.shape(box.extent);
-}
-
-/// @param fingerprint  of the catalog that the numbers of keys refer to.
-[[nodiscard]] inline std::string pack_wishes(LoadWishes const& wishes, std::uint32_t fingerprint) {
-  Packer out;
-  out.number(fingerprint);
-  out.number(wishes.tensors.size());
-  for (LoadWishes::Tensor const& tensor : wishes.tensors) {
-    out.number(tensor.key);
-    out.number(tensor.boxes.size());
-    for (Box const& box : tensor.boxes) {
-      pack_box(out, box);
-    }
-  }
-  out.number(wishes.values.size());
-  for (std::size_t const key : wishes.values) {
-    out.number(key);
-  }
-  return std::move(out).finish();
-}
-
-[[nodiscard]] inline LoadWishes unpack_wishes(std::string_view text, std::uint32_t& fingerprint) {
-  Unpacker in(text);
-  LoadWishes wishes;
-  fingerprint = static_cast<std::uint32_t>(in.number());
-  for (std::uint64_t left = in.number(); left > 0; --left) {
-    LoadWishes::Tensor& tensor = wishes.tensors.emplace_back();
-    tensor.key = static_cast<std::size_t>(in.number());
-    for (std::uint64_t boxes = in.number(); boxes > 0; --boxes) {
-      Shape const offset = in.shape();
-      tensor.boxes.push_back({offset, in.shape()});
-    }
-  }
-  for (std::uint64_t left = in.number(); left > 0; --left) {
-    wishes.values.push_back(static_cast<std::size_t>(in.number()));
-  }
-  return wishes;
-}
 
 /// A load on one rank: what it wants, reads, passes on and takes.
 template <Catalog C>
@@ -112,21 +71,20 @@ class LoadJob {
     std::sort(wishes_.values.begin(), wishes_.values.end());
     wishes_.values.erase(std::unique(wishes_.values.begin(), wishes_.values.end()),
                          wishes_.values.end());
+    source_ = {fingerprint(), {}, catalog.describe()};
+    if constexpr (requires { catalog.identity(); }) {
+      source_.identity = catalog.identity();
+    }
   }
 
   /// @collective over `comm`.
   template <Communicator Comm>
   void make_plan(Comm const& comm) {
-    std::uint32_t const own = fingerprint();
-    for (std::string const& text : all_gather_text(comm, pack_wishes(wishes_, own))) {
-      std::uint32_t other = 0;
-      all_.push_back(unpack_wishes(text, other));
-      if (other != own) {
-        throw MismatchError("shardmesh::load: ranks see different checkpoints at " +
-                            catalog_.describe() +
-                            "; all must read the same files, on a file system that they share");
-      }
+    std::vector<Source> sources;
+    for (std::string const& text : all_gather_text(comm, pack_wishes(wishes_, source_), "load")) {
+      all_.push_back(unpack_wishes(text, sources.emplace_back()));
     }
+    refuse_other_sources(comm, sources);
     std::uint64_t unit = 0;
     if constexpr (RangeCatalog<C>) {
       unit = std::min<std::uint64_t>(std::uint64_t{16} << 20, options_.round_bytes);
@@ -202,7 +160,7 @@ class LoadJob {
       mine.number(2 * key + static_cast<std::size_t>(used[key]));
     }
     std::vector<char> wanted(keys_.size(), 0);
-    for (std::string const& text : all_gather_text(comm, std::move(mine).finish())) {
+    for (std::string const& text : all_gather_text(comm, std::move(mine).finish(), "load")) {
       for (Unpacker in(text); !in.at_end();) {
         std::uint64_t const one = in.number();
         char& known = wanted[static_cast<std::size_t>(one / 2)];
@@ -302,8 +260,10 @@ class LoadJob {
     }
   }
 
-  /// Overwrites the state dict.
-  void apply(StateDict& dict) && { detail::apply(std::move(staged_), std::move(plain_), dict); }
+  /// @param dict  that the job was made for.
+  [[nodiscard]] ReadyLoad<C> ready(StateDict& dict) && {
+    return {std::move(staged_), std::move(plain_), dict};
+  }
 
  private:
   /// @returns false if there is nothing to load.
@@ -422,6 +382,7 @@ class LoadJob {
   LoadValues<C> plain_;
   std::unordered_map<std::size_t, Value> values_;
   LoadWishes wishes_;
+  Source source_;
   std::vector<LoadWishes> all_;  ///< by rank
   std::optional<WishIndex> index_;
   LoadPlan plan_;

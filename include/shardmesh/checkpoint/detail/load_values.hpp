@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -164,13 +165,22 @@ class LoadValues {
   /// Of what was read for optimizers, the keys that none of them has asked for.
   [[nodiscard]] std::vector<std::string> const& unused() const noexcept { return unused_; }
 
-  /// Gives the optimizers what was found for them, and the dict what they have by then.
-  void apply(StateDict& dict) {
+  /// The dict with what the optimizers will have by then; nothing if it has that already.
+  [[nodiscard]] std::optional<StateDict> dict_after(StateDict const& dict) const {
+    return up_to_date(dict, [this](LiveSection const& section) {
+      for (std::size_t i = plans_.size(); i-- > 0;) {
+        if (sections_[i].section.owner == section.owner) {
+          return plans_[i]->places();
+        }
+      }
+      return section.owner->places();
+    });
+  }
+
+  /// Gives the optimizers what was found for them.
+  void apply() noexcept {
     for (auto const& plan : plans_) {
       plan->apply();
-    }
-    if (auto current = up_to_date(dict)) {
-      dict = std::move(*current);
     }
   }
 
@@ -215,24 +225,49 @@ class LoadValues {
   std::vector<std::unique_ptr<LivePlan>> plans_;
 };
 
-/// Overwrites tensors, plain values and optimizers by what was staged for them.
+/// What remains to be done of a load once everything is read and checked: to make it may fail, to apply it
+/// allocates nothing and cannot, but for a device that fails in the copy to it.
 template <Catalog C>
-void apply(std::vector<Staged> staged, LoadValues<C> values, StateDict& dict) {
-  std::vector<std::pair<std::string, Value>> own;
-  auto part = staged.begin();
-  for (StateEntry const& entry : dict) {
-    if (part->tensor) {
-      part->tensor->apply();
-    } else if (part->value) {
-      own.emplace_back(entry.key, std::move(*part->value));
+class ReadyLoad {
+ public:
+  /// @param dict  must outlive the object.
+  ReadyLoad(std::vector<Staged> staged, LoadValues<C> values, StateDict& dict)
+      : staged_(std::move(staged)), values_(std::move(values)), dict_(&dict) {
+    auto part = staged_.begin();
+    for (StateEntry const& entry : dict) {
+      if (part->value) {
+        own_.emplace_back(entry.key, std::move(*part->value));
+      }
+      ++part;
     }
-    ++part;
+    after_ = values_.dict_after(dict);
   }
-  for (auto& [key, value] : own) {
-    dict.set(key, std::move(value));
+
+  /// Overwrites tensors, plain values and optimizers.
+  void apply() {
+    static_assert(std::is_nothrow_move_assignable_v<StateDict> &&
+                  std::is_nothrow_move_constructible_v<Value>);
+    for (Staged const& one : staged_) {
+      if (one.tensor) {
+        one.tensor->apply();
+      }
+    }
+    values_.apply();
+    if (after_) {
+      *dict_ = std::move(*after_);
+    }
+    for (auto& [key, value] : own_) {
+      dict_->set(key, std::move(value));
+    }
   }
-  values.apply(dict);
-}
+
+ private:
+  std::vector<Staged> staged_;
+  LoadValues<C> values_;
+  StateDict* dict_;
+  std::vector<std::pair<std::string, Value>> own_;
+  std::optional<StateDict> after_;
+};
 
 }  // namespace detail
 }  // namespace v0

@@ -106,7 +106,7 @@ void refuse_unlike(Comm const& comm,
   }
   std::string mine;
   together(comm, operation, [&] { mine = pack_fingerprints(offer, plan); });
-  std::vector<std::string> const all = all_gather_text(comm, mine);
+  std::vector<std::string> const all = all_gather_text(comm, mine, call_of(operation));
   std::map<std::size_t, std::pair<std::size_t, std::uint64_t>> first;  // rank and fingerprint
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     for (Unpacker in(all[rank]); !in.at_end();) {

@@ -31,7 +31,7 @@ template <Communicator Comm>
     mine.text(first);
   }
   std::vector<Tie> ties;
-  for (std::string const& text : all_gather_text(comm, std::move(mine).finish())) {
+  for (std::string const& text : all_gather_text(comm, std::move(mine).finish(), "load")) {
     for (Unpacker in(text); !in.at_end();) {
       std::string name = in.text();
       ties.emplace_back(std::move(name), in.text());

@@ -7,10 +7,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/core/error.hpp>
 
@@ -24,10 +26,11 @@ class OpenFiles {
   /// So many are open at a time.
   static constexpr std::size_t most = 4;
 
-  /// The file, which is opened if it is not open; valid until the next call.
+  /// The file of a name in a directory, which is opened if it is not open; valid until the next call.
   /// @throws IoError as `File::open`, and if the file has become another one since it was first
   ///         opened.
-  [[nodiscard]] File const& open(std::string const& path) {
+  [[nodiscard]] File const& open(Directory const& directory, std::string const& name) {
+    std::string const path = directory.path_of(name);
     auto const found = std::find_if(files_.begin(), files_.end(),
                                     [&](File const& file) { return file.path() == path; });
     if (found != files_.end()) {
@@ -37,8 +40,8 @@ class OpenFiles {
     if (files_.size() == most) {
       files_.erase(files_.begin());
     }
-    File file = File::open(path);
-    Version const now{file.size(), file.modified()};
+    File file = directory.open_file(name);
+    Version const now{file.size(), file.modified(), file.number()};
     auto const first = versions_.try_emplace(path, now).first;
     if (first->second != now) {
       throw IoError(path, ESTALE,
@@ -51,7 +54,7 @@ class OpenFiles {
   }
 
  private:
-  using Version = std::pair<std::uint64_t, std::int64_t>;  ///< size, time of the last change
+  using Version = std::tuple<std::uint64_t, std::int64_t, std::uint64_t>;  ///< size, time, number
 
   std::vector<File> files_;  ///< by last use, the latest at the end
   std::unordered_map<std::string, Version> versions_;

@@ -44,6 +44,30 @@ inline void refuse_nul(std::string const& path) {
   }
 }
 
+/// Names in a directory, without "." and "..". Closes it.
+/// @throws IoError unless all of them could be read; if there is none, what errno says of it.
+[[nodiscard]] inline std::vector<std::string> names_in(DIR* directory, std::string const& path) {
+  if (directory == nullptr) {
+    throw_io(path, "list the directory");
+  }
+  std::vector<std::string> names;
+  errno = 0;
+  while (dirent const* const entry = ::readdir(directory)) {
+    std::string const name = entry->d_name;
+    if (name != "." && name != "..") {
+      names.push_back(name);
+    }
+    errno = 0;
+  }
+  int const code = errno;
+  ::closedir(directory);
+  if (code != 0) {
+    errno = code;
+    throw_io(path, "list the directory");
+  }
+  return names;
+}
+
 }  // namespace detail
 
 /// An open file; closed with its owner. Reads and writes are at explicit positions and complete:
@@ -55,11 +79,17 @@ class File {
   /// What must not lead out of a checkpoint is the name of a file that stands in another file; whoever
   /// reads it sees to that (`format::is_plain_file_name`).
   /// @throws IoError
-  [[nodiscard]] static File open(std::string const& path) {
-    detail::refuse_nul(path);
-    int const descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  [[nodiscard]] static File open(std::string const& path) { return open_at(AT_FDCWD, path, path); }
+
+  /// The same for a name in a directory that is open.
+  /// @param path  for messages.
+  [[nodiscard]] static File open_at(int directory,
+                                    std::string const& name,
+                                    std::string const& path) {
+    detail::refuse_nul(name);
+    int const descriptor = ::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {
-      refuse_dangling(path);
+      refuse_dangling(directory, name, path);
     }
     File file(path, descriptor);
     struct stat status{};
@@ -73,6 +103,7 @@ class File {
     }
     file.size_ = static_cast<std::uint64_t>(status.st_size);
     file.modified_ = std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+    file.number_ = status.st_ino;
     return file;
   }
 
@@ -94,12 +125,14 @@ class File {
       : path_(std::move(other.path_)),
         descriptor_(std::exchange(other.descriptor_, -1)),
         size_(other.size_),
-        modified_(other.modified_) {}
+        modified_(other.modified_),
+        number_(other.number_) {}
   File& operator=(File&& other) noexcept {
     std::swap(path_, other.path_);
     std::swap(descriptor_, other.descriptor_);
     std::swap(size_, other.size_);
     std::swap(modified_, other.modified_);
+    std::swap(number_, other.number_);
     return *this;
   }
   File(File const&) = delete;
@@ -115,6 +148,8 @@ class File {
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
   /// When its bytes had last been changed, in nanoseconds since 1970, when it was opened.
   [[nodiscard]] std::int64_t modified() const noexcept { return modified_; }
+  /// By which the file system knows it, when it was opened.
+  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
 
   /// Fills `target` with the bytes from `offset`.
   /// @throws IoError, or CorruptError if the file ends before.
@@ -193,12 +228,11 @@ class File {
 
  private:
   /// Throws, and says where it leads, if the name is a link that leads nowhere: in a cache of a hub, to
-  /// what was not
-  /// downloaded. Keeps errno otherwise.
-  static void refuse_dangling(std::string const& path) {
+  /// what was not downloaded. Keeps errno otherwise.
+  static void refuse_dangling(int directory, std::string const& name, std::string const& path) {
     int const code = errno;
     std::string target(4096, '\0');
-    ssize_t const length = ::readlink(path.c_str(), target.data(), target.size());
+    ssize_t const length = ::readlinkat(directory, name.c_str(), target.data(), target.size());
     if (length >= 0 && (code == ENOENT || code == ELOOP)) {
       target.resize(static_cast<std::size_t>(length));
       throw IoError(path, code,
@@ -218,6 +252,7 @@ class File {
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
   std::int64_t modified_ = 0;
+  std::uint64_t number_ = 0;
 };
 
 /// Directories and names on a POSIX file system.
@@ -307,26 +342,7 @@ struct PosixStorage {
   /// @throws IoError unless all of them could be read.
   [[nodiscard]] static std::vector<std::string> list(std::string const& path) {
     detail::refuse_nul(path);
-    DIR* const directory = ::opendir(path.c_str());
-    if (directory == nullptr) {
-      detail::throw_io(path, "list the directory");
-    }
-    std::vector<std::string> names;
-    errno = 0;
-    while (dirent const* const entry = ::readdir(directory)) {
-      std::string const name = entry->d_name;
-      if (name != "." && name != "..") {
-        names.push_back(name);
-      }
-      errno = 0;
-    }
-    int const code = errno;
-    ::closedir(directory);
-    if (code != 0) {
-      errno = code;
-      detail::throw_io(path, "list the directory");
-    }
-    return names;
+    return detail::names_in(::opendir(path.c_str()), path);
   }
 
   /// Brings the names in a directory to the disk.
