@@ -113,8 +113,9 @@ class SafetensorsCatalog {
   }
   /// Rows of a box. Where there are checksums, whole MiB are read.
   [[nodiscard]] StoredBox read_part(std::string const& key, std::size_t i, Box const& part) {
+    std::uint64_t const before = reader_.bytes_read();
     StoredBox rows = read_rows(tensors_.at(key), i, part);
-    bytes_read_ += rows.bytes.size();
+    bytes_read_ += reader_.bytes_read() - before;
     return rows;
   }
   /// The files that hold a tensor, with their paths.
@@ -165,25 +166,11 @@ class SafetensorsCatalog {
     return {std::move(bytes), start, detail::byte_strides(part.extent, element)};
   }
 
-  /// Bytes of a tensor, checked as far as there are checksums; and where they start in what was read.
   [[nodiscard]] std::pair<format::Bytes, std::size_t> read_checked(std::size_t file,
                                                                    std::size_t number,
                                                                    std::uint64_t first,
                                                                    std::uint64_t count) {
-    detail::SafetensorsBlob const& blob = files_[file].blob;
-    format::SafetensorsEntry const& entry = blob.header.tensors[number];
-    File const& open = open_.open(files_[file].path);
-    if (!blob.checks.there() || count == 0) {
-      return {open.read(blob.data + entry.begin + first, count), 0};
-    }
-    std::uint64_t const begin = first / format::check_bytes * format::check_bytes;
-    std::uint64_t const end = std::min((first + count + format::check_bytes - 1) /
-                                           format::check_bytes * format::check_bytes,
-                                       entry.end - entry.begin);
-    std::uint64_t const place = blob.data + entry.begin + begin;
-    format::Bytes bytes = open.read(place, end - begin);
-    format::verify_checks(blob.checks, number, begin, bytes, entry.name, open.path(), place);
-    return {std::move(bytes), static_cast<std::size_t>(first - begin)};
+    return reader_.read(open_.open(files_[file].path), files_[file].blob, number, first, count);
   }
 
   [[nodiscard]] static Told read_metadata(format::SafetensorsHeader const& header,
@@ -389,6 +376,7 @@ class SafetensorsCatalog {
 
   std::string path_;
   OpenFiles open_;
+  detail::CheckedReader reader_;
   std::vector<HeadedFile> files_;
   std::vector<std::string> keys_;
   std::unordered_map<std::string, Entry> tensors_;
