@@ -4,6 +4,7 @@
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/safetensors.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 

@@ -5,6 +5,7 @@
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/safetensors.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/stream.hpp>
 #include <shardmesh/checkpoint/verify.hpp>

@@ -16,6 +16,7 @@
 
 #include <doctest/doctest.h>
 #include <shardmesh/checkpoint/safetensors.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/comm/threads.hpp>
 

@@ -11,12 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/sample.hpp>
 #include <shardmesh/checkpoint/safetensors_blob.hpp>
 #include <shardmesh/checkpoint/safetensors_files.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
-#include <shardmesh/checkpoint/safetensors_header_writer.hpp>
 #include <shardmesh/checkpoint/safetensors_index.hpp>
 #include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/open_files.hpp>
@@ -85,8 +83,9 @@ class SafetensorsCatalog {
   }
   /// Rows of a box. Where there are checksums, whole MiB are read.
   [[nodiscard]] StoredBox read_part(std::string const& key, std::size_t i, Box const& part) {
+    std::uint64_t const before = reader_.bytes_read();
     StoredBox rows = read_rows(tensors_.at(key), i, part);
-    bytes_read_ += rows.bytes.size();
+    bytes_read_ += reader_.bytes_read() - before;
     return rows;
   }
   /// The files that hold a tensor, with their paths.
@@ -183,26 +182,13 @@ class SafetensorsCatalog {
     return {std::move(bytes), start, detail::byte_strides(part.extent, element)};
   }
 
-  /// Bytes of a tensor, checked as far as there are checksums; and where they start in what was read.
   [[nodiscard]] std::pair<format::Bytes, std::size_t> read_checked(std::size_t file,
                                                                    std::size_t number,
                                                                    std::uint64_t first,
                                                                    std::uint64_t count) {
-    detail::SafetensorsBlob const& blob = files_[file].blob;
-    format::SafetensorsEntry const& entry = blob.header.tensors[number];
-    return detail::read_in(directory_, [&]() -> std::pair<format::Bytes, std::size_t> {
-      File const& open = open_.open(directory_, files_[file].name);
-      if (!blob.checks.there() || count == 0) {
-        return {open.read(blob.data + entry.begin + first, count), 0};
-      }
-      std::uint64_t const begin = first / format::check_bytes * format::check_bytes;
-      std::uint64_t const end = std::min((first + count + format::check_bytes - 1) /
-                                             format::check_bytes * format::check_bytes,
-                                         entry.end - entry.begin);
-      std::uint64_t const place = blob.data + entry.begin + begin;
-      format::Bytes bytes = open.read(place, end - begin);
-      format::verify_checks(blob.checks, number, begin, bytes, entry.name, open.path(), place);
-      return {std::move(bytes), static_cast<std::size_t>(first - begin)};
+    return detail::read_in(directory_, [&] {
+      return reader_.read(open_.open(directory_, files_[file].name), files_[file].blob, number,
+                          first, count);
     });
   }
 
@@ -411,6 +397,7 @@ class SafetensorsCatalog {
   std::string path_;
   Directory directory_;
   OpenFiles open_;
+  detail::CheckedReader reader_;
   std::vector<HeadedFile> files_;
   std::vector<std::string> keys_;
   std::unordered_map<std::string, Entry> tensors_;
@@ -420,54 +407,6 @@ class SafetensorsCatalog {
   std::vector<std::string> notes_;
   std::uint64_t bytes_read_ = 0;
 };
-
-/// Writes the tensors of a state dict that are whole on this rank (plain ones and replicas) to one
-/// safetensors file; plain values are left out. The file appears when it is complete and on the disk; a
-/// link stays one, the file that it leads to is replaced, or made.
-/// No communication: call it on one rank, e.g. with `full_state_dict`.
-/// @throws InvalidArgument for a sharded or partial tensor, UnsupportedError (dtype; a header above
-///         100,000,000 bytes, which readers refuse), IoError.
-inline void save_safetensors(std::string const& path, StateDict const& dict) {
-  format::SafetensorsHeader header;
-  header.metadata = {{"format", "pt"}};
-  std::vector<AnyTensor const*> tensors;
-  for (StateEntry const& entry : dict) {
-    if (!entry.is_tensor()) {
-      continue;
-    }
-    if (!(entry.tensor().local_shape() == entry.tensor().shape()) ||
-        entry.tensor().layout().has_partial()) {
-      throw InvalidArgument("shardmesh::save_safetensors: \"" + entry.key + "\" is " +
-                            to_string(entry.tensor().layout()) +
-                            ", not whole on this rank; take full_state_dict first");
-    }
-    header.tensors.push_back({entry.key, entry.tensor().dtype(), entry.tensor().shape(), 0, 0});
-    tensors.push_back(&entry.tensor());
-  }
-  header.metadata.push_back(format::empty_checks(header.tensors));
-  format::Bytes head = format::write_safetensors_header(header, path);
-  format::SafetensorsSums sums(header.tensors);
-  std::string const target = detail::save_target(path, "shardmesh::save_safetensors");
-  detail::SaveLock const lock(target, "shardmesh::save_safetensors");
-  std::string const temporary = PosixStorage::temporary_name(target);
-  PosixStorage::remove_all(temporary);
-  try {
-    File file = File::create(temporary);
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      auto const& elements = tensors[i]->local_bytes();
-      file.write_at(head.size() + header.tensors[i].begin, elements);
-      sums.add(header.tensors[i].begin, elements);
-    }
-    sums.fill(head);
-    file.write_at(0, head);
-    file.finish();
-    PosixStorage::rename(temporary, target);
-    PosixStorage::sync_directory(PosixStorage::parent(target));
-  } catch (...) {
-    detail::remove_quietly(temporary);
-    throw;
-  }
-}
 
 }  // namespace v0
 }  // namespace shardmesh

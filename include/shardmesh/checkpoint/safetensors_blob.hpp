@@ -66,6 +66,53 @@ struct SafetensorsBlob {
   return blob;
 }
 
+/// Reads parts of tensors, and checks them as far as there are checksums. Those are for whole MiB, so that more
+/// than a part may have to be read; it is kept for the next part, which mostly lies beside it.
+class CheckedReader {
+ public:
+  /// `count` bytes of a tensor from `first` on.
+  /// @param number  of the tensor in the header.
+  /// @returns what was read, and where the first byte is in it.
+  [[nodiscard]] std::pair<format::Bytes, std::size_t> read(File const& file,
+                                                           SafetensorsBlob const& blob,
+                                                           std::size_t number,
+                                                           std::uint64_t first,
+                                                           std::uint64_t count) {
+    format::SafetensorsEntry const& entry = blob.header.tensors[number];
+    if (!blob.checks.there() || count == 0) {
+      bytes_read_ += count;
+      return {file.read(blob.data + entry.begin + first, count), 0};
+    }
+    constexpr std::uint64_t step = format::check_bytes;
+    std::uint64_t const begin = first / step * step;
+    std::uint64_t const end =
+        std::min((first + count + step - 1) / step * step, entry.end - entry.begin);
+    std::uint64_t const place = blob.data + entry.begin + begin;
+    if (path_ == file.path() && place_ <= place && place - place_ + (end - begin) <= kept_.size()) {
+      auto const at = kept_.begin() + static_cast<std::ptrdiff_t>(place - place_ + (first - begin));
+      return {format::Bytes(at, at + static_cast<std::ptrdiff_t>(count)), 0};
+    }
+    format::Bytes bytes = file.read(place, end - begin);
+    bytes_read_ += bytes.size();
+    format::verify_checks(blob.checks, number, begin, bytes, entry.name, file.path(), place);
+    if (end - begin > count && end - begin <= 2 * step) {
+      path_ = file.path();
+      place_ = place;
+      kept_ = bytes;
+    }
+    return {std::move(bytes), static_cast<std::size_t>(first - begin)};
+  }
+
+  /// So far.
+  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
+
+ private:
+  std::string path_;
+  std::uint64_t place_ = 0;  // in the file, of what is kept
+  format::Bytes kept_;       // has been checked
+  std::uint64_t bytes_read_ = 0;
+};
+
 }  // namespace detail
 
 /// For `DcpCatalog`: reads checkpoints whose data files are safetensors blobs

@@ -21,6 +21,7 @@
 #include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
 #include <shardmesh/checkpoint/safetensors_checks.hpp>
+#include <shardmesh/checkpoint/safetensors_header_writer.hpp>
 #include <shardmesh/checkpoint/safetensors_index.hpp>
 #include <shardmesh/checkpoint/safetensors_plan.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
@@ -347,6 +348,54 @@ void save_safetensors_by_rank(Comm const& comm,
                               std::string const& directory,
                               StateDict const& dict) {
   detail::run_save_model(comm, directory, dict, detail::ModelForm::shards);
+}
+
+/// Writes the tensors of a state dict that are whole on this rank (plain ones and replicas) to one
+/// safetensors file; plain values are left out. The file appears when it is complete and on the disk; a
+/// link stays one, the file that it leads to is replaced, or made.
+/// No communication: call it on one rank, e.g. with `full_state_dict`.
+/// @throws InvalidArgument for a sharded or partial tensor, UnsupportedError (dtype; a header above
+///         100,000,000 bytes, which readers refuse), IoError.
+inline void save_safetensors(std::string const& path, StateDict const& dict) {
+  format::SafetensorsHeader header;
+  header.metadata = {{"format", "pt"}};
+  std::vector<AnyTensor const*> tensors;
+  for (StateEntry const& entry : dict) {
+    if (!entry.is_tensor()) {
+      continue;
+    }
+    if (!(entry.tensor().local_shape() == entry.tensor().shape()) ||
+        entry.tensor().layout().has_partial()) {
+      throw InvalidArgument("shardmesh::save_safetensors: \"" + entry.key + "\" is " +
+                            to_string(entry.tensor().layout()) +
+                            ", not whole on this rank; take full_state_dict first");
+    }
+    header.tensors.push_back({entry.key, entry.tensor().dtype(), entry.tensor().shape(), 0, 0});
+    tensors.push_back(&entry.tensor());
+  }
+  header.metadata.push_back(format::empty_checks(header.tensors));
+  format::Bytes head = format::write_safetensors_header(header, path);
+  format::SafetensorsSums sums(header.tensors);
+  std::string const target = detail::save_target(path, "shardmesh::save_safetensors");
+  detail::SaveLock const lock(target, "shardmesh::save_safetensors");
+  std::string const temporary = PosixStorage::temporary_name(target);
+  PosixStorage::remove_all(temporary);
+  try {
+    File file = File::create(temporary);
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      auto const& elements = tensors[i]->local_bytes();
+      file.write_at(head.size() + header.tensors[i].begin, elements);
+      sums.add(header.tensors[i].begin, elements);
+    }
+    sums.fill(head);
+    file.write_at(0, head);
+    file.finish();
+    PosixStorage::rename(temporary, target);
+    PosixStorage::sync_directory(PosixStorage::parent(target));
+  } catch (...) {
+    detail::remove_quietly(temporary);
+    throw;
+  }
 }
 
 }  // namespace v0
