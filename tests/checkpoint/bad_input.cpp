@@ -217,7 +217,7 @@ TEST_CASE("safetensors: every rule of the format is held") {
                 0));  // overflow
   CHECK(open(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8).size() == 1);
   CHECK(refused(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,9]}})", 8));
-  CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":[]}})", 8));
+  CHECK(open(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":[]}})", 8).size() == 1);
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[2]}})", 8));
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
                     "a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",

@@ -460,9 +460,10 @@ std::vector<Hostile> texts() {
       {"a field twice", header,
        tensor_json(R"("dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0])"),
        "the name \"dtype\" twice"},
-      {"a field more", header,
-       tensor_json(R"("dtype":"U8","shape":[0],"data_offsets":[0,0],"x":1)"),
-       "something else than"},
+      {"a field more that is too deep", header,
+       tensor_json(R"("dtype":"U8","shape":[0],"data_offsets":[0,0],"x":)" + std::string(17, '[') +
+                   std::string(17, ']')),
+       "an object nested too deep"},
       {"a field less", header, tensor_json(R"("dtype":"U8","shape":[0])"), "too little"},
       {"a NUL in a name", header, R"({"\u0000":{}})", "a name with a NUL"},
       {"a NUL in metadata", header, R"({"__metadata__":{"a":"\u0000"}})", "a string with a NUL"},

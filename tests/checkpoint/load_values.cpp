@@ -4,6 +4,7 @@
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/stream.hpp>
 #include <shardmesh/comm/threads.hpp>
