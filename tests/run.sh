@@ -6,7 +6,7 @@
 # under clang with ASan + UBSan, and those in which ranks talk with TSan. Installs PyTorch into a virtual
 # environment in ~/.cache/shardmesh (2 GB; 5 GB without CUDA), fetches the weights of a small model (84 MB) to there,
 # and lets PyTorch read what was saved; runs the README's first command on a bare Debian, where root may make one.
-# (--quick: g++ alone, without PyTorch, the bare machine and the build for release.)
+# (--quick: g++ alone, without PyTorch, the bare machine, the build for release and the fuzz targets.)
 #
 # Tests wait more than they work: while they run, the next build compiles. Prints a line for each test, then what was
 # skipped and why, and last `N passed, N failed`: test cases run in all builds together, where each script (format,
@@ -74,9 +74,9 @@ ends() {
 begin g++ bash tests/support/compile.sh build meson-test-prereq -Doptimization=1 -Ddebug=false -Db_sanitize=none \
   -Dtests=enabled -Dexamples=enabled
 if [[ $quick == --quick ]]; then
-  notes+=(--note "left out by --quick: clang with sanitizers, PyTorch, the bare machine, the build for release")
+  notes+=(--note "left out by --quick: clang with sanitizers, PyTorch, the bare machine, the build for release, the fuzz targets")
   compiled g++
-  run_tests g++ build --no-suite release
+  run_tests g++ build --no-suite release --no-suite fuzz
   ends
 fi
 

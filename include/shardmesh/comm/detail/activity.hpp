@@ -31,7 +31,7 @@ class Activity {
   using Tell = void (*)(void* context, State const& now);
 
   Activity() = default;
-  Activity(Tell tell, void* context) : tell_(tell), context_(context) {}
+  Activity(Tell listener, void* context) : tell_(listener), context_(context) {}
 
   /// @param counter  counts up as the work goes on; null, or stays until `end`.
   void begin(std::string what, std::atomic<std::uint64_t> const* counter, int hops = 0) {
