@@ -27,12 +27,12 @@ class Holding {
   constexpr Holding() = default;
 
   /// Position p of the mesh is rank p.
-  constexpr Holding(Layout layout) : layout_(std::move(layout)) {}  // NOLINT(*-explicit-*)
+  constexpr Holding(Layout const& layout) : layout_(layout) {}  // NOLINT(*-explicit-*)
 
   /// @param ranks  of the positions of the mesh, row-major, each once.
   /// @throws InvalidArgument if that is not what they are.
-  constexpr Holding(Layout layout, std::vector<int> ranks)
-      : layout_(std::move(layout)), ranks_(std::move(ranks)) {
+  constexpr Holding(Layout const& layout, std::vector<int> ranks)
+      : layout_(layout), ranks_(std::move(ranks)) {
     if (static_cast<index_t>(ranks_.size()) != layout_.ranks()) {
       throw InvalidArgument(detail::concat("shardmesh::Holding: ", std::to_string(ranks_.size()),
                                            " ranks for mesh ", to_string(layout_.mesh())));
@@ -94,9 +94,9 @@ class Holding {
 
   /// The same ranks with another layout.
   /// @pre it is of a mesh of the same shape.
-  [[nodiscard]] constexpr Holding with(Layout layout) const {
+  [[nodiscard]] constexpr Holding with(Layout const& layout) const {
     Holding result = *this;
-    result.layout_ = std::move(layout);
+    result.layout_ = layout;
     return result;
   }
 

@@ -63,6 +63,7 @@ class PickleRuns {
 
  private:
   static constexpr std::size_t bits = 14;
+  using Block = std::vector<std::uint32_t>;
   static constexpr std::size_t block = std::size_t{1} << bits;
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
@@ -71,11 +72,11 @@ class PickleRuns {
       throw std::bad_alloc();  // tens of gigabytes of them
     }
     blocks_.emplace_back(count);
-    bytes_ += sizeof(blocks_[0]) + (count == 0 ? block : count) * sizeof(std::uint32_t);
+    bytes_ += sizeof(Block) + (count == 0 ? block : count) * sizeof(std::uint32_t);
     return static_cast<std::uint32_t>((blocks_.size() - 1) << bits);
   }
 
-  std::vector<std::vector<std::uint32_t>> blocks_;
+  std::vector<Block> blocks_;
   std::size_t open_ = none;
   std::uint64_t bytes_ = 0;
 };
