@@ -33,6 +33,8 @@ STRICTER = {
     "twice": "a name that stands twice: the reference takes the last, other readers the first",
     "at most 8": "more than eight dimensions",
     "UTF-8": "names that are no text",
+    "a name with a NUL": "names that end early in other programs",
+    "end inside of a byte": "rows of numbers of 4 or 6 bits that no tensor holds: listed, but not read",
 }
 
 
