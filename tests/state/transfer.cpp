@@ -6,6 +6,7 @@
 #include <shardmesh/tensor/distribute.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -114,6 +115,32 @@ TEST_CASE("transfer of a state: what does not fit is named on every rank, and no
       CHECK(held.to_local().span()[i] == 50.0F + static_cast<float>(i));
     }
   });
+}
+
+TEST_CASE("transfer of a state: ranks whose whole tensors differ in shape are told both sides") {
+  std::atomic<int> told{0};
+  CHECK_THROWS_AS(sm::launch(sm::threads{2},
+                             [&](World& world) {
+                               auto const a = sm::device_mesh<1>(world, {1}, {0}, {});
+                               auto const b = sm::device_mesh<1>(world, {1}, {1}, {});
+                               Shape const shape{world.rank() == 0 ? 2 : 1000};
+                               StateDict from;
+                               from.insert("w", counting<float>(a, {4}, {sm::Shard{0}}, 0));
+                               from.insert("scale", Tensor<float>::zeros(shape));
+                               StateDict into;
+                               into.insert("w", counting<float>(b, {4}, {sm::Shard{0}}, 0));
+                               into.insert("scale", Tensor<float>::zeros(shape));
+                               try {
+                                 sm::transfer(world, from, into);
+                               } catch (sm::MismatchError const& error) {
+                                 std::string const what = error.what();
+                                 told += what.find("\"scale\" float32 (2)") != std::string::npos &&
+                                         what.find("\"scale\" float32 (1000)") != std::string::npos;
+                                 throw;
+                               }
+                             }),
+                  sm::Error);
+  CHECK(told.load() == 2);
 }
 
 TEST_SUITE_END();

@@ -27,7 +27,7 @@ class Holding {
   constexpr Holding() = default;
 
   /// Position p of the mesh is rank p.
-  constexpr Holding(Layout const& layout) : layout_(layout) {}  // NOLINT(*-explicit-*)
+  constexpr Holding(Layout const& layout) : layout_(layout) {}
 
   /// @param ranks  of the positions of the mesh, row-major, each once.
   /// @throws InvalidArgument if that is not what they are.

@@ -122,9 +122,13 @@ class StateTransfer {
                        " in the source and ", to_string(to.dtype()), ' ', to_string(to.shape()),
                        " in the target; they must be equal"));
     }
-    if (plain) {
-      arguments_.add(key);
-      text_ += concat(" \"", escaped(key), "\";");
+    if (plain) {  // the same on all ranks, as the first one's elements go into everybody's
+      arguments_.add(key).add(static_cast<std::uint64_t>(to.dtype()));
+      for (index_t const extent : to.shape()) {
+        arguments_.add(static_cast<std::uint64_t>(extent));
+      }
+      text_ += concat(" \"", escaped(key), "\" ", to_string(to.dtype()), ' ', to_string(to.shape()),
+                      ';');
       return;
     }
     if (!from.moves_like(to)) {

@@ -79,8 +79,11 @@ class SocketStar {
     woken_.notify_all();
     background_.join();
     Deadline const deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-    if (activity_->has_cause() && !failure_) {
-      fail_with_the_others();
+    try {
+      if (activity_->has_cause() && !failure_) {
+        fail_with_the_others();
+      }
+    } catch (...) {  // they see that this rank leaves
     }
     for (Peer& peer : peers_) {
       if (peer.link.is_open()) {
