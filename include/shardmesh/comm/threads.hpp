@@ -104,7 +104,7 @@ class ThreadsCommunicator {
   /// A time in which ranks copy from and to each other's memory; see `detail::CopyPhase`.
   template <class Stream>
   [[nodiscard]] detail::CopyPhase<Stream> copy_phase(Stream stream) const {
-    return {group_, stream};
+    return {group_, rank_, stream};
   }
 
  private:

@@ -5,11 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/dtype.hpp>
-#include <shardmesh/memory/buffer.hpp>
 #include <shardmesh/plan/transfer.hpp>
 #include <shardmesh/tensor/detail/exchange_packed.hpp>
 #include <shardmesh/tensor/detail/exchange_shared.hpp>
@@ -37,18 +35,14 @@ void execute(Comm const& comm,
   static_assert(Comm::template moves<Space>,
                 "shardmesh::execute: this communicator cannot move tensors of this memory space; "
                 "sockets move host memory, NCCL and threads move host and device memory");
-  std::vector<Buffer<Space>> staging;
-  staging.reserve(jobs.size());
-  for (ExchangeJob const& job : jobs) {
-    staging.emplace_back(static_cast<std::size_t>(job.step->staging) * size_of(job.dtype), stream);
-  }
+  detail::Staging<Space> const staging(jobs, stream);
   if constexpr (Comm::shared_address_space) {
     detail::exchange_shared<Space>(comm, jobs, staging, call, stream);
   } else {
     detail::exchange_packed<Space>(comm, jobs, staging, call, stream);
   }
   for (std::size_t j = 0; j < jobs.size(); ++j) {
-    detail::reduce_terms<Space>(jobs[j], static_cast<std::byte*>(staging[j].data()), stream);
+    detail::reduce_terms<Space>(jobs[j], staging.of(j), stream);
   }
 }
 

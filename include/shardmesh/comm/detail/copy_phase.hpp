@@ -21,8 +21,8 @@ namespace detail {
 template <class Stream>
 class CopyPhase {
  public:
-  CopyPhase(std::shared_ptr<ThreadGroup> group, Stream stream)
-      : group_(std::move(group)), stream_(stream) {
+  CopyPhase(std::shared_ptr<ThreadGroup> group, int rank, Stream stream)
+      : group_(std::move(group)), rank_(rank), stream_(stream) {
     group_->begin_copies();
   }
   CopyPhase(CopyPhase const&) = delete;
@@ -38,7 +38,22 @@ class CopyPhase {
     group_->wait_for_copies();
   }
 
-  void end() {
+  /// The meeting at which ranks show what the others need to reach their memory.
+  /// @param shown  lives until the phase has been closed, and longer than it.
+  void show(void const* shown, Call const& call) { group_->meet(rank_, call, shown); }
+  /// What a rank has shown in this phase.
+  template <class Shown>
+  [[nodiscard]] Shown const& shown(int rank) const {
+    return *static_cast<Shown const*>(group_->shown(rank));
+  }
+
+  /// What this rank keeps from one phase to the next.
+  template <class Kept>
+  [[nodiscard]] Kept& kept() const {
+    return group_->template kept<Kept>(rank_);
+  }
+
+  void end() noexcept {
     group_->end_copies();
     ended_ = true;
   }
@@ -55,6 +70,7 @@ class CopyPhase {
   }
 
   std::shared_ptr<ThreadGroup> group_;
+  int rank_;
   Stream stream_;
   bool ended_ = false;
   bool closed_ = false;

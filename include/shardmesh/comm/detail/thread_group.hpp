@@ -21,6 +21,7 @@
 #include <shardmesh/comm/call.hpp>
 #include <shardmesh/comm/detail/activity.hpp>
 #include <shardmesh/comm/detail/presence.hpp>
+#include <shardmesh/comm/detail/threads_job.hpp>
 #include <shardmesh/comm/limits.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/error.hpp>
@@ -30,62 +31,6 @@ namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-/// What all ranks of a `launch(threads{...})` share: who failed, who has left, who works.
-class ThreadsJob {
- public:
-  ThreadsJob(int ranks, Limits limits) : limits_(limits) {
-    for (int rank = 0; rank < ranks; ++rank) {
-      activities_.push_back(std::make_shared<Activity>());
-    }
-  }
-
-  [[nodiscard]] Limits const& limits() const noexcept { return limits_; }
-  [[nodiscard]] std::shared_ptr<Activity> const& activity(int rank) const {
-    return activities_[static_cast<std::size_t>(rank)];
-  }
-  [[nodiscard]] std::exception_ptr error() const noexcept { return error_; }
-
-  /// One lock for the whole job: ranks are few, and what is done under it is short.
-  std::mutex mutex;
-  std::condition_variable changed;
-
-  /// Keeps the first failure and wakes every rank that waits.
-  void fail(int rank, std::string what, std::exception_ptr error) {
-    std::lock_guard const lock(mutex);
-    if (!error_) {
-      error_ = std::move(error);
-      failed_rank_ = rank;
-      what_ = std::move(what);
-    }
-    changed.notify_all();
-  }
-
-  /// The body of a rank has returned.
-  void leave(int rank) {
-    std::lock_guard const lock(mutex);
-    left_.push_back(rank);
-    changed.notify_all();
-  }
-
-  /// @pre the lock is held.
-  void throw_if_failed(std::string_view operation) const {
-    if (error_) {
-      throw RankFailed(failed_rank_, "shardmesh::" + std::string(operation) + ": rank " +
-                                         std::to_string(failed_rank_) + " failed: " + what_);
-    }
-  }
-  [[nodiscard]] bool failed() const noexcept { return static_cast<bool>(error_); }
-  [[nodiscard]] bool has_left(int rank) const { return contains(left_, rank); }
-
- private:
-  Limits limits_;
-  std::vector<std::shared_ptr<Activity>> activities_;  // by rank
-  std::vector<int> left_;
-  std::exception_ptr error_;
-  int failed_rank_ = -1;
-  std::string what_;
-};
-
 /// A group of ranks in one process: a meeting point, and slots for what ranks show each other.
 class ThreadGroup {
  public:
@@ -94,8 +39,7 @@ class ThreadGroup {
   ThreadGroup(std::shared_ptr<ThreadsJob> job, std::vector<int> world_ranks)
       : job_(std::move(job)),
         world_(std::move(world_ranks)),
-        calls_(world_.size(), nullptr),
-        arrived_at_(world_.size(), 0),
+        seats_(world_.size()),
         slots_{std::vector<Bytes>(world_.size()), std::vector<Bytes>(world_.size())},
         children_(world_.size()),
         born_at_(world_.size(), 0),
@@ -110,30 +54,36 @@ class ThreadGroup {
   }
 
   /// Waits for all ranks of the group.
+  /// @param shown  what the others may look at from then on, if it is not null; see `shown`.
   /// @throws RankFailed if a rank of the job fails, CommError if one has left, MismatchError if the
   ///         ranks meet for different calls, TimeoutError naming those that do not come. After
   ///         any of them but MismatchError, which all ranks get, the group meets no more.
-  void meet(int rank, Call const& call) {
-    std::unique_lock lock(job_->mutex);
-    job_->throw_if_failed(call.operation());
-    if (!given_up_.empty()) {
+  void meet(int rank, Call const& call, void const* shown = nullptr) {
+    if (job_->failed() || over_.load(std::memory_order_acquire)) {
+      std::lock_guard const lock(job_->mutex);
+      job_->throw_if_failed(call.operation());
       throw TimeoutError(given_up_);
     }
-    auto const me = static_cast<std::size_t>(rank);
-    calls_[me] = &call;
-    arrived_at_[me] = generation_;
-    std::string& mismatch = mismatch_[generation_ % 2];  // read by all before it is written again
-    if (++count_ == world_.size()) {
-      mismatch = compare_calls();
-      count_ = 0;
-      ++generation_;
-      job_->changed.notify_all();
-    } else {
-      wait(lock, me, call.operation());
+    std::size_t const meeting = meetings();  // nobody can end it before this rank arrives
+    Seat& seat = seats_[static_cast<std::size_t>(rank)];
+    seat.call = &call;
+    if (shown != nullptr) {
+      seat.shown = shown;
     }
-    if (!mismatch.empty()) {
+    seat.arrived_at.store(meeting, std::memory_order_release);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < world_.size() ||
+        !let_go(meeting)) {
+      wait(static_cast<std::size_t>(rank), meeting, call.operation());
+    }
+    // Written before the meeting ended, and again only after all have arrived at the next.
+    if (std::string const& mismatch = mismatch_[meeting % 2]; !mismatch.empty()) {
       throw MismatchError(mismatch);
     }
+  }
+
+  /// What a rank showed last. Look before the next meeting: after it, the rank may show something else.
+  [[nodiscard]] void const* shown(int rank) const {
+    return seats_[static_cast<std::size_t>(rank)].shown;
   }
 
   /// Shows bytes to all ranks and returns everybody's. Two sets of slots take turns: a set is written
@@ -200,61 +150,109 @@ class ThreadGroup {
   }
 
   /// From here on the calling rank touches memory of the others; see `CopyPhase`.
-  void begin_copies() {
-    std::lock_guard const lock(job_->mutex);
-    ++copying_;
-  }
-  void end_copies() {
-    std::lock_guard const lock(job_->mutex);
-    if (--copying_ == 0) {
-      job_->changed.notify_all();
+  void begin_copies() noexcept { copying_.fetch_add(1, std::memory_order_acq_rel); }
+  void end_copies() noexcept {
+    if (copying_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      copying_.notify_all();
     }
   }
   /// Waits until no rank touches another's memory, whatever has failed. No rank stays in a phase
   /// without copying: its next meeting fails.
-  void wait_for_copies() {
-    std::unique_lock lock(job_->mutex);
-    job_->changed.wait(lock, [this] { return copying_ == 0; });
+  void wait_for_copies() noexcept {
+    for (int now = copying_.load(std::memory_order_acquire); now != 0;
+         now = copying_.load(std::memory_order_acquire)) {
+      copying_.wait(now, std::memory_order_acquire);
+    }
+  }
+
+  /// What a rank keeps from one exchange to the next: made at its first, and for that rank's thread alone.
+  template <class Kept>
+  [[nodiscard]] Kept& kept(int rank) {
+    static constexpr char type = 0;  // its address is the type's
+    auto& all = seats_[static_cast<std::size_t>(rank)].kept;
+    for (KeptValue const& one : all) {
+      if (one.type == &type) {
+        return *static_cast<Kept*>(one.value.get());
+      }
+    }
+    all.push_back({&type, std::make_shared<Kept>()});
+    return *static_cast<Kept*>(all.back().value.get());
   }
 
  private:
-  /// The same for all ranks between two meetings.
+  struct KeptValue {
+    char const* type = nullptr;
+    std::shared_ptr<void> value;
+  };
+
+  /// A rank's place at the meetings. Each has cache lines of its own: ranks write them at the same time.
+  struct alignas(128) Seat {
+    Call const* call = nullptr;  // while it waits in a meeting
+    void const* shown = nullptr;
+    std::atomic<std::size_t> arrived_at = 0;  // the last meeting at which it arrived
+    std::vector<KeptValue> kept;
+  };
+
+  /// The number of the next meeting. The same for all ranks between two meetings.
   [[nodiscard]] std::size_t meetings() const { return generation_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool is_over(std::size_t meeting) const { return meetings() != meeting; }
+
+  /// Ends the meeting for all if all are there: a rank that gives up waiting goes away under the lock.
+  /// @returns whether they were.
+  [[nodiscard]] bool let_go(std::size_t meeting) {
+    std::lock_guard const lock(job_->mutex);
+    if (arrived_.load(std::memory_order_acquire) != world_.size()) {
+      return false;
+    }
+    mismatch_[meeting % 2] = compare_calls();
+    arrived_.store(0, std::memory_order_relaxed);
+    generation_.store(meeting + 1, std::memory_order_release);
+    if (sleepers_ > 0) {
+      job_->changed.notify_all();
+    }
+    return true;
+  }
 
   /// Ranks that have processors of their own arrive within microseconds of each other; to sleep and be
   /// woken takes tens.
-  void spin(std::unique_lock<std::mutex>& lock, std::size_t mine) const {
-    lock.unlock();
-    auto const end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
-    while (generation_.load(std::memory_order_acquire) == mine &&
-           std::chrono::steady_clock::now() < end) {
-      std::this_thread::yield();
-    }
-    lock.lock();
-  }
-
-  void wait(std::unique_lock<std::mutex>& lock, std::size_t me, std::string_view operation) {
-    std::size_t const mine = generation_;
-    if (spins_) {
-      spin(lock, mine);
-      if (generation_ != mine) {
-        return;
+  /// @returns whether the meeting is over.
+  [[nodiscard]] bool spin(std::size_t meeting) const {
+    for (int look = 0; look < 200; ++look) {
+      if (is_over(meeting)) {
+        return true;
       }
     }
+    auto const end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+    do {
+      std::this_thread::yield();
+      if (is_over(meeting)) {
+        return true;
+      }
+    } while (std::chrono::steady_clock::now() < end);
+    return false;
+  }
+
+  /// Waits for the end of a meeting at which the rank has arrived.
+  void wait(std::size_t me, std::size_t meeting, std::string_view operation) {
+    if (spins_ && spin(meeting)) {
+      return;
+    }
+    std::unique_lock lock(job_->mutex);
     auto const woken = [&] {
-      return generation_ != mine || job_->failed() || !given_up_.empty() ||
-             !absent_for_good().empty();
+      return is_over(meeting) || job_->failed() || !given_up_.empty() || !absent_for_good().empty();
     };
     std::string late;
+    ++sleepers_;
     if (!job_->changed.wait_for(lock, tick(), woken)) {
       late = wait_long(lock, me, woken);
     }
-    if (generation_ != mine) {
+    --sleepers_;
+    if (is_over(meeting)) {
       return;
     }
     std::string const left = absent_for_good();
-    arrived_at_[me] = 0;  // nobody may meet a rank that is gone
-    --count_;
+    seats_[me].arrived_at.store(0, std::memory_order_relaxed);  // nobody may meet a rank that is gone
+    arrived_.fetch_sub(1, std::memory_order_acq_rel);
     job_->throw_if_failed(operation);
     if (!given_up_.empty()) {
       throw TimeoutError(given_up_);
@@ -265,6 +263,7 @@ class ThreadGroup {
                       " has left without taking part; every rank must make the same calls");
     }
     given_up_ = where + late;
+    over_.store(true, std::memory_order_release);
     job_->changed.notify_all();
     throw TimeoutError(given_up_);
   }
@@ -290,7 +289,7 @@ class ThreadGroup {
       std::string names;
       std::string stuck;
       for (std::size_t i = 0; i < world_.size(); ++i) {
-        if (arrived_at_[i] == generation_) {
+        if (has_arrived(i)) {
           continue;
         }
         Activity::State const state = job_->activity(world_[i])->state();
@@ -317,11 +316,15 @@ class ThreadGroup {
     }
   }
 
+  [[nodiscard]] bool has_arrived(std::size_t i) const {
+    return seats_[i].arrived_at.load(std::memory_order_acquire) == meetings();
+  }
+
   /// Ranks that have not arrived and never will, as text.
   [[nodiscard]] std::string absent_for_good() const {
     std::string text;
     for (std::size_t i = 0; i < world_.size(); ++i) {
-      if (arrived_at_[i] != generation_ && job_->has_left(world_[i])) {
+      if (!has_arrived(i) && job_->has_left(world_[i])) {
         text += concat(text.empty() ? "" : ", ", std::to_string(world_[i]));
       }
     }
@@ -331,9 +334,11 @@ class ThreadGroup {
   /// All ranks wait in their calls meanwhile, so that these and their arguments can be looked at.
   /// @returns what is wrong; empty if nothing.
   [[nodiscard]] std::string compare_calls() const {
-    for (std::size_t i = 1; i < calls_.size(); ++i) {
-      if (calls_[i]->fingerprint() != calls_[0]->fingerprint()) {
-        return mismatch_text(world_[0], CallText(*calls_[0]), world_[i], CallText(*calls_[i]));
+    Call const& first = *seats_[0].call;
+    for (std::size_t i = 1; i < seats_.size(); ++i) {
+      Call const& other = *seats_[i].call;
+      if (other.fingerprint() != first.fingerprint()) {
+        return mismatch_text(world_[0], CallText(first), world_[i], CallText(other));
       }
     }
     return {};
@@ -341,13 +346,15 @@ class ThreadGroup {
 
   std::shared_ptr<ThreadsJob> job_;
   std::vector<int> world_;
-  std::vector<Call const*> calls_;       // of the ranks that wait in a meeting
-  std::vector<std::size_t> arrived_at_;  // the last generation at whose meeting each rank arrived
-  std::size_t count_ = 0;
-  std::size_t copying_ = 0;
-  std::atomic<std::size_t> generation_ = 1;  // number of the next meeting; changed under the lock
+  std::vector<Seat> seats_;
+  // Those that come write one line while those that wait look at another.
+  alignas(128) std::atomic<std::size_t> arrived_ = 0;  // ranks at the meeting that is to come
+  std::atomic<int> copying_ = 0;
+  alignas(128) std::atomic<std::size_t> generation_ = 1;  // the next meeting; changed under the lock
+  std::size_t sleepers_ = 0;                 // ranks that wait and do not look themselves
   std::array<std::string, 2> mismatch_;      // of the last two meetings
   std::string given_up_;                     // why a rank waits no longer
+  std::atomic<bool> over_ = false;           // there is such a reason
   std::array<std::vector<Bytes>, 2> slots_;
   std::vector<std::shared_ptr<ThreadGroup>> children_;  // by their first ranks
   std::vector<std::size_t> born_at_;                    // the generation of each child

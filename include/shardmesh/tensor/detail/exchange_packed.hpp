@@ -64,7 +64,7 @@ template <auto Side>
 template <MemorySpace Space, class Comm>
 void exchange_packed(Comm const& comm,
                      std::span<ExchangeJob const> jobs,
-                     std::vector<Buffer<Space>>& staging,
+                     Staging<Space> const& staging,
                      Call const& call,
                      typename Space::Stream stream) {
   auto const sends = by_peer<&RankStep::sends>(jobs);
@@ -95,7 +95,7 @@ void exchange_packed(Comm const& comm,
     }
   }
   for (std::size_t j = 0; j < jobs.size(); ++j) {
-    copy_locals<Space>(jobs[j], staging[j].data(), stream);
+    copy_locals<Space>(jobs[j], staging.of(j), stream);
   }
 
   struct Packed {
@@ -109,7 +109,7 @@ void exchange_packed(Comm const& comm,
     std::size_t const j = traffic.transfers.front().job;
     std::size_t const bytes = size_of(jobs[j].dtype);
     if (traffic.transfers.size() == 1 && first.slot >= 0) {
-      auto* slot = static_cast<std::byte*>(staging[j].data());
+      auto* slot = staging.of(j);
       incoming.push_back(
           {peer, slot + static_cast<std::size_t>(first.slot) * bytes, traffic.bytes});
     } else if (traffic.transfers.size() == 1 && is_contiguous(first.box.extent, first.target)) {
@@ -129,7 +129,7 @@ void exchange_packed(Comm const& comm,
       std::size_t const bytes = size_of(jobs[one.job].dtype);
       Transfer arrived = *one.transfer;
       arrived.source = packed(arrived.box.extent);
-      Space::copy(copy_of(arrived, data, jobs[one.job].target, staging[one.job].data(), bytes),
+      Space::copy(copy_of(arrived, data, jobs[one.job].target, staging.of(one.job), bytes),
                   stream);
       data += static_cast<std::size_t>(arrived.box.volume()) * bytes;
     }

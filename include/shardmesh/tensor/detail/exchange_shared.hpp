@@ -3,90 +3,139 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
-#include <shardmesh/memory/buffer.hpp>
+#include <shardmesh/memory/space.hpp>
 #include <shardmesh/tensor/detail/job.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-/// The addresses that a rank opens to its peers for one exchange.
+/// The addresses that a rank opens to its peers, for one tensor of an exchange.
 struct SharedEntry {
   void* target = nullptr;
   void* staging = nullptr;
 };
 
+/// The device that events are made for and work is given to; 0 where there is but one place.
+template <MemorySpace Space>
+[[nodiscard]] int device_in_use() {
+  if constexpr (requires { Space::current_device(); }) {
+    return Space::current_device();
+  } else {
+    return 0;
+  }
+}
+
+/// What a rank keeps for its exchanges with ranks of one address space, and shows to them: nothing is made
+/// anew from one exchange to the next.
+///
+/// The events can be used again in the next exchange: a rank records one only when all have met once more,
+/// by when they have waited for what it stood for.
+template <MemorySpace Space>
+class SharedWindow {
+ public:
+  using Event = typename Space::Event;
+  /// Points in the rank's stream, on one device.
+  struct Events {
+    int device = 0;
+    Event ready = Space::make_event();  ///< its memory may be written
+    Event done = Space::make_event();   ///< its own copies have arrived
+  };
+
+  /// @param ranks  of the group.
+  void open(std::span<ExchangeJob const> jobs, Staging<Space> const& staging, int ranks) {
+    entries_.clear();
+    for (std::size_t j = 0; j < jobs.size(); ++j) {
+      entries_.push_back({jobs[j].target, staging.of(j)});
+    }
+    seen_.assign(static_cast<std::size_t>(ranks), false);
+    senders_.clear();
+    if (int const device = device_in_use<Space>();
+        events_ == nullptr || events_->device != device) {
+      events_ = nullptr;
+      for (std::unique_ptr<Events> const& one : all_events_) {
+        events_ = one->device == device ? one.get() : events_;
+      }
+      if (events_ == nullptr) {
+        all_events_.push_back(std::make_unique<Events>());
+        events_ = all_events_.back().get();
+        events_->device = device;
+      }
+    }
+  }
+
+  [[nodiscard]] SharedEntry const& entry(std::size_t job) const { return entries_[job]; }
+  [[nodiscard]] Events& events() const { return *events_; }
+
+  /// For the owner alone. @returns whether it is the first time since `open` or `forget`.
+  [[nodiscard]] bool first_time(int peer) {
+    return !std::exchange(seen_[static_cast<std::size_t>(peer)], true);
+  }
+  void forget() { seen_.assign(seen_.size(), false); }
+  /// Whose copies the owner waits for.
+  [[nodiscard]] std::vector<Event const*>& senders() { return senders_; }
+
+ private:
+  std::vector<SharedEntry> entries_;  // by job
+  std::vector<char> seen_;            // by rank
+  std::vector<Event const*> senders_;
+  Events* events_ = nullptr;                         // in use
+  std::vector<std::unique_ptr<Events>> all_events_;  // by device; others may still wait for them
+};
+
 /// An exchange between ranks that share an address space: each owner pushes its boxes straight into
-/// place. Device work is ordered by events; the host only meets the other hosts.
+/// place. Device work is ordered by events; the host only meets the other hosts, twice.
 template <MemorySpace Space, class Comm>
 void exchange_shared(Comm const& comm,
                      std::span<ExchangeJob const> jobs,
-                     std::vector<Buffer<Space>>& staging,
+                     Staging<Space> const& staging,
                      Call const& call,
                      typename Space::Stream stream) {
-  using Event = typename Space::Event;
-  Event ready = Space::make_event();
-  Event done = Space::make_event();
-  Space::record(ready, stream);
-
-  struct Events {
-    Event* of_kind[2];
-  };
-  Events const events{{&ready, &done}};
-  std::vector<std::byte> mine(sizeof(events) + jobs.size() * sizeof(SharedEntry));
-  std::memcpy(mine.data(), &events, sizeof(events));
-  for (std::size_t j = 0; j < jobs.size(); ++j) {
-    SharedEntry const entry{jobs[j].target, staging[j].data()};
-    std::memcpy(mine.data() + sizeof(events) + j * sizeof(entry), &entry, sizeof(entry));
-  }
+  using Window = SharedWindow<Space>;
   auto phase = comm.copy_phase(stream);
-  auto const all = comm.all_gather(mine, call);
-  auto const event_of = [&all](int peer, std::size_t which) {
-    Events theirs{};
-    std::memcpy(&theirs, all[static_cast<std::size_t>(peer)].data(), sizeof(theirs));
-    return theirs.of_kind[which];
-  };
+  Window& mine = phase.template kept<Window>();
+  mine.open(jobs, staging, comm.size());
+  Space::record(mine.events().ready, stream);
+  phase.show(&mine, call);
 
-  std::vector<bool> waited(all.size(), false);
   for (std::size_t j = 0; j < jobs.size(); ++j) {
-    copy_locals<Space>(jobs[j], staging[j].data(), stream);
+    copy_locals<Space>(jobs[j], staging.of(j), stream);
     for (Transfer const& one : jobs[j].step->sends) {
-      auto const peer = static_cast<std::size_t>(one.peer);
-      if (!waited[peer]) {
-        Space::wait(stream, *event_of(one.peer, 0));
-        waited[peer] = true;
+      Window const& theirs = phase.template shown<Window>(one.peer);
+      if (mine.first_time(one.peer)) {
+        Space::wait(stream, theirs.events().ready);
       }
-      SharedEntry theirs;
-      std::memcpy(&theirs, all[peer].data() + sizeof(events) + j * sizeof(theirs), sizeof(theirs));
-      Space::copy(
-          copy_of(one, jobs[j].source, theirs.target, theirs.staging, size_of(jobs[j].dtype)),
-          stream);
+      SharedEntry const& place = theirs.entry(j);
+      Space::copy(copy_of(one, jobs[j].source, place.target, place.staging, size_of(jobs[j].dtype)),
+                  stream);
     }
   }
-  Space::record(done, stream);
+  Space::record(mine.events().done, stream);
+  // A rank that has met the others again may open its window for the next exchange.
+  mine.forget();
+  for (ExchangeJob const& job : jobs) {
+    for (Transfer const& one : job.step->receives) {
+      if (mine.first_time(one.peer)) {
+        mine.senders().push_back(&phase.template shown<Window>(one.peer).events().done);
+      }
+    }
+  }
   bool const pending = Space::kind == MemoryKind::cuda;
   if (!pending) {
     phase.end();
   }
   comm.barrier(call);
-  std::vector<bool> received(all.size(), false);
-  for (ExchangeJob const& job : jobs) {
-    for (Transfer const& one : job.step->receives) {
-      if (!received[static_cast<std::size_t>(one.peer)]) {
-        Space::wait(stream, *event_of(one.peer, 1));
-        received[static_cast<std::size_t>(one.peer)] = true;
-      }
-    }
+  for (auto const* const sender : mine.senders()) {
+    Space::wait(stream, *sender);
   }
   if (pending) {
     phase.end();
-    comm.barrier(call);  // nobody may drop its events before the others have waited on them
   }
   phase.close();
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/memory/buffer.hpp>
 #include <shardmesh/memory/copy.hpp>
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/plan/transfer.hpp>
@@ -91,6 +92,36 @@ namespace detail {
   return copy_between(source, one.source, slot, packed(one.box.extent), one.box.extent,
                       element_bytes);
 }
+
+/// Where the terms of the reductions of an exchange are collected: one allocation for all its tensors, and
+/// none where nothing is reduced.
+template <MemorySpace Space>
+class Staging {
+ public:
+  Staging(std::span<ExchangeJob const> jobs, typename Space::Stream stream) {
+    std::size_t bytes = 0;
+    for (std::size_t j = 0; j < jobs.size(); ++j) {
+      auto const elements = static_cast<std::size_t>(jobs[j].step->staging);
+      if (elements == 0) {
+        continue;
+      }
+      starts_.resize(jobs.size(), 0);
+      starts_[j] = bytes;
+      bytes += (elements * size_of(jobs[j].dtype) + alignment - 1) / alignment * alignment;
+    }
+    buffer_ = Buffer<Space>(bytes, stream);
+  }
+
+  /// The first byte of a job's part; only for jobs that reduce.
+  [[nodiscard]] std::byte* of(std::size_t job) const {
+    return starts_.empty() ? nullptr : static_cast<std::byte*>(buffer_.data()) + starts_[job];
+  }
+
+ private:
+  static constexpr std::size_t alignment = 256;  // of what CUDA allocates
+  std::vector<std::size_t> starts_;              // by job; empty where none reduces
+  Buffer<Space> buffer_;
+};
 
 /// Copies what stays on this rank.
 template <MemorySpace Space>
