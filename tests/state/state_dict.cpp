@@ -5,6 +5,7 @@
 #include <shardmesh/state/full_state_dict.hpp>
 #include <shardmesh/state/role.hpp>
 #include <shardmesh/state/state_dict.hpp>
+#include <shardmesh/state/tensor_difference.hpp>
 #include <shardmesh/state/visit.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 

@@ -260,23 +260,27 @@ class AsyncSaver {
     }
     std::vector<DeviceBinding> devices;
     StateDict taken;
-    AnyTensor const* last = nullptr;
+    std::vector<AnyTensor const*> copied;  // one for each stream
     for (StateEntry const& entry : dict) {
       if (!entry.is_tensor()) {
         taken.insert(entry.path, entry.value.detached());
         continue;
       }
       bool const known = snapshot_.contains(entry.key) && snapshot_.at(entry.key).is_tensor();
-      taken.insert(entry.path,
-                   entry.tensor().snapshot(options_.snapshot,
-                                           known ? &snapshot_.at(entry.key).tensor() : nullptr));
-      if (DeviceBinding const device = entry.tensor().device(); device.use != nullptr) {
+      AnyTensor const& tensor = entry.tensor();
+      AnyTensor const copy =
+          tensor.snapshot(options_.snapshot, known ? &snapshot_.at(entry.key).tensor() : nullptr);
+      taken.insert(entry.path, copy.ordered_on({}));  // the writer does not wait for the training
+      if (DeviceBinding const device = tensor.device(); device.use != nullptr) {
         devices = {device};
-        last = &entry.tensor();
+      }
+      if (copied.empty() || !(copied.back()->stream() == tensor.stream()) ||
+          copied.back()->memory() != tensor.memory()) {
+        copied.push_back(&tensor);
       }
     }
-    if (last != nullptr) {
-      last->synchronize();
+    for (AnyTensor const* const one : copied) {
+      one->synchronize();
     }
     snapshot_ = std::move(taken);
     return devices;

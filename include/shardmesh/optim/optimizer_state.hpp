@@ -23,8 +23,10 @@ template <class Parameter, class Options>
   for (auto const& parameter : optimizer.parameters()) {
     names.push_back(renamed(parameter.name, options));
   }
-  return options.flatten_optimizer_state_dict ? optimizer.flattened_state_dict(names)
-                                              : optimizer.state_dict(names);
+  StateDict dict = options.flatten_optimizer_state_dict ? optimizer.flattened_state_dict(names)
+                                                        : optimizer.state_dict(names);
+  dict.order_on(options.stream);
+  return dict;
 }
 
 }  // namespace detail

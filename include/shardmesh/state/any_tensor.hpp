@@ -13,6 +13,7 @@
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/layout/layout.hpp>
+#include <shardmesh/memory/any_stream.hpp>
 #include <shardmesh/memory/copy.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/mesh/mesh_description.hpp>
@@ -42,6 +43,9 @@ enum class SnapshotSpace : std::uint8_t { same, host };
 
 /// A tensor of any element type, placements and memory space: what a state dict holds. A handle
 /// that shares its elements with the `Tensor`, `DistTensor` or `ShardedTensor` it was made of.
+///
+/// It knows the stream on which its elements are in order (`ordered_on`): whatever is done with it, by a save or
+/// load as well, is done there.
 class AnyTensor {
  public:
   /// A plain tensor: whole on this rank, nobody else's business.
@@ -124,46 +128,57 @@ class AnyTensor {
     return ops_ == &operations<X> ? static_cast<X const*>(handle_.get()) : nullptr;
   }
 
+  /// The same tensor, whose elements are written and read in the order of `stream`.
+  [[nodiscard]] AnyTensor ordered_on(AnyStream const& stream) const {
+    AnyTensor result = *this;
+    result.stream_ = stream;
+    return result;
+  }
+  [[nodiscard]] AnyStream const& stream() const noexcept { return stream_; }
+
   /// Copies a box between local memory and host memory; complete when the call returns. One side of
   /// `copy` lies in this tensor's memory, the other in the host's.
-  void copy_box(StridedCopy const& copy) const { ops_->copy(copy); }
+  void copy_box(StridedCopy const& copy) const { ops_->copy(copy, stream_); }
 
   /// The local elements, row-major, in host memory.
   [[nodiscard]] std::vector<std::byte> local_bytes() const {
     std::vector<std::byte> bytes_of_local(bytes());
-    ops_->copy({data_, bytes_of_local.data(), Shape{static_cast<index_t>(bytes())}, Shape{1},
-                Shape{1}, 1});
+    ops_->copy(
+        {data_, bytes_of_local.data(), Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1},
+        stream_);
     return bytes_of_local;
   }
 
   /// Replaces the local elements by those of host memory.
   /// @pre bytes_of_local.size() == bytes().
   void assign(std::vector<std::byte> const& bytes_of_local) const {
-    ops_->copy({bytes_of_local.data(), data_, Shape{static_cast<index_t>(bytes())}, Shape{1},
-                Shape{1}, 1});
+    ops_->copy(
+        {bytes_of_local.data(), data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1},
+        stream_);
   }
 
   /// The same tensor with its local part copied to host memory; all else is unchanged.
-  [[nodiscard]] AnyTensor offloaded() const { return ops_->offload(handle_.get()); }
+  [[nodiscard]] AnyTensor offloaded() const { return ops_->offload(handle_.get(), stream_); }
 
   /// An independent copy of the local part, all else unchanged: in this tensor's memory space or,
-  /// where that has no room or is not wanted, in the host memory that serves it. The copy is ordered
-  /// behind the calling thread's work; `synchronize` before another thread uses it.
+  /// where that has no room or is not wanted, in the host memory that serves it. The copy is made in the order
+  /// of `stream()`; `synchronize` before another thread uses it.
   /// @param place  an earlier snapshot that nobody needs any more: it is overwritten and returned if
   ///               it fits.
   [[nodiscard]] AnyTensor snapshot(SnapshotSpace space, AnyTensor const* place = nullptr) const {
     bool const fits = place != nullptr && place->data_ != data_ && is_same_part(*place) &&
                       (space == SnapshotSpace::same || place->memory_ != MemoryKind::cuda);
     if (!fits) {
-      return ops_->snapshot(handle_.get(), space);
+      return ops_->snapshot(handle_.get(), space, stream_);
     }
     ops_->enqueue(
-        {data_, place->data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1});
+        {data_, place->data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1},
+        stream_);
     return *place;
   }
 
-  /// Waits for what the calling thread has ordered in this tensor's memory space.
-  void synchronize() const { ops_->synchronize(); }
+  /// Waits for what has been ordered on `stream()`.
+  void synchronize() const { ops_->synchronize(stream_); }
 
   /// The device that is current on the calling thread, if the memory space has such a thing. Another
   /// thread that is to use the tensor binds it first.
@@ -172,9 +187,14 @@ class AnyTensor {
   /// Replaces the local elements by those of another tensor of the same dtype and local shape, in
   /// whatever memory; complete when the call returns.
   void copy_from(AnyTensor const& other) const {
-    AnyTensor const& mover = other.memory_ == MemoryKind::cuda ? other : *this;
+    bool const theirs = other.memory_ == MemoryKind::cuda;
+    AnyTensor const& mover = theirs ? other : *this;
+    if (!(stream_ == other.stream_)) {
+      (theirs ? *this : other).synchronize();
+    }
     mover.ops_->copy(
-        {other.data_, data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1});
+        {other.data_, data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1},
+        mover.stream_);
   }
 
   /// The part that this rank would hold under another layout over the same ranks, as a plain tensor
@@ -182,13 +202,13 @@ class AnyTensor {
   /// @throws InvalidArgument as `make_plan`, and for a plain tensor.
   /// @collective over the ranks that hold parts.
   [[nodiscard]] AnyTensor local_as(Layout const& target) const {
-    return ops_->local_as(handle_.get(), target);
+    return ops_->local_as(handle_.get(), target, stream_);
   }
 
   /// A plain tensor of the same dtype in host memory, elements uninitialised.
   [[nodiscard]] AnyTensor on_host(Shape const& shape) const { return ops_->on_host(shape); }
 
-  /// `execute` in the memory space of this tensor.
+  /// `execute` in the memory space and the order of the stream of this tensor.
   /// @throws InvalidArgument if `comm` is of another type than the communicator of its mesh.
   /// @collective over `comm`.
   template <Communicator Comm>
@@ -198,7 +218,7 @@ class AnyTensor {
           detail::concat("shardmesh::", call.operation(),
                          ": the communicator is of another type than that of the tensor's mesh"));
     }
-    ops_->execute(&comm, jobs, call);
+    ops_->execute(&comm, jobs, call, stream_);
   }
   /// Do two tensors lie in one kind of memory and talk by one type of communicator, so that one
   /// exchange can move both?
@@ -214,32 +234,32 @@ class AnyTensor {
 
  private:
   struct Operations {
-    void (*copy)(StridedCopy const&);
-    AnyTensor (*offload)(void const*);
-    AnyTensor (*local_as)(void const*, Layout const&);
+    void (*copy)(StridedCopy const&, AnyStream const&);
+    AnyTensor (*offload)(void const*, AnyStream const&);
+    AnyTensor (*local_as)(void const*, Layout const&, AnyStream const&);
     AnyTensor (*on_host)(Shape const&);
     TensorGroup (*group)(void const*);
     TensorGroup (*replicas)(void const*);
-    AnyTensor (*snapshot)(void const*, SnapshotSpace);
-    void (*enqueue)(StridedCopy const&);
-    void (*synchronize)();
+    AnyTensor (*snapshot)(void const*, SnapshotSpace, AnyStream const&);
+    void (*enqueue)(StridedCopy const&, AnyStream const&);
+    void (*synchronize)(AnyStream const&);
     DeviceBinding (*device)();
-    void (*execute)(void const*, std::vector<ExchangeJob> const&, Call const&);
+    void (*execute)(void const*, std::vector<ExchangeJob> const&, Call const&, AnyStream const&);
     void const* communicator;  // its type
   };
 
   template <class Space>
-  static void copy_later(StridedCopy const& copy) {
-    Space::copy(copy, typename Space::Stream{});
+  static void copy_later(StridedCopy const& copy, AnyStream const& stream) {
+    Space::copy(copy, stream.as<typename Space::Stream>());
   }
   template <class Space>
-  static void wait_now() {
-    typename Space::Stream{}.synchronize();
+  static void wait_now(AnyStream const& stream) {
+    stream.as<typename Space::Stream>().synchronize();
   }
   template <class Space>
-  static void copy_now(StridedCopy const& copy) {
-    copy_later<Space>(copy);
-    wait_now<Space>();
+  static void copy_now(StridedCopy const& copy, AnyStream const& stream) {
+    copy_later<Space>(copy, stream);
+    wait_now<Space>(stream);
   }
   template <class Space>
   static DeviceBinding device_now() {
@@ -250,27 +270,39 @@ class AnyTensor {
     }
   }
 
+  /// The tensor with a copy of its local part in `Target` memory, made in the order of the stream.
+  template <class Target, class X>
+  static AnyTensor copied(X const& tensor, AnyStream const& stream) {
+    using Copies = CopyStream<Target, typename X::memory_space>;
+    AnyTensor result =
+        with_local_part(tensor, local_part(tensor).template clone<Target>(stream.as<Copies>()));
+    result.stream_ = stream;
+    return result;
+  }
+
   template <class X>
-  static AnyTensor snapshot_now(void const* handle, SnapshotSpace space) {
+  static AnyTensor snapshot_now(void const* handle, SnapshotSpace space, AnyStream const& stream) {
     auto const& tensor = *static_cast<X const*>(handle);
     using Space = typename X::memory_space;
     if constexpr (requires { typename Space::HostSide; }) {
       if (space == SnapshotSpace::same) {
         try {
-          return with_local_part(tensor, local_part(tensor).clone());
+          return copied<Space>(tensor, stream);
         } catch (DeviceError const&) {  // no room: the host has some
         }
       }
-      return with_local_part(tensor, local_part(tensor).template clone<typename Space::HostSide>());
+      return copied<typename Space::HostSide>(tensor, stream);
     } else {
-      return with_local_part(tensor, local_part(tensor).clone());
+      return copied<Space>(tensor, stream);
     }
   }
 
   template <class X>
-  static AnyTensor offload_now(void const* handle) {
+  static AnyTensor offload_now(void const* handle, AnyStream const& stream) {
     auto const& tensor = *static_cast<X const*>(handle);
-    return with_local_part(tensor, to_host(local_part(tensor)));
+    AnyTensor const result = copied<HostMemory>(tensor, stream);
+    wait_now<CopySpace<HostMemory, typename X::memory_space>>(stream);
+    return result.ordered_on({});
   }
 
   /// The communicator over the ranks that hold parts.
@@ -284,18 +316,18 @@ class AnyTensor {
   }
 
   template <class X>
-  static AnyTensor local_as_now(void const* handle, Layout const& target) {
+  static AnyTensor local_as_now(void const* handle, Layout const& target, AnyStream const& any) {
     auto const& tensor = *static_cast<X const*>(handle);
     if constexpr (AnyPlainTensor<X>) {
       throw InvalidArgument("shardmesh::AnyTensor::local_as: a plain tensor of shape " +
                             to_string(tensor.shape()) + " is on this rank alone; distribute it");
     } else {
-      typename X::Stream const stream{};
+      auto const stream = any.as<typename X::Stream>();
       auto const& comm = comm_of(tensor);
       auto local = detail::run(make_rank_plan(tensor.layout(), target, comm.rank()), comm,
                                tensor.to_local(), "state_dict", stream);
       stream.synchronize();
-      return local;
+      return AnyTensor(local).ordered_on(any);
     }
   }
 
@@ -309,22 +341,24 @@ class AnyTensor {
                                    char const* operation,
                                    RootDirection direction,
                                    std::vector<RootJob> const& jobs,
-                                   std::size_t ceiling) {
+                                   std::size_t ceiling,
+                                   AnyStream const& stream) {
     return exchange_with_root<Space>(*static_cast<Comm const*>(comm), operation, direction, jobs,
-                                     ceiling);
+                                     ceiling, stream.as<typename Space::Stream>());
   }
 
   template <class Space, class Comm>
   static void execute_now(void const* comm,
                           std::vector<ExchangeJob> const& jobs,
-                          Call const& call) {
-    typename Space::Stream stream{};
+                          Call const& call,
+                          AnyStream const& any) {
+    auto const stream = any.as<typename Space::Stream>();
     v0::execute<Space>(*static_cast<Comm const*>(comm), jobs, call, stream);
     stream.synchronize();
   }
   template <class X>
   static constexpr auto executor() {
-    using Function = void (*)(void const*, std::vector<ExchangeJob> const&, Call const&);
+    using Function = decltype(Operations::execute);
     if constexpr (AnyDistTensor<X>) {
       using Comm = typename X::mesh_type::communicator_type;
       return std::pair<Function, void const*>(&execute_now<typename X::memory_space, Comm>,
@@ -402,39 +436,9 @@ class AnyTensor {
   MemoryKind memory_;
   void* data_;
   Operations const* ops_;
+  AnyStream stream_;
   std::shared_ptr<void> handle_;
 };
-
-/// In what two tensors differ (shape, dtype, placements, mesh, memory space, then local values, bit
-/// by bit), in words; empty if in nothing.
-[[nodiscard]] inline std::string difference(AnyTensor const& a, AnyTensor const& b) {
-  if (!(a.shape() == b.shape())) {
-    return "shape " + to_string(a.shape()) + " against " + to_string(b.shape());
-  }
-  if (a.dtype() != b.dtype()) {
-    return "dtype " + std::string(to_string(a.dtype())) + " against " +
-           std::string(to_string(b.dtype()));
-  }
-  if (a.kind() != b.kind() || !(a.layout() == b.layout())) {
-    return "layout " + to_string(a.layout()) + " against " + to_string(b.layout());
-  }
-  if (!(a.mesh() == b.mesh())) {
-    return to_string(a.mesh()) + " against " + to_string(b.mesh());
-  }
-  if (a.memory() != b.memory()) {
-    return std::string(to_string(a.memory())) + " memory against " +
-           std::string(to_string(b.memory()));
-  }
-  std::vector<std::byte> const left = a.local_bytes();
-  std::vector<std::byte> const right = b.local_bytes();
-  for (std::size_t i = 0; i < left.size(); ++i) {
-    if (left[i] != right[i]) {
-      auto const element = static_cast<index_t>(i / size_of(a.dtype()));
-      return "values, first at local index " + to_string(unravel(element, a.local_shape()));
-    }
-  }
-  return {};
-}
 
 }  // namespace v0
 }  // namespace shardmesh

@@ -12,6 +12,7 @@
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/key_map.hpp>
 #include <shardmesh/core/text.hpp>
+#include <shardmesh/state/detail/meeting_stream.hpp>
 #include <shardmesh/state/detail/wire.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -24,6 +25,15 @@ namespace detail {
 struct GroupBatch {
   TensorGroup group;
   std::vector<std::size_t> members;
+
+  /// For an exchange of the members, see `meeting_stream`.
+  [[nodiscard]] AnyStream stream(std::vector<AnyTensor> const& tensors) const {
+    std::vector<AnyTensor const*> mine;
+    for (std::size_t const i : members) {
+      mine.push_back(&tensors[i]);
+    }
+    return meeting_stream(mine);
+  }
 };
 
 /// Sorts tensors by the ranks of `group_of(tensor)`, groups in the order of their first tensor; tensors
@@ -94,7 +104,7 @@ template <class GroupOf>
     }
     if (!jobs.empty()) {
       report.add(batch.group.exchange(batch.group.comm, "full_state_dict", RootDirection::gather,
-                                      jobs, options.ceiling_bytes));
+                                      jobs, options.ceiling_bytes, batch.stream(tensors)));
     }
   }
   return wholes;

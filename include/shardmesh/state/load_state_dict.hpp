@@ -91,6 +91,7 @@ StateLoadReport load_state_dict(Comm const& comm,
       into.insert(std::move(key), detail::state_value(leaf));
     }
   });
+  into.order_on(options.stream);
   StateLoadReport report = detail::load(comm, into, from, options, extras);
   for_each_leaf(model, [&](std::string const& name, auto& leaf, Role) {
     if constexpr (!AnyTensorType<decltype(leaf)>) {
@@ -119,6 +120,7 @@ template <class Model>
       dict.insert(renamed(name, options), detail::state_value(leaf));
     }
   });
+  dict.order_on(options.stream);
   return options.cpu_offload ? offloaded(dict) : dict;
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/memory/any_stream.hpp>
 #include <shardmesh/state/policy.hpp>
 #include <shardmesh/tensor/root_exchange.hpp>
 
@@ -45,6 +46,10 @@ struct StateOptions {
   std::vector<std::pair<std::string, std::string>> renames = {};
   /// Gives the name in the state dict after `renames`.
   std::string (*rename)(std::string const&) = nullptr;
+  /// The stream on which the user's work writes and reads the tensors. The state dict remembers it: offloading,
+  /// gathering, saves, loads, snapshots are done in its order. Without one: each memory space's default stream of
+  /// the calling thread.
+  AnyStream stream = {};
   /// Who gets a full, offloaded state, and how much temporary memory full states may use.
   GatherOptions gather = {};
 };

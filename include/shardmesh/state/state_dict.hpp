@@ -14,6 +14,7 @@
 #include <shardmesh/state/any_tensor.hpp>
 #include <shardmesh/state/live_sections.hpp>
 #include <shardmesh/state/state_value.hpp>
+#include <shardmesh/state/tensor_difference.hpp>
 #include <shardmesh/state/visit.hpp>
 
 namespace shardmesh {
@@ -78,6 +79,16 @@ class StateDict {
                      (empty() ? "" : ", the first is \"" + entries_.front().key + "\"") + ")");
     }
     return entries_[found];
+  }
+
+  /// Lets whatever is done with the tensors, by a save or load as well, be done in the order of `stream`: that on
+  /// which the user's own work writes and reads them.
+  void order_on(AnyStream const& stream) {
+    for (StateEntry& entry : entries_) {
+      if (entry.is_tensor()) {
+        entry.value = entry.value.ordered_on(stream);
+      }
+    }
   }
 
   /// Tied tensors: (name, first name of the same elements), in order. Each has its entry under both

@@ -46,6 +46,11 @@ class StateValue {
   [[nodiscard]] StateValue detached() const {
     return is_tensor() ? StateValue(*tensor_) : StateValue(plain());
   }
+  /// The same with its tensor on another stream, see `AnyTensor::ordered_on`.
+  /// @pre is_tensor().
+  [[nodiscard]] StateValue ordered_on(AnyStream const& stream) const {
+    return {tensor_->ordered_on(stream), link_};
+  }
 
  private:
   std::optional<AnyTensor> tensor_;

@@ -13,6 +13,7 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/mesh/mesh_description.hpp>
 #include <shardmesh/plan/moves.hpp>
+#include <shardmesh/state/detail/meeting_stream.hpp>
 #include <shardmesh/state/detail/wire.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -50,12 +51,17 @@ class StateTransfer {
       std::vector<RankStep> steps;
       steps.reserve(batch.pairs.size());
       std::vector<ExchangeJob> jobs;
+      std::vector<AnyTensor const*> tensors;
       for (Pair const& pair : batch.pairs) {
+        tensors.push_back(pair.to);
+        tensors.push_back(pair.from);
         RankStep const& step = steps.emplace_back(moves(pair.source, pair.target, world_.rank()));
         jobs.push_back({&step, pair.to->dtype(), pair.from->data(), pair.to->data()});
       }
-      batch.pairs.front().to->execute(
-          world_, jobs, Call("transfer", Fingerprint(arguments_).add(batch.pairs.size()), words));
+      tensors.front()
+          ->ordered_on(meeting_stream(tensors))
+          .execute(world_, jobs,
+                   Call("transfer", Fingerprint(arguments_).add(batch.pairs.size()), words));
     }
     send_values();
   }

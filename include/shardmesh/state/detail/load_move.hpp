@@ -99,6 +99,9 @@ class LoadMove {
   static void cut(AnyTensor const& whole, AnyTensor const& target, AnyTensor const& local) {
     std::size_t const bytes = size_of(whole.dtype());
     AnyTensor const& mover = whole.memory() == MemoryKind::cuda ? whole : local;
+    if (!(whole.stream() == local.stream())) {
+      (&mover == &whole ? local : whole).synchronize();
+    }
     for (Piece const& piece : target.pieces()) {
       mover.copy_box(copy_between(whole.data(), {piece.box.offset, whole.shape()}, local.data(),
                                   {piece.local, target.local_shape()}, piece.box.extent, bytes));
@@ -179,17 +182,21 @@ class LoadMove {
         ++root;
       }
       std::vector<RootJob> jobs;
+      AnyStream const stream = batch.stream(targets);
       for (std::size_t const i : batch.members) {
         void const* whole = nullptr;
         if (root == group.rank) {
           kept.push_back(whole_to_send(distributed_[i], targets[i]));
           whole = kept.back().data();
+          if (!(kept.back().stream() == stream)) {
+            kept.back().synchronize();
+          }
         }
         jobs.push_back({targets[i].layout(), root, targets[i].dtype(), whole, targets[i].data(),
                         false, distributed_[i]});
       }
       report.add(group.exchange(group.comm, "load_state_dict", RootDirection::scatter, jobs,
-                                options_.gather.ceiling_bytes));
+                                options_.gather.ceiling_bytes, stream));
     }
     for (GroupBatch const& batch :
          batches_of(targets, [](AnyTensor const& tensor) { return tensor.replicas(); })) {
@@ -203,7 +210,7 @@ class LoadMove {
                         true, distributed_[i]});
       }
       report.add(batch.group.exchange(batch.group.comm, "load_state_dict", RootDirection::scatter,
-                                      jobs, options_.gather.ceiling_bytes));
+                                      jobs, options_.gather.ceiling_bytes, batch.stream(targets)));
     }
   }
 

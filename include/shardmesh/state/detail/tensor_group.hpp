@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <vector>
 
+#include <shardmesh/memory/any_stream.hpp>
 #include <shardmesh/tensor/root_exchange.hpp>
 
 namespace shardmesh {
@@ -18,12 +19,13 @@ struct TensorGroup {
   int rank = 0;                ///< the calling rank's position
   bool first_replica = true;   ///< false: another group holds the same parts, and comes first
   void const* comm = nullptr;  ///< valid for as long as the tensor
-  /// `exchange_with_root` over `comm`, in the memory of the local parts.
+  /// `exchange_with_root` over `comm`, in the memory of the local parts and the order of a stream.
   GatherReport (*exchange)(void const* comm,
                            char const* operation,
                            RootDirection direction,
                            std::vector<RootJob> const& jobs,
-                           std::size_t ceiling) = nullptr;
+                           std::size_t ceiling,
+                           AnyStream const& stream) = nullptr;
   [[nodiscard]] friend bool operator==(TensorGroup const& a, TensorGroup const& b) {
     return a.ranks == b.ranks && a.exchange == b.exchange;
   }
