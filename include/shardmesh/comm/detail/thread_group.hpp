@@ -71,8 +71,7 @@ class ThreadGroup {
       seat.shown = shown;
     }
     seat.arrived_at.store(meeting, std::memory_order_release);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < world_.size() ||
-        !let_go(meeting)) {
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < world_.size() || !let_go(meeting)) {
       wait(static_cast<std::size_t>(rank), meeting, call.operation());
     }
     // Written before the meeting ended, and again only after all have arrived at the next.
@@ -251,7 +250,8 @@ class ThreadGroup {
       return;
     }
     std::string const left = absent_for_good();
-    seats_[me].arrived_at.store(0, std::memory_order_relaxed);  // nobody may meet a rank that is gone
+    seats_[me].arrived_at.store(0,
+                                std::memory_order_relaxed);  // nobody may meet a rank that is gone
     arrived_.fetch_sub(1, std::memory_order_acq_rel);
     job_->throw_if_failed(operation);
     if (!given_up_.empty()) {
@@ -350,11 +350,12 @@ class ThreadGroup {
   // Those that come write one line while those that wait look at another.
   alignas(128) std::atomic<std::size_t> arrived_ = 0;  // ranks at the meeting that is to come
   std::atomic<int> copying_ = 0;
-  alignas(128) std::atomic<std::size_t> generation_ = 1;  // the next meeting; changed under the lock
-  std::size_t sleepers_ = 0;                 // ranks that wait and do not look themselves
-  std::array<std::string, 2> mismatch_;      // of the last two meetings
-  std::string given_up_;                     // why a rank waits no longer
-  std::atomic<bool> over_ = false;           // there is such a reason
+  alignas(128) std::atomic<std::size_t> generation_ =
+      1;                                 // the next meeting; changed under the lock
+  std::size_t sleepers_ = 0;             // ranks that wait and do not look themselves
+  std::array<std::string, 2> mismatch_;  // of the last two meetings
+  std::string given_up_;                 // why a rank waits no longer
+  std::atomic<bool> over_ = false;       // there is such a reason
   std::array<std::vector<Bytes>, 2> slots_;
   std::vector<std::shared_ptr<ThreadGroup>> children_;  // by their first ranks
   std::vector<std::size_t> born_at_;                    // the generation of each child

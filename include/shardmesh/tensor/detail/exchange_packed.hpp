@@ -129,8 +129,7 @@ void exchange_packed(Comm const& comm,
       std::size_t const bytes = size_of(jobs[one.job].dtype);
       Transfer arrived = *one.transfer;
       arrived.source = packed(arrived.box.extent);
-      Space::copy(copy_of(arrived, data, jobs[one.job].target, staging.of(one.job), bytes),
-                  stream);
+      Space::copy(copy_of(arrived, data, jobs[one.job].target, staging.of(one.job), bytes), stream);
       data += static_cast<std::size_t>(arrived.box.volume()) * bytes;
     }
   }
