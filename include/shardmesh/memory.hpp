@@ -11,5 +11,6 @@
 #include <shardmesh/memory/host_copy.hpp>
 #include <shardmesh/memory/host_reduce.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
+#include <shardmesh/memory/resource.hpp>
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/memory/strided_copy.hpp>

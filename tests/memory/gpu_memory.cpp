@@ -17,6 +17,7 @@
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
 #include <shardmesh/memory/cuda/engine_copy.hpp>
 #include <shardmesh/memory/cuda/kernels.hpp>
+#include <shardmesh/memory/cuda/mr_resource.hpp>
 #include <shardmesh/memory/cuda/pinned_memory.hpp>
 #include <shardmesh/memory/cuda/stream.hpp>
 #include <shardmesh/memory/host.hpp>
@@ -338,6 +339,56 @@ TEST_CASE("reductions of any length and alignment have the bits of the host" *
   }
   CHECK(same_bits(DType::float32, ReduceOp::sum, 2, 10'000'000, 0));  // more than one grid
   CHECK(same_bits(DType::float32, ReduceOp::avg, 256, 100, 0));
+}
+
+namespace {
+
+/// A resource as `cuda::mr` asks for, which counts what it has given out.
+struct DeviceLedger {
+  int calls = 0;
+  int live = 0;
+
+  void* allocate_async(std::size_t bytes, std::size_t, cudaStream_t stream) {
+    ++calls;
+    ++live;
+    return CudaMemory::allocate(bytes, CudaStream{stream});
+  }
+  void deallocate_async(void* pointer, std::size_t bytes, std::size_t, cudaStream_t stream) {
+    --live;
+    CudaMemory::deallocate(pointer, bytes, CudaStream{stream});
+  }
+};
+
+/// A handle of it, as `cuda::mr::async_resource_ref` is.
+struct DeviceLedgerRef {
+  DeviceLedger* ledger;
+  void* allocate_async(std::size_t bytes, std::size_t alignment, cudaStream_t stream) {
+    return ledger->allocate_async(bytes, alignment, stream);
+  }
+  void deallocate_async(void* pointer,
+                        std::size_t bytes,
+                        std::size_t alignment,
+                        cudaStream_t stream) {
+    ledger->deallocate_async(pointer, bytes, alignment, stream);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("device memory from a resource of the engine" * doctest::skip(no_device())) {
+  DeviceLedger ledger;
+  sm::CudaMrResource<DeviceLedgerRef> resource(DeviceLedgerRef{&ledger});
+  CudaStream const stream{};
+  {
+    sm::UseResource<CudaMemory> const use(resource);
+    Buffer<CudaMemory> const one(1 << 20, stream);
+    Buffer<CudaMemory> const none(0, stream);
+    CudaMemory::fill_zero(one.data(), one.size(), stream);
+    stream.synchronize();
+    CHECK(ledger.calls == 1);
+    CHECK(ledger.live == 1);
+  }
+  CHECK(ledger.live == 0);
 }
 
 TEST_SUITE_END();

@@ -5,12 +5,14 @@
 #include <cstddef>
 #include <utility>
 
+#include <shardmesh/memory/resource.hpp>
 #include <shardmesh/memory/space.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 
-/// Owns bytes of a memory space. Allocated and given back in the order of its stream.
+/// Owns bytes of a memory space, or of the resource that takes its place (`UseResource`). Allocated and given back in
+/// the order of its stream.
 template <MemorySpace Space>
 class Buffer {
  public:
@@ -20,15 +22,22 @@ class Buffer {
 
   /// Uninitialised bytes; 0 is legal and allocates nothing.
   explicit Buffer(std::size_t bytes, Stream stream = {})
-      : data_(Space::allocate(bytes, stream)), size_(bytes), stream_(stream) {}
+      : resource_(bytes == 0 ? nullptr : detail::resource_in_use<Space>().load()),
+        data_(resource_ == nullptr
+                  ? Space::allocate(bytes, stream)
+                  : resource_->allocate(bytes, detail::alignment_of<Space>, stream)),
+        size_(bytes),
+        stream_(stream) {}
 
   Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)),
+      : resource_(other.resource_),
+        data_(std::exchange(other.data_, nullptr)),
         size_(std::exchange(other.size_, 0)),
         stream_(other.stream_) {}
 
   Buffer& operator=(Buffer&& other) noexcept {
     Buffer taken(std::move(other));
+    std::swap(resource_, taken.resource_);
     std::swap(data_, taken.data_);
     std::swap(size_, taken.size_);
     std::swap(stream_, taken.stream_);
@@ -38,13 +47,20 @@ class Buffer {
   Buffer(Buffer const&) = delete;
   Buffer& operator=(Buffer const&) = delete;
 
-  ~Buffer() { Space::deallocate(data_, size_, stream_); }
+  ~Buffer() {
+    if (resource_ == nullptr) {
+      Space::deallocate(data_, size_, stream_);
+    } else if (data_ != nullptr) {
+      resource_->deallocate(data_, size_, detail::alignment_of<Space>, stream_);
+    }
+  }
 
   [[nodiscard]] void* data() const noexcept { return data_; }
   /// Bytes.
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
  private:
+  MemoryResource<Space>* resource_ = nullptr;  // nullptr: the space itself
   void* data_ = nullptr;
   std::size_t size_ = 0;
   Stream stream_{};
