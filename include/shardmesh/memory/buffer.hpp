@@ -25,7 +25,7 @@ class Buffer {
       : resource_(bytes == 0 ? nullptr : detail::resource_in_use<Space>().load()),
         data_(resource_ == nullptr
                   ? Space::allocate(bytes, stream)
-                  : resource_->allocate(bytes, detail::alignment_of<Space>, stream)),
+                  : resource_->allocate(bytes, detail::space_alignment<Space>, stream)),
         size_(bytes),
         stream_(stream) {}
 
@@ -51,7 +51,7 @@ class Buffer {
     if (resource_ == nullptr) {
       Space::deallocate(data_, size_, stream_);
     } else if (data_ != nullptr) {
-      resource_->deallocate(data_, size_, detail::alignment_of<Space>, stream_);
+      resource_->deallocate(data_, size_, detail::space_alignment<Space>, stream_);
     }
   }
 

@@ -45,7 +45,7 @@ template <MemorySpace Space>
 
 /// What memory of a space is aligned to: what CUDA gives, or cache lines.
 template <MemorySpace Space>
-inline constexpr std::size_t alignment_of = Space::kind == MemoryKind::cuda ? 256 : 64;
+inline constexpr std::size_t space_alignment = Space::kind == MemoryKind::cuda ? 256 : 64;
 
 }  // namespace detail
 
