@@ -53,11 +53,38 @@ template <class E>
   return element;
 }
 
+/// Elements that are reduced at a time.
+inline constexpr index_t reduce_block = 512;
+
+/// Calls f(i) for 0 <= i < length. That of a whole block is a loop of known length, which compilers turn into
+/// vector instructions at -O2 as well.
+template <class F>
+inline void for_block(index_t length, F const& f) {
+  if (length == reduce_block) {
+    for (index_t i = 0; i < reduce_block; ++i) {
+      f(i);
+    }
+  } else {
+    for (index_t i = 0; i < length; ++i) {
+      f(i);
+    }
+  }
+}
+
 /// total[i] = op of total[i] and element i of `source`.
 template <class E>
-void combine_block(ReduceOp op, Accumulator<E>* total, std::byte const* source, index_t length) {
-  for (index_t i = 0; i < length; ++i) {
-    total[i] = combine<E>(op, total[i], widen(element_at<E>(source, i)));
+inline void combine_block(ReduceOp op,
+                          Accumulator<E>* total,
+                          std::byte const* source,
+                          index_t length) {
+  if (op == ReduceOp::sum || op == ReduceOp::avg) {  // the others are rare
+    for_block(length, [&](index_t i) {
+      total[i] = combine<E>(ReduceOp::sum, total[i], widen(element_at<E>(source, i)));
+    });
+  } else {
+    for_block(length, [&](index_t i) {
+      total[i] = combine<E>(op, total[i], widen(element_at<E>(source, i)));
+    });
   }
 }
 
@@ -68,25 +95,28 @@ void reduce_blocks(ReduceOp op,
                    void* destination,
                    std::span<void const* const> sources,
                    index_t count) {
-  constexpr index_t block = 512;
-  Accumulator<E> total[block];
+  Accumulator<E> total[reduce_block];
   int const divisor = divisor_of(op, static_cast<int>(sources.size()));
-  for (index_t first = 0; first < count; first += block) {
-    index_t const length = detail::smaller(block, count - first);
+  for (index_t first = 0; first < count; first += reduce_block) {
+    index_t const length = detail::smaller(reduce_block, count - first);
     index_t const offset = first * index_t{sizeof(E)};
     auto const block_of = [offset](void const* source) {
       return static_cast<std::byte const*>(source) + offset;
     };
-    for (index_t i = 0; i < length; ++i) {
-      total[i] = widen(element_at<E>(block_of(sources[0]), i));
-    }
+    std::byte const* const front = block_of(sources[0]);
+    for_block(length, [&](index_t i) { total[i] = widen(element_at<E>(front, i)); });
     for (std::size_t j = 1; j < sources.size(); ++j) {
       combine_block<E>(op, total, block_of(sources[j]), length);
     }
     auto* const result = static_cast<std::byte*>(destination) + offset;
-    for (index_t i = 0; i < length; ++i) {
-      E const element = narrow<E>(total[i], divisor);
+    auto const put = [&](index_t i, int by) {
+      E const element = narrow<E>(total[i], by);
       std::memcpy(result + i * index_t{sizeof(E)}, &element, sizeof(E));
+    };
+    if (divisor == 1) {
+      for_block(length, [&](index_t i) { put(i, 1); });
+    } else {
+      for_block(length, [&](index_t i) { put(i, divisor); });
     }
   }
 }
