@@ -53,7 +53,9 @@ struct Layout {
       typename X::index_type product = 1;
       std::size_t const rank = extents.values.size();
       for (std::size_t k = 0; k < rank; ++k) {
-        product *= (Right ? k > d : k < d) ? extents.values[k] : 1;
+        if (Right ? k > d : k < d) {
+          product = static_cast<typename X::index_type>(product * extents.values[k]);
+        }
       }
       return product;
     }
