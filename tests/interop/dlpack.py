@@ -20,6 +20,11 @@ except ImportError as error:
     missing = os.environ.get("SHARDMESH_TORCH_MISSING")
     print(f"SKIP: {missing or error}; bash tests/interop/torch_env.sh installs PyTorch, SHARDMESH_TORCH_PYTHON names its Python")
     sys.exit(77)
+try:
+    torch.zeros(1).__dlpack__(max_version=(1, 1))
+except TypeError:
+    print(f"SKIP: PyTorch {torch.__version__} has no versioned DLPack")
+    sys.exit(77)
 
 bridge = ctypes.CDLL(sys.argv[1])
 for name, result, *arguments in [("take", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t),
