@@ -13,11 +13,14 @@ build = root / "include" / "meson.build"
 def kind_of(header: str) -> str:
     if header.endswith("/nccl/mpi_launch.hpp"):
         return "nccl_mpi"
+    if header.endswith("/interop/torch.hpp"):
+        return "torch"
     if "/mpi/" in header or header.endswith("/mpi.hpp"):
         return "mpi"
     if "/nccl/" in header or header.endswith("/nccl.hpp"):
         return "nccl"
-    if "/cuda/" in header or header.endswith(("/cuda.hpp", "on_devices.hpp")):
+    if "/cuda/" in header or header.endswith(("/cuda.hpp", "on_devices.hpp", "/interop/cuda_types.hpp",
+                                                      "/interop/thrust.hpp")):
         return "cuda"
     return "host"
 
@@ -26,7 +29,7 @@ def wanted() -> str:
     text = build.read_text()
     names = sorted(str(p.relative_to(build.parent)) for p in (build.parent / "shardmesh").rglob("*.[hc]*")
                    if p.suffix in (".hpp", ".cuh"))
-    for kind in ("host", "cuda", "nccl", "mpi", "nccl_mpi"):
+    for kind in ("host", "cuda", "nccl", "mpi", "nccl_mpi", "torch"):
         block = "".join(f"  '{n}',\n" for n in names if kind_of(n) == kind)
         begin, end = f"# {kind} headers: begin\n", f"# {kind} headers: end\n"
         text = re.sub(re.escape(begin) + ".*?" + re.escape(end), begin + block + end, text, flags=re.S)

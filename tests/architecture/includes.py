@@ -23,11 +23,15 @@ ALLOWED = {
     "optim": {"layout", "memory", "mesh", "tensor", "state"},
     "fsdp": {"layout", "plan", "memory", "comm", "mesh", "tensor", "state", "optim"},
     "checkpoint": {"layout", "memory", "comm", "mesh", "tensor", "state"},
+    # Doors for those who want them: no other room includes one.
+    "interop": {"layout", "plan", "memory", "comm", "mesh", "tensor", "state", "optim", "fsdp"},
 }
 PURE = {"checkpoint/format": set()}  # parts of a room with a stricter rule
 # Third-party headers, by the places that may include them.
 DOORS = {
-    r"cuda.*|thrust/.*|cub/.*": ("memory/cuda/", "comm/nccl/", "comm/threads_on_devices.hpp"),
+    r"cuda.*|thrust/.*|cub/.*": ("memory/cuda/", "comm/nccl/", "comm/threads_on_devices.hpp",
+                                    "interop/cuda_types.hpp", "interop/thrust.hpp"),
+    r"(ATen|c10|torch)/.*": ("interop/torch.hpp",),
     r"nccl\.h": ("comm/nccl/",),
     r"mpi\.h": ("comm/mpi/",),
     r"zlib\.h": ("checkpoint/format/crc32.hpp",),
@@ -98,6 +102,8 @@ def self_test() -> None:
         "mesh/a.hpp": ("#include <shardmesh/comm/detail/b.hpp>", "private"),
         "tensor/a.hpp": ("#include <cuda_runtime_api.h>", "enters only"),
         "state/a.hpp": ("#include <unistd.h>", "enters only"),
+        "interop/a.hpp": ("#include <ATen/ATen.h>", "enters only"),
+        "fsdp/a.hpp": ("#include <shardmesh/interop/b.hpp>", "may not include"),
         "core/a.hpp": ("#include <boost/any.hpp>", "is no header"),
         "checkpoint/format/a.hpp": ("#include <shardmesh/state/b.hpp>", "is pure"),
         "optim/a.hpp": ('#include "adam.hpp"', "must be included"),

@@ -19,6 +19,7 @@
 #include <shardmesh/state/state_dict.hpp>
 
 #include "layouts.hpp"
+#include "scratch.hpp"
 
 namespace test {
 
@@ -50,26 +51,6 @@ inline std::vector<shardmesh::SafetensorsCatalog> references(std::string const& 
   }
   return whole;
 }
-
-/// A new directory, removed with its owner.
-class Scratch {
- public:
-  Scratch() : Scratch(fs::temp_directory_path()) {}
-  explicit Scratch(fs::path const& place) {
-    std::string pattern = (place / "shardmesh-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  Scratch(Scratch const&) = delete;
-  Scratch& operator=(Scratch const&) = delete;
-  ~Scratch() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  [[nodiscard]] std::string operator/(std::string const& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 inline std::string slurp(std::string const& path) {
   std::ifstream file(path, std::ios::binary);

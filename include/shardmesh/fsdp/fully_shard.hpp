@@ -66,7 +66,7 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
       Whole const business = state_->sharding.cut(one.names.front(), *one.leaves.front(), stream);
       Layout const layout(business.shape(), Shape{shard.size()}, PlacementList{Shard{0}});
       auto part = convert<typename P::master_type>(
-          detail::cut_local(business, layout, {shard.rank()}, stream), stream);
+          detail::cut_local(business, layout, Coordinate{shard.rank()}, stream), stream);
       state_->slots.push_back(std::unique_ptr<Slot>(
           new Slot{one.names, one.leaves, one.role, business.shape(),
                    state_->sharding.make(one.names.front(), whole, std::move(part))}));

@@ -59,7 +59,7 @@ class ShardUnit {
     std::vector<Plan> average;
     for (Slot const* slot : slots_) {
       Layout const sharded(slot->shape, shards, cut);
-      Shape const local = sharded.local_shape({shard.rank()});
+      Shape const local = sharded.local_shape(Coordinate{shard.rank()});
       gather.push_back(make_plan(sharded, Layout(slot->shape, shards, whole)));
       if (slot->role == Role::parameter) {
         scatter.push_back(make_plan(Layout(slot->shape, shards, terms), sharded));

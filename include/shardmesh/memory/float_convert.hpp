@@ -17,11 +17,11 @@ inline namespace v0 {
 
 namespace detail {
 
-/// The element types that `convert` knows: float64, float32, float16, bfloat16.
+/// The element types that `convert` knows: float64, float32, float16, bfloat16, by whatever C++ type.
 template <class T>
 inline constexpr bool is_convertible_element =
-    std::is_same_v<T, double> || std::is_same_v<T, float> || std::is_same_v<T, Float16> ||
-    std::is_same_v<T, BFloat16>;
+    dtype_of<T> == DType::float64 || dtype_of<T> == DType::float32 ||
+    dtype_of<T> == DType::float16 || dtype_of<T> == DType::bfloat16;
 
 /// `value` as a float whose last bit remembers that something was cut off ("round to odd"): rounding
 /// it once more to a format with at least two bits less gives what rounding `value` itself gives.
