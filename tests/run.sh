@@ -80,6 +80,9 @@ if [[ $quick == --quick ]]; then
   ends
 fi
 
+# Conan, for the test of its recipe; it comes from where pip gets its packages, and does without where there are none.
+kept=~/.cache/shardmesh/conan
+[[ -x $kept/bin/conan ]] || { python3 -m venv "$kept" && "$kept/bin/pip" install -q 'conan>=2,<3'; } >/dev/null 2>&1 || rm -rf "$kept"
 begin bare-machine bash tests/bare_machine.sh
 if [[ -z ${SHARDMESH_TORCH_PYTHON:-} ]]; then
   begin torch bash tests/interop/torch_env.sh
