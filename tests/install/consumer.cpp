@@ -17,7 +17,8 @@ int main() {
     last_element(2);
   } catch (shardmesh::InvalidArgument const& error) {
     bool const told = std::string(error.what()).find("rank 2 was to fail") != std::string::npos;
-    std::printf("consumer: ok, %d shards%s\n", count_shards(), told ? "" : ", but rank 2 is not named");
+    std::printf("consumer: ok, %d shards%s\n", count_shards(),
+                told ? "" : ", but rank 2 is not named");
   }
   return 0;
 }
