@@ -81,7 +81,9 @@ struct BasicAdamOptions {
   }
 };
 
+/// Options of `Adam`.
 using AdamOptions = BasicAdamOptions<false>;
+/// Options of `AdamW`, whose decay is decoupled.
 using AdamWOptions = BasicAdamOptions<true>;
 
 /// Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980; amsgrad: https://openreview.net/forum?id=ryQu7f-RZ):

@@ -35,7 +35,7 @@ struct StateOptions {
   /// Parameters whose role is `frozen` are left out, and left alone by a load; buffers are not.
   bool ignore_frozen_params = false;
   bool broadcast_from_rank0 = false;
-  /// Of `optimizer_state_dict`: `state.<name>.<slot>` and `param_groups.<name>.<option>` instead of the
+  /// Of `optimizer_state_dict`: `state.NAME.SLOT` and `param_groups.NAME.OPTION` instead of the
   /// nested form.
   bool flatten_optimizer_state_dict = false;
   KeyPolicy missing = KeyPolicy::error;
