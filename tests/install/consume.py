@@ -159,7 +159,7 @@ def meson_wrap(_: str, work: pathlib.Path) -> pathlib.Path:
 
 
 def conan(_: str, work: pathlib.Path) -> pathlib.Path:
-    kept = pathlib.Path.home() / ".cache/shardmesh/conan/bin/conan"  # tests/run.sh puts it there
+    kept = pathlib.Path.home() / ".cache/shardmesh/conan/bin/conan"  # conan.sh puts it there
     tool = shutil.which("conan") or (kept if kept.exists() else skip("no conan here"))
     need("cmake")
     environment = os.environ | {"CONAN_HOME": str(work / "conan")}
