@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 //
-// A model as the hub has it (several safetensors files with an index, bfloat16) is loaded onto four ranks, cut for tensor
-// parallelism by its names, into float: no rank ever has a whole matrix, each byte is read once.
+// A model as the hub has it (several safetensors files with an index, bfloat16) is loaded onto four
+// ranks, cut for tensor parallelism by its names, into float: no rank ever has a whole matrix, each
+// byte is read once.
 //
 //   load_safetensors [DIRECTORY, index or file]
 #include <cstdio>
@@ -16,7 +17,8 @@ namespace sm = shardmesh;
 
 namespace {
 
-/// Linear layers that open a block are cut by rows, those that close one by columns, the vocabulary by rows; norms are whole.
+/// Linear layers that open a block are cut by rows, those that close one by columns, the vocabulary
+/// by rows; norms are whole.
 sm::Placement placement_of(std::string const& name) {
   auto const has = [&](char const* part) { return name.find(part) != std::string::npos; };
   if (has("o_proj") || has("down_proj")) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 //
-// Meshes: an array of ranks with names, the groups along its dimensions, its parts, and what a rank outside of one sees.
+// Meshes: an array of ranks with names, the groups along its dimensions, its parts, and what a rank
+// outside of one sees.
 #include <cstdio>
 #include <string>
 
@@ -21,7 +22,8 @@ std::string place(Mesh const& mesh) {
 std::string list(std::vector<int> const& ranks) {
   std::string text;
   for (int const rank : ranks) {
-    text += (text.empty() ? "" : " ") + std::to_string(rank);
+    text += text.empty() ? "" : " ";
+    text += std::to_string(rank);
   }
   return text;
 }
@@ -29,7 +31,8 @@ std::string list(std::vector<int> const& ranks) {
 }  // namespace
 
 int main() {
-  // Six ranks that are threads of this program. Under torchrun, mpirun or srun they would be processes: launch(environment{}, ...).
+  // Six ranks that are threads of this program. Under torchrun, mpirun or srun they would be
+  // processes: launch(environment{}, ...).
   sm::launch(sm::threads{6}, [](auto& world) {
     // 3 x 2 ranks, row by row: 0 1 / 2 3 / 4 5.
     auto const mesh = sm::device_mesh(world, {3, 2}, {"data", "model"});
@@ -47,7 +50,8 @@ int main() {
     // All of it as one dimension, for what is sharded over every rank.
     auto const flat = mesh.flatten("all");
 
-    // A mesh over some ranks, in any order. The others have an empty handle, and make the same calls.
+    // A mesh over some ranks, in any order. The others have an empty handle, and make the same
+    // calls.
     auto const few = sm::device_mesh<1>(world, {3}, {5, 0, 2}, {"few"});
 
     // Ranks print one after the other.

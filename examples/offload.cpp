@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 //
-// Where a state lives: sharded where the model is, offloaded to host memory, as a whole on one rank, and back into a model that
-// is sharded in another way.
+// Where a state lives: sharded where the model is, offloaded to host memory, as a whole on one
+// rank, and back into a model that is sharded in another way.
 #include <array>
 #include <cstdio>
 #include <numeric>
@@ -41,32 +41,35 @@ sm::index_t bytes_of(sm::StateDict const& state) {
 
 int main() {
   sm::launch(sm::threads{4}, [](auto& world) {
-    auto const say = [&](std::string const& text) {
-      if (world.rank() == 0) {
-        std::printf("%s\n", text.c_str());
-      }
-    };
+    bool const talks = world.rank() == 0;
     Net model = counting(1);
     auto net = sm::fully_shard(model, sm::device_mesh(world, {2, 2}, {"replicate", "shard"}));
 
     // Handles to the shards, not copies: what changes the model changes them.
     sm::StateDict const sharded = sm::state_dict(net);
-    say("sharded: " + std::to_string(bytes_of(sharded)) + " bytes on a rank");
+    if (talks) {
+      std::printf("sharded: %td bytes on a rank\n", bytes_of(sharded));
+    }
 
-    // A copy in host memory, of this rank's shards alone: for a save in the background, or to go back to.
+    // A copy in host memory, of this rank's shards alone: for a save in the background, or to go
+    // back to.
     sm::StateDict const before = sm::state_dict(world, net, {.cpu_offload = true});
 
-    // The whole on rank 0, in host memory; the other ranks get an empty dict and allocate nothing for it. What the exchange may
-    // take besides has a ceiling.
+    // The whole on rank 0, in host memory; the other ranks get an empty dict and allocate nothing
+    // for it. What the exchange may take besides has a ceiling.
     sm::StateDict const full = sm::state_dict(
         world, net,
         {.full_state_dict = true, .cpu_offload = true, .gather = {.ceiling_bytes = 1U << 20}});
-    say("full: " + std::to_string(bytes_of(full)) + " bytes on rank 0");
+    if (talks) {
+      std::printf("full: %td bytes on rank 0\n", bytes_of(full));
+    }
 
     // The same on chosen ranks.
     sm::StateDict const on_two = sm::full_state_dict(world, sharded, {.roots = {1, 3}});
-    for (int const size : sm::all_gather_value(world, static_cast<int>(on_two.size()))) {
-      say("a rank has " + std::to_string(size) + " whole tensors");
+    auto const counts = sm::all_gather_value(world, on_two.size());
+    if (talks) {
+      std::printf("whole tensors on ranks 0 to 3: %zu %zu %zu %zu\n", counts[0], counts[1],
+                  counts[2], counts[3]);
     }
 
     // From rank 0 into a model on another mesh: only rank 0 needs to have it.
@@ -75,7 +78,6 @@ int main() {
     sm::load_state_dict(world, other, full,
                         {.full_state_dict = true, .broadcast_from_rank0 = true});
     bool const equal = sm::checksum(world, other) == sm::checksum(world, net);
-    say(equal ? "loaded on four shards: equal" : "loaded on four shards: DIFFERENT");
 
     // And back to what it was, after it was changed.
     auto const sum = sm::checksum(world, net);
@@ -87,8 +89,10 @@ int main() {
     bool const changed = sm::checksum(world, net) != sum;
     sm::load_state_dict(world, net, before);
     bool const back = changed && sm::checksum(world, net) == sum;
-    say(back ? "and back from the offloaded copy: equal"
-             : "and back from the offloaded copy: DIFFERENT");
+    if (talks) {
+      std::printf("loaded on four shards: %s; back from the copy: %s\n",
+                  equal ? "equal" : "DIFFERENT", back ? "equal" : "DIFFERENT");
+    }
     if (!equal || !back) {
       throw sm::InvalidArgument("a state came back as another one");
     }

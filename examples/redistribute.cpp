@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 //
-// Redistribution: who holds what before and after, who sends whom what and what it costs, and that it arrives.
+// Redistribution: who holds what before and after, who sends whom what and what it costs, and that
+// it arrives.
 #include <cstdio>
 #include <numeric>
 
@@ -27,11 +28,13 @@ int main() {
     sm::Tensor<float> whole({6, 4});
     std::iota(whole.span().begin(), whole.span().end(), 0.0F);
 
-    // What the compiler knows, it checks: redistribute(x, placements<Partial<>, ...>) does not compile here.
+    // What the compiler knows, it checks: redistribute(x, placements<Partial<>, ...>) does not
+    // compile here.
     auto const x = sm::distribute(whole, mesh, sm::placements<sm::Replicate, sm::Shard<0>>);
     auto const y = sm::redistribute(x, sm::placements<sm::Shard<0>, sm::Shard<1>>);
 
-    // Each rank has added up a part of what the loss needs: the terms of a sum are a placement as well.
+    // Each rank has added up a part of what the loss needs: the terms of a sum are a placement as
+    // well.
     float local = 0;
     for (float const value : y.to_local().span()) {
       local += value;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 //
-// Goes on where PyTorch stopped: loads model, Adam and options of a checkpoint that torch.distributed.checkpoint.save wrote on
-// four ranks, on three ranks; trains, saves, and the next job (or PyTorch) goes on from that.
+// Goes on where PyTorch stopped: loads model, Adam and options of a checkpoint that
+// torch.distributed.checkpoint.save wrote on four ranks, on three ranks; trains, saves, and the
+// next job (or PyTorch) goes on from that.
 //
 //   resume [DIRECTORY to save to]
 #include <array>
@@ -29,7 +30,8 @@ Linear linear(sm::index_t in, sm::index_t out) {
   return {sm::Tensor<float>::zeros({out, in}), sm::Tensor<float>::zeros({out})};
 }
 
-/// The names are those of the model that PyTorch saved: four nn.Sequential, of which the last begins with a ReLU.
+/// The names are those of the model that PyTorch saved: four nn.Sequential, of which the last
+/// begins with a ReLU.
 struct Net {
   using parameter_type = sm::Tensor<float>;
   Linear net1 = linear(8, 16);

@@ -6,7 +6,8 @@
 //
 //   shrink [threads|processes] [RANK that ends] [STEP in which it does]
 //
-// The proof: three ranks that load a checkpoint of that step, written by four, train to the same bits.
+// The proof: three ranks that load a checkpoint of that step, written by four, train to the same
+// bits.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

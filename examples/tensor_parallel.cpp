@@ -2,8 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 //
 // Tensor parallelism and FSDP at once, on 2 x 2 ranks: "tp" cuts a feed-forward block by its hidden
-// numbers, so that each rank computes with half of it; "shard" cuts what a rank then has once more, so
-// that it keeps a quarter. The losses are those of one rank that has everything.
+// numbers, so that each rank computes with half of it; "shard" cuts what a rank then has once more,
+// so that it keeps a quarter. The losses are those of one rank that has everything.
 #include <array>
 #include <cmath>
 #include <cstdio>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 //
-// Hybrid-sharded training on real data: a network of two layers learns 800 handwritten digits on 2 x 2 ranks, is tried on 200
-// others, and its loss is drawn.
+// Hybrid-sharded training on real data: a network of two layers learns 800 handwritten digits on 2
+// x 2 ranks, is tried on 200 others, and its loss is drawn.
 //
 //   train_digits [FILE.svg]
 #include <cstdio>
@@ -30,7 +30,8 @@ class Training {
   explicit Training(Mesh const& mesh)
       : mesh_(mesh), net_(sm::fully_shard(model_, mesh)), adam_(net_, {.lr = 0.01}) {}
 
-  /// Every rank has the gradients of its own images; they are averaged on their way into the shards.
+  /// Every rank has the gradients of its own images; they are averaged on their way into the
+  /// shards.
   /// @returns the loss, averaged over the ranks.
   float step(std::vector<digits::Digit> const& data, int number) {
     digits::Network gradients;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 //
-// Weights go from the ranks that train to those that infer, again and again, into the same memory: four ranks train
-// (hybrid sharding), two others have the model cut for tensor parallelism. No file, no rank that has the whole.
+// Weights go from the ranks that train to those that infer, again and again, into the same memory:
+// four ranks train (hybrid sharding), two others have the model cut for tensor parallelism. No
+// file, no rank that has the whole.
 #include <array>
 #include <cstdio>
 #include <utility>

@@ -2,8 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-// Handwritten digits, and a network that reads them: 64 pixels, 32 hidden numbers, 10 scores. Loops, and gradients by hand:
-// mathematics is the program's business, not the library's.
+// Handwritten digits, and a network that reads them: 64 pixels, 32 hidden numbers, 10 scores.
+// Loops, and gradients by hand: mathematics is the program's business, not the library's.
 
 #include <algorithm>
 #include <array>

@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-// What the four ranks of shrink.cpp do until one of them ends, what each keeps, and how one ends as a thread and as a process.
+// What the four ranks of shrink.cpp do until one of them ends, what each keeps, and how one ends as
+// a thread and as a process.
 
 #include <array>
 #include <chrono>
@@ -147,15 +148,16 @@ inline Case read_case(int argc, char** argv) {
   what.step = argc > 3 ? std::atoi(argv[3]) : what.step;
   if ((what.engine != "threads" && what.engine != "processes") || what.ends < 0 || what.ends > 3 ||
       what.step < 1 || what.step > steps) {
-    throw sm::InvalidArgument("usage: shrink [threads|processes] [RANK 0 to 3] [STEP 1 to " +
-                              std::to_string(steps) + "]");
+    throw sm::InvalidArgument(sm::detail::concat(
+        "usage: shrink [threads|processes] [RANK 0 to 3] [STEP 1 to ", std::to_string(steps), "]"));
   }
   std::string folder = "/tmp/shardmesh-shrink-XXXXXX";
   what.folder = ::mkdtemp(folder.data());
   return what;
 }
 
-/// Four ranks until one ends, then `go_on(world, kept)` on three: with what a rank has kept, and with nullptr.
+/// Four ranks until one ends, then `go_on(world, kept)` on three: with what a rank has kept, and
+/// with nullptr.
 /// @returns whether both come to the same number.
 template <class GoOn>
 bool run(Case const& what, GoOn go_on) {

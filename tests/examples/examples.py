@@ -47,7 +47,7 @@ EXPECTED = {
     "visitor": [r"checksum equal"],
     "train_digits": [r"9640 bytes of parameters, of which each rank keeps 4820", loss_curve],
     "tensor_parallel": [r"up +float32 +\(16, 8\) +\(4, 8\) .*StridedShard\(0, split_factor=2\), Shard\(0\)"],
-    "offload": [r"sharded: 4224 bytes", r"full: 8448 bytes", r"four shards: equal", r"offloaded copy: equal"],
+    "offload": [r"sharded: 4224 bytes", r"full: 8448 bytes", r"ranks 0 to 3: 0 2 0 2\n", r"four shards: equal; back from the copy: equal"],
     "resume": [r"44 values; Adam goes on with learning rate 0\.\d+", r"on another mesh: equal"],
     "load_safetensors": [r"21 tensors were converted; rank 0 holds 1936 of 7504", weights],
     "transfer": [r"step 3: rank 4 has columns 0 to 15 .* 0\.300; the state is what was trained"],
