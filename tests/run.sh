@@ -5,7 +5,8 @@
 # tests/run.sh [--quick]: sets the machine up and passes the tests: g++, then the host suites once more
 # under clang with ASan + UBSan, and those in which ranks talk with TSan. Installs PyTorch into a virtual
 # environment in ~/.cache/shardmesh (2 GB; 5 GB without CUDA), fetches the weights of a small model (84 MB) to there,
-# and lets PyTorch read what was saved; runs the README's first command on a bare Debian, where root may make one.
+# and lets PyTorch read what was saved; runs the README's first command on a bare Debian, where root may make one, and what a
+# stranger would try next, as far as it comes in 150 s.
 # (--quick: g++ alone, without PyTorch, the bare machine, the build for release and the fuzz targets.)
 #
 # Tests wait more than they work: while they run, the next build compiles. Prints a line for each test, then what was
@@ -80,7 +81,8 @@ if [[ $quick == --quick ]]; then
   ends
 fi
 
-begin bare-machine bash tests/bare_machine.sh
+bash tests/install/conan.sh
+begin bare-machine bash tests/bare_machine.sh 'bash examples/run.sh' 'bash tests/stranger.sh --limit 150'
 if [[ -z ${SHARDMESH_TORCH_PYTHON:-} ]]; then
   begin torch bash tests/interop/torch_env.sh
   echo "== PyTorch for the suite interop"

@@ -31,7 +31,7 @@ if sys.argv[1] == "format":
 
 tool = need("clang-tidy-19")
 flags = ["-std=c++20", f"-I{TOP}/include"]
-units = [str(TOP / "examples/hsdp_resume.cpp"), str(TOP / "tests/install/consumer.cpp")]
+units = [str(TOP / "examples" / name) for name in ("hsdp_resume.cpp", "redistribute.cpp")]
 flags += [f'-DEXAMPLE_DATA="{TOP}/examples/data"']
 processes = [subprocess.Popen([tool, "--quiet", "--warnings-as-errors=*", unit, "--", *flags], cwd=TOP) for unit in units]
 sys.exit(max(process.wait() for process in processes))

@@ -18,6 +18,7 @@ inline namespace v0 {
 
 /// What one rank wants of a checkpoint; keys by their number in the catalog.
 struct LoadWishes {
+  /// The boxes of one tensor.
   struct Tensor {
     std::size_t key = 0;
     std::vector<Box> boxes;
@@ -51,6 +52,7 @@ struct ReadValue {
   std::vector<int> wanted_by;  ///< ascending
 };
 
+/// Who reads what of a checkpoint, and for whom.
 struct LoadPlan {
   std::vector<ReadValue> values;
   std::vector<ReadUnit> units;

@@ -159,6 +159,7 @@ inline constexpr std::uint64_t most_manifest_bytes = std::uint64_t{1} << 28;
 
 }  // namespace detail
 
+/// The text of a manifest of these files.
 [[nodiscard]] inline std::string write_manifest(std::vector<FileDigest> const& files) {
   std::string text;
   for (FileDigest const& one : files) {

@@ -26,6 +26,7 @@ struct Damage {
   std::string what;  ///< with file and byte
 };
 
+/// What `verify` has read and found.
 struct VerifyReport {
   std::size_t values = 0;   ///< tensors and plain values
   std::uint64_t bytes = 0;  ///< read

@@ -20,11 +20,11 @@ struct Environment {
   std::string launcher;  ///< "torchrun", "Open MPI", "MPICH", "Slurm" or "none"
   int rank = 0;
   int size = 1;
-  int local_rank = 0;
-  int local_size = 1;
+  int local_rank = 0;                 ///< among those on this host
+  int local_size = 1;                 ///< ranks on this host
   std::string address = "127.0.0.1";  ///< of rank 0
-  int port = 29500;
-  bool one_host = true;  ///< the launcher says that all ranks are on this host
+  int port = 29500;                   ///< where rank 0 listens
+  bool one_host = true;               ///< the launcher says that all ranks are on this host
 };
 
 namespace detail {

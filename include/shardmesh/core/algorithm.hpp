@@ -2,8 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-/// The few algorithms that headers of the umbrella need. <algorithm> brings those on ranges too, which
-/// every translation unit of a user would pay for; see docs/decisions/0006.
+// The few algorithms that headers of the umbrella need. <algorithm> brings those on ranges too, which
+// every translation unit of a user would pay for; see docs/decisions/0006.
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {

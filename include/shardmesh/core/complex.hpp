@@ -11,7 +11,7 @@ namespace shardmesh {
 inline namespace v0 {
 
 /// A complex number as its two parts, laid out as `std::complex<Real>`. For host and device code, and
-/// without what <complex> costs to compile.
+/// without what `<complex>` costs to compile.
 template <std::floating_point Real>
 struct Complex {
   using value_type = Real;

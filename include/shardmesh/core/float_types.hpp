@@ -145,11 +145,17 @@ struct SmallFloat {
   [[nodiscard]] friend constexpr bool operator==(SmallFloat, SmallFloat) = default;
 };
 
+/// IEEE half precision.
 using Float16 = SmallFloat<std::uint16_t, FloatFormat{5, 10, 15}>;
+/// The upper half of a float.
 using BFloat16 = SmallFloat<std::uint16_t, FloatFormat{8, 7, 127}>;
+/// Four bits of exponent, three of mantissa; finite.
 using Float8E4M3fn = SmallFloat<std::uint8_t, FloatFormat{4, 3, 7, true, false}>;
+/// Five bits of exponent, two of mantissa.
 using Float8E5M2 = SmallFloat<std::uint8_t, FloatFormat{5, 2, 15}>;
+/// As `Float8E4M3fn` with another bias, and without a negative zero.
 using Float8E4M3fnuz = SmallFloat<std::uint8_t, FloatFormat{4, 3, 8, false, true}>;
+/// As `Float8E5M2` with another bias; finite, without a negative zero.
 using Float8E5M2fnuz = SmallFloat<std::uint8_t, FloatFormat{5, 2, 16, false, true}>;
 
 /// A power of two, 2^(bits - 127); 255 is NaN. Used as a block scale; no sign, no zero.
@@ -178,6 +184,7 @@ struct Float6E2M3fnX4 {
   [[nodiscard]] friend constexpr bool operator==(Float6E2M3fnX4 const&,
                                                  Float6E2M3fnX4 const&) = default;
 };
+/// The same with three bits of exponent and two of mantissa.
 struct Float6E3M2fnX4 {
   std::uint8_t bits[3] = {0, 0, 0};
   [[nodiscard]] friend constexpr bool operator==(Float6E3M2fnX4 const&,

@@ -27,6 +27,7 @@ inline namespace v0 {
 /// understands. A regular type; two floats are equal when their bits are, so NaN equals itself.
 class Value {
  public:
+  /// Python's None.
   struct None {
     [[nodiscard]] friend bool operator==(None, None) = default;
   };

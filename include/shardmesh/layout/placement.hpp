@@ -32,6 +32,7 @@ struct Shard {
   [[nodiscard]] friend constexpr bool operator==(Shard, Shard) = default;
 };
 
+/// `Shard` of a dimension that is known at run time; negative ones count from the last.
 template <>
 struct Shard<dynamic> {
   int dim = 0;
@@ -40,6 +41,7 @@ struct Shard<dynamic> {
   [[nodiscard]] friend constexpr bool operator==(Shard, Shard) = default;
 };
 
+/// `Shard{1}` is a run-time one.
 Shard(int) -> Shard<dynamic>;
 
 /// PyTorch's `_StridedShard`: the dimension is chunked into `SplitFactor` pieces, each piece is

@@ -16,7 +16,7 @@ inline namespace v0 {
 struct Cut {
   int tensor_dim = 0;
   int mesh_dim = 0;
-  index_t split_factor = 1;
+  index_t split_factor = 1;  ///< pieces that are cut one by one, see `StridedShard`
 
   [[nodiscard]] friend constexpr bool operator==(Cut const&, Cut const&) = default;
 };

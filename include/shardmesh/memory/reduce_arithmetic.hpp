@@ -10,9 +10,9 @@
 #include <shardmesh/core/float_types.hpp>
 #include <shardmesh/core/reduce_op.hpp>
 
-/// The arithmetic of reductions, one source text for host and device. An element is widened to its
-/// accumulator, accumulators are combined term by term, and the result is narrowed once. No product
-/// feeds a sum unrounded and every NaN result is the same NaN, so all engines give the same bits.
+// The arithmetic of reductions, one source text for host and device. An element is widened to its
+// accumulator, accumulators are combined term by term, and the result is narrowed once. No product
+// feeds a sum unrounded and every NaN result is the same NaN, so all engines give the same bits.
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {

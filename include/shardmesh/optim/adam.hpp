@@ -19,12 +19,12 @@ inline namespace v0 {
 /// @tparam decoupled is the weight decay a step of its own (AdamW), or part of the gradient?
 template <bool decoupled>
 struct BasicAdamOptions {
-  double lr = 1e-3;
-  std::array<double, 2> betas{0.9, 0.999};
-  double eps = 1e-8;
-  double weight_decay = decoupled ? 1e-2 : 0.0;
-  bool amsgrad = false;
-  bool maximize = false;
+  double lr = 1e-3;                         ///< learning rate, >= 0
+  std::array<double, 2> betas{0.9, 0.999};  ///< how much of the running averages is kept, [0, 1)
+  double eps = 1e-8;                        ///< added to the root, >= 0
+  double weight_decay = decoupled ? 1e-2 : 0.0;  ///< of the weights (AdamW) or in the gradient
+  bool amsgrad = false;                          ///< the largest running average so far counts
+  bool maximize = false;                         ///< go up instead of down
 
   static constexpr char const* name = decoupled ? "AdamW" : "Adam";
   static constexpr bool counts_steps = true;
@@ -81,7 +81,9 @@ struct BasicAdamOptions {
   }
 };
 
+/// Options of `Adam`.
 using AdamOptions = BasicAdamOptions<false>;
+/// Options of `AdamW`, whose decay is decoupled.
 using AdamWOptions = BasicAdamOptions<true>;
 
 /// Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980; amsgrad: https://openreview.net/forum?id=ryQu7f-RZ):

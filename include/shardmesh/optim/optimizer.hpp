@@ -157,7 +157,7 @@ class Optimizer {
     }
   }
 
-  /// PyTorch's nested form: `state.<parameter>.<name>`, `param_groups.<group>.<option>`. `step` is a
+  /// PyTorch's nested form: `state.PARAMETER.NAME`, `param_groups.GROUP.OPTION`. `step` is a
   /// 0-d tensor in host memory, never sharded. Complete before the first step, too. A load finds groups
   /// by the names of their parameters, one without parameters by its number.
   /// A rank outside the meshes of the parameters does not train: it has no `step` of them, and no options if
@@ -176,7 +176,7 @@ class Optimizer {
   }
 
   /// PyTorch's flattened form (`flatten_optimizer_state_dict`), which does not depend on the grouping:
-  /// `state.<parameter>.<name>`, `param_groups.<parameter>.<option>`, each key a single name. It has no
+  /// `state.PARAMETER.NAME`, `param_groups.PARAMETER.OPTION`, each key a single name. It has no
   /// place for the options of a group without parameters.
   [[nodiscard]] StateDict flattened_state_dict() const { return flattened_state_dict(names()); }
 

@@ -15,12 +15,12 @@ inline namespace v0 {
 
 /// Hyper-parameters of `Sgd`, with PyTorch's names, defaults and meanings.
 struct SgdOptions {
-  double lr = 1e-3;
-  double momentum = 0;
-  double dampening = 0;
+  double lr = 1e-3;         ///< learning rate, >= 0
+  double momentum = 0;      ///< how much of the last step is kept
+  double dampening = 0;     ///< of the gradient on its way into the momentum
   double weight_decay = 0;  ///< added to the gradient
-  bool nesterov = false;
-  bool maximize = false;
+  bool nesterov = false;    ///< look ahead by the momentum
+  bool maximize = false;    ///< go up instead of down
 
   static constexpr char const* name = "Sgd";
   static constexpr bool counts_steps = false;

@@ -30,16 +30,22 @@ inline namespace v0 {
 /// | `full_state_dict` | each rank has the whole values and cuts its parts |
 /// | `full_state_dict`, `broadcast_from_rank0` | only rank 0 has them and sends each rank its parts |
 struct StateOptions {
+  /// Whole tensors instead of shards.
   bool full_state_dict = false;
+  /// Host memory; with `full_state_dict` on the roots alone.
   bool cpu_offload = false;
   /// Parameters whose role is `frozen` are left out, and left alone by a load; buffers are not.
   bool ignore_frozen_params = false;
+  /// Of a load: rank 0 alone has the values.
   bool broadcast_from_rank0 = false;
-  /// Of `optimizer_state_dict`: `state.<name>.<slot>` and `param_groups.<name>.<option>` instead of the
+  /// Of `optimizer_state_dict`: `state.NAME.SLOT` and `param_groups.NAME.OPTION` instead of the
   /// nested form.
   bool flatten_optimizer_state_dict = false;
+  /// Of a load: keys that the model has and the state has not.
   KeyPolicy missing = KeyPolicy::error;
+  /// Of a load: keys that the state has and the model has not.
   KeyPolicy unexpected = KeyPolicy::error;
+  /// Of a load: values of another element type.
   DTypePolicy dtype = DTypePolicy::error;
   /// Names of modules or leaves in the model, and in the state dict: {"net1", "encoder.0"} renames
   /// "net1" and "net1.weight". The first that fits counts.

@@ -23,20 +23,21 @@ struct Tagged {
   Role role;
 };
 
-/// @{ Gives a member, or everything in it, a role other than parameter.
+/// Gives a member, or everything in it, the role `frozen`: saved and sharded, not trained.
 template <class T>
 [[nodiscard]] constexpr Tagged<T> frozen(T& member) noexcept {
   return {&member, Role::frozen};
 }
+/// Gives a member, or everything in it, the role `buffer`: saved, not trained.
 template <class T>
 [[nodiscard]] constexpr Tagged<T> buffer(T& member) noexcept {
   return {&member, Role::buffer};
 }
+/// Gives a member, or everything in it, the role `transient`: no part of a state.
 template <class T>
 [[nodiscard]] constexpr Tagged<T> transient(T& member) noexcept {
   return {&member, Role::transient};
 }
-/// @}
 
 }  // namespace v0
 }  // namespace shardmesh

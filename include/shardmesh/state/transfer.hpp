@@ -236,7 +236,7 @@ class StateTransfer {
 ///
 /// @param world  has the ranks of all meshes. Ranks outside a mesh pass the handles that they have of it, so
 ///               both dicts have the same keys, in the same order, everywhere.
-/// @returns when everything is in place.
+/// Returns when everything is in place.
 /// @throws InvalidArgument on every rank, before anything is moved: keys that `from` lacks; shapes or dtypes
 ///         that differ; partial tensors; tensors with a mesh on one side alone; different kinds of memory on
 ///         both sides. MismatchError if ranks bring different states (see `Checks` for NCCL).

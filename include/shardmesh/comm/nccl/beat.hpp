@@ -35,6 +35,7 @@ struct Beat {
   friend bool operator==(Beat const&, Beat const&) = default;
 };
 
+/// A beat as bytes, which `unpack` reads.
 [[nodiscard]] inline std::vector<std::byte> pack(Beat const& beat) {
   std::vector<std::uint64_t> numbers{beat.kind, beat.number, beat.group.size(), beat.words.size()};
   numbers.insert(numbers.end(), beat.words.begin(), beat.words.end());

@@ -25,6 +25,7 @@ class CallHistory {
   /// So many of the last calls can be looked at again.
   static constexpr std::size_t capacity = 1024;
 
+  /// A call's number and fingerprint.
   struct Numbered {
     std::uint64_t number = 0;  ///< counted from 1
     std::uint64_t value = 0;

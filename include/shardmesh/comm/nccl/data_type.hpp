@@ -61,6 +61,7 @@ namespace nccl {
   return *type;
 }
 
+/// The operation as NCCL names it.
 [[nodiscard]] constexpr ncclRedOp_t reduction(ReduceOp op) noexcept {
   switch (op) {
     case ReduceOp::sum:

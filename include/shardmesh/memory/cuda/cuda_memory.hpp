@@ -24,6 +24,7 @@ inline namespace v0 {
 
 namespace cuda {
 
+/// What is wrong where kernels are wanted that the program does not have, and how to mend it.
 [[nodiscard]] inline std::string missing_kernels(std::string const& what) {
   return what +
          ": this program was linked without the kernels; include "

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+// What the four ranks of shrink.cpp do until one of them ends, what each keeps, and how one ends as
+// a thread and as a process.
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <type_traits>
+
+#include <shardmesh/checkpoint.hpp>
+#include <shardmesh/processes.hpp>
+#include <shardmesh/shardmesh.hpp>
+
+#include "resume.hpp"
+
+namespace shrink {
+
+namespace sm = shardmesh;
+
+constexpr int steps = 12;
+
+struct Case {
+  std::string engine = "processes";
+  int ends = 3;  ///< the rank that does
+  int step = 6;  ///< in which it does
+  std::string folder;
+};
+
+/// What a rank keeps of its last two steps: when a rank is lost, others may be one step ahead.
+struct Kept {
+  int done = 0;
+  std::array<sm::StateDict, 2> states;
+
+  void keep(int step, sm::StateDict const& state) {
+    done = step;
+    states[static_cast<std::size_t>(step % 2)] = sm::offloaded(state);
+  }
+};
+
+template <class Mesh>
+using Trainer = resume::Trainer<sm::HostMemory, Mesh>;
+
+/// Trains on a mesh from step `first` on, keeping states.
+template <class Mesh, class Before>
+void train(Trainer<Mesh>& trainer, int first, Kept& kept, Before before) {
+  kept.keep(first, trainer.state());
+  for (int step = first + 1; step <= steps; ++step) {
+    before(step);
+    trainer.step(step);
+    kept.keep(step, trainer.state());
+  }
+}
+
+/// The job on four ranks, until one of them ends.
+template <class Comm, class End>
+void train_on_four(Comm const& world, Case const& what, Kept& kept, End end) {
+  auto const mesh = sm::device_mesh(world, {2, 2}, {"replicate", "shard"});
+  Trainer<std::remove_const_t<decltype(mesh)>> trainer(mesh, false);
+  trainer.load(world, EXAMPLE_DATA "/hsdp_checkpoint");
+  train(trainer, 0, kept, [&](int step) {
+    if (step == what.step) {
+      sm::save(world, what.folder + "/before", trainer.state());  // for the proof alone
+      if (world.rank() == what.ends) {
+        end();
+      }
+    }
+  });
+}
+
+inline void say(Case const& what, std::uint64_t value, char const* how) {
+  std::printf("three ranks, step %d to %d, %s: state %016llx\n", what.step - 1, steps, how,
+              static_cast<unsigned long long>(value));
+}
+
+/// Ranks are threads: one throws, and the others hear of it.
+template <class GoOn>
+bool as_threads(Case const& what, GoOn go_on) {
+  std::array<Kept, 4> kept;
+  try {
+    sm::launch(sm::threads{4}, [&](auto& world) {
+      train_on_four(world, what, kept[static_cast<std::size_t>(world.rank())],
+                    [] { throw sm::InvalidArgument("this rank ends"); });
+    });
+  } catch (sm::Error const& error) {
+    std::printf("%s\n", error.what());
+  }
+  bool equal = false;
+  sm::launch(sm::threads{3}, [&](auto& world) {
+    int const before = world.rank() + (world.rank() >= what.ends ? 1 : 0);
+    auto const memory = go_on(world, &kept[static_cast<std::size_t>(before)]);
+    auto const file = go_on(world, nullptr);
+    if (world.rank() == 0) {
+      say(what, memory, "from memory");
+      say(what, file, "from a checkpoint of four");
+      equal = memory == file;
+    }
+  });
+  return equal;
+}
+
+/// Ranks are processes: one is killed, and the others meet again.
+template <class GoOn>
+bool as_processes(Case const& what, GoOn go_on) {
+  auto const statuses = sm::spawn_processes(
+      4,
+      [&] {
+        sm::Environment place = sm::read_environment();
+        Kept kept;
+        try {
+          sm::SocketCommunicator const world(place.address, place.port, place.rank, 4,
+                                             std::chrono::seconds(20));
+          train_on_four(world, what, kept, [] { std::raise(SIGKILL); });
+        } catch (sm::RankFailed const& failed) {
+          std::printf("rank %d: %s\n", place.rank, failed.what());
+          place.rank -= place.rank > failed.rank() ? 1 : 0;
+        }
+        sm::SocketCommunicator const world(place.address, place.port, place.rank, 3,
+                                           std::chrono::seconds(20));
+        auto const memory = go_on(world, &kept);
+        auto const file = go_on(world, nullptr);
+        if (world.rank() == 0) {
+          say(what, memory, "from memory");
+          say(what, file, "from a checkpoint of four");
+        }
+        return memory == file ? 0 : 1;
+      },
+      120);
+  int failed = 0;
+  for (int const status : statuses) {
+    failed += status == 0 ? 0 : 1;
+  }
+  return failed == 1 && statuses[static_cast<std::size_t>(what.ends)] == 128 + SIGKILL;
+}
+
+/// @throws sm::InvalidArgument, which says how it is used.
+inline Case read_case(int argc, char** argv) {
+  Case what;
+  what.engine = argc > 1 ? argv[1] : what.engine;
+  what.ends = argc > 2 ? std::atoi(argv[2]) : what.ends;
+  what.step = argc > 3 ? std::atoi(argv[3]) : what.step;
+  if ((what.engine != "threads" && what.engine != "processes") || what.ends < 0 || what.ends > 3 ||
+      what.step < 1 || what.step > steps) {
+    throw sm::InvalidArgument(sm::detail::concat(
+        "usage: shrink [threads|processes] [RANK 0 to 3] [STEP 1 to ", std::to_string(steps), "]"));
+  }
+  std::string folder = "/tmp/shardmesh-shrink-XXXXXX";
+  what.folder = ::mkdtemp(folder.data());
+  return what;
+}
+
+/// Four ranks until one ends, then `go_on(world, kept)` on three: with what a rank has kept, and
+/// with nullptr.
+/// @returns whether both come to the same number.
+template <class GoOn>
+bool run(Case const& what, GoOn go_on) {
+  bool const good = what.engine == "threads" ? as_threads(what, go_on) : as_processes(what, go_on);
+  sm::PosixStorage::remove_all(what.folder);
+  return good;
+}
+
+}  // namespace shrink
