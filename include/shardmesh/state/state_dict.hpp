@@ -2,10 +2,12 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -57,8 +59,10 @@ class StateDict {
     index_.add(hash, entries_.size() - 1);
     note_alias(entries_.back());
   }
-  void insert(std::string name, StateValue value) {
-    insert(std::vector<PathElement>{std::move(name)}, std::move(value));
+  /// Under a single name. (A template, so that `insert({"a", "b"}, x)` is a path and nothing else.)
+  template <std::convertible_to<std::string_view> Name>
+  void insert(Name const& name, StateValue value) {
+    insert(std::vector<PathElement>{std::string(std::string_view(name))}, std::move(value));
   }
 
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
