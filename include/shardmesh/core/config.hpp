@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-/// Version of the library; the ABI-relevant part is the inline namespace `v0`.
+/// Version of the library, defined here and nowhere else (meson.build refuses to configure with another); the
+/// ABI-relevant part is the inline namespace `v0`.
 #define SHARDMESH_VERSION_MAJOR 0
 #define SHARDMESH_VERSION_MINOR 1
 #define SHARDMESH_VERSION_PATCH 0

@@ -19,6 +19,7 @@ struct PictureStyle {
   index_t most_blocks = 32;     ///< along one dimension; a layout with more is listed by rank
   index_t lines_per_block = 2;  ///< height of the longest block
   index_t most_ranks = 64;      ///< listed by rank; the others are counted
+  index_t most_width = 0;       ///< columns of text; a wider picture is folded. 0: however wide
 };
 
 namespace detail {
@@ -110,8 +111,29 @@ class BlockPicture {
     for (std::size_t r = 0; r + 1 < rows_.size(); ++r) {
       margin = detail::larger(margin, range_text(rows_[r], rows_[r + 1]).size() + 1);
     }
+    std::size_t const blocks = columns_.size() - 1;
+    std::size_t band = blocks;  // of columns beside each other
+    if (auto const most = static_cast<std::size_t>(style_.most_width); most > 0) {
+      band = most > margin + 1 ? (most - margin - 1) / (width + 1) : 0;
+      band = detail::larger<std::size_t>(1, detail::smaller(band, blocks));
+    }
+    std::string text;
+    for (std::size_t first = 0; first < blocks; first += band) {
+      text += concat(first == 0 ? "" : "\n", draw_band(first, detail::smaller(first + band, blocks),
+                                                       width, margin, longest));
+    }
+    return text;
+  }
+
+ private:
+  /// The columns from `first` to before `last`.
+  [[nodiscard]] std::string draw_band(std::size_t first,
+                                      std::size_t last,
+                                      std::size_t width,
+                                      std::size_t margin,
+                                      index_t longest) const {
     std::string rule(margin, ' ');
-    for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
+    for (std::size_t c = first; c < last; ++c) {
       rule += concat('+', std::string(width, '-'));
     }
     rule += "+\n";
@@ -119,7 +141,7 @@ class BlockPicture {
     std::string text;
     if (row_dim_ != column_dim_) {
       text += std::string(margin, ' ');
-      for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
+      for (std::size_t c = first; c < last; ++c) {
         text += concat(' ', centred(range_text(columns_[c], columns_[c + 1]), width));
       }
       text += "\n";
@@ -132,7 +154,7 @@ class BlockPicture {
         std::string const label =
             line == (lines - 1) / 2 ? range_text(rows_[r], rows_[r + 1]) : std::string();
         text += concat(label, std::string(margin - label.size(), ' '));
-        for (std::size_t c = 0; c + 1 < columns_.size(); ++c) {
+        for (std::size_t c = first; c < last; ++c) {
           auto const holders = owners(r, c);
           std::string const cell =
               centred(line == (lines - 1) / 2 ? owners_text(holders) : std::string(), width);
@@ -145,7 +167,6 @@ class BlockPicture {
     return text;
   }
 
- private:
   [[nodiscard]] std::vector<index_t> owners(std::size_t r, std::size_t c) const {
     Box box = Box::whole(layout_.shape());
     box.offset[row_dim_] = rows_[r];
@@ -180,6 +201,19 @@ class BlockPicture {
   std::vector<index_t> rows_;
   std::vector<index_t> columns_;
 };
+
+/// "rank 3 holds nothing" of a layout that is drawn; nothing if each rank holds something.
+[[nodiscard]] inline std::string empty_ranks(Layout const& layout) {
+  std::vector<index_t> empty;
+  for (index_t rank = 0; rank < layout.ranks(); ++rank) {
+    if (volume(layout.local_shape(unravel(rank, layout.mesh()))) == 0) {
+      empty.push_back(rank);
+    }
+  }
+  return empty.empty() ? std::string()
+                       : concat(owners_text(empty),
+                                empty.size() == 1 ? " holds nothing\n" : " hold nothing\n");
+}
 
 /// One line a rank: its coordinate and the pieces it holds, at most eight of them.
 [[nodiscard]] inline std::string list_by_rank(Layout const& layout, PictureStyle style) {
@@ -233,7 +267,7 @@ class BlockPicture {
     text += detail::concat("dimensions ", std::to_string(down), " (down) and ",
                            std::to_string(right), " (right); the others are whole\n");
   }
-  return detail::concat(text, blocks.draw());
+  return detail::concat(text, blocks.draw(), detail::empty_ranks(layout));
 }
 
 }  // namespace v0
