@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
-// A second translation unit that includes everything: both must link together.
+// A second translation unit that includes everything: both must link together; compiled separate.py's way, too.
 #include <shardmesh/checkpoint.hpp>
 #include <shardmesh/shardmesh.hpp>
 
