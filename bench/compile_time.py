@@ -6,7 +6,8 @@
 Compiles translation units that include one header and nothing else (g++ -std=c++20 -O0, best of five, wall
 seconds): the umbrella, each room, the process and device engines where they compile; beside them the
 standard headers alone that the umbrella includes, and <torch/torch.h> where a PyTorch with its C++ headers is
-importable. Prints a table; --out adds machine, date, versions and commit as JSON. Exit 1 if the umbrella takes
+importable. Then the first program of the README, optimised (-O2, CPU seconds: it takes long enough to be disturbed), header-only, with
+SHARDMESH_SEPARATE_COMPILATION, and the translation unit that then has the rest. Prints a table; --out adds machine, date, versions and commit as JSON. Exit 1 if the umbrella takes
 longer than the limit (2.5 s)."""
 import argparse
 import datetime
@@ -15,6 +16,7 @@ import os
 import pathlib
 import platform
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -38,6 +40,22 @@ def seconds(lines: list[str], flags: list[str], repeats: int) -> float | None:
                 return None
             best = took if best is None else min(best, took)
         return best
+
+
+def program_seconds(text: str, *flags: str) -> float | None:
+    """CPU seconds of the optimised compilation of one program."""
+    with tempfile.TemporaryDirectory() as folder:
+        unit = pathlib.Path(folder) / "unit.cpp"
+        unit.write_text(text)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([CXX, "-std=c++20", "-O2", f"-I{TOP}/include", *flags, "-c", unit, "-o", unit.with_suffix(".o")], capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime if done.returncode == 0 else None
+
+
+def first_program() -> str:
+    """Of the README."""
+    return re.search(r"```cpp\n(.*?)```", (TOP / "README.md").read_text(), re.DOTALL).group(1)
 
 
 def standard_headers() -> list[str]:
@@ -81,6 +99,10 @@ def main() -> int:
     rows["shardmesh/processes.hpp"] = seconds(["#include <shardmesh/processes.hpp>"], own, 5)
     if (flags := torch_flags()) is not None:
         rows["torch/torch.h"] = seconds(["#include <torch/torch.h>"], flags, 1)
+    program = first_program()
+    rows["the README's program, -O2"] = program_seconds(program)
+    rows["... separate compilation"] = program_seconds(program, "-DSHARDMESH_SEPARATE_COMPILATION")
+    rows["... its shardmesh/src.hpp"] = program_seconds("#include <shardmesh/src.hpp>\n")
     for name, took in rows.items():
         print(f"{name:28} {'does not compile here' if took is None else f'{took:6.2f} s'}")
     if chosen.out:

@@ -5,9 +5,7 @@
 // What the subcommands that look at checkpoints share: tensors made at run time, one tensor at a time
 // out of a catalog, sizes for people.
 
-#include <array>
 #include <cstdint>
-#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -15,6 +13,8 @@
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/tensor/tensor.hpp>
+
+#include "progress.hpp"
 
 namespace tool {
 
@@ -26,33 +26,6 @@ inline sm::AnyTensor make_tensor(sm::DType dtype, sm::Shape const& shape) {
     return sm::AnyTensor(sm::Tensor<typename decltype(type)::type>::zeros(shape));
   });
 }
-
-/// A line that shows how far long work has come; only on a terminal.
-class Progress {
- public:
-  Progress(char const* what, std::size_t total, bool shown)
-      : what_(what), total_(total), shown_(shown) {}
-  ~Progress() {
-    if (shown_) {
-      std::fprintf(stderr, "\r\033[K");
-    }
-  }
-  Progress(Progress const&) = delete;
-  Progress& operator=(Progress const&) = delete;
-
-  void step() {
-    ++done_;
-    if (shown_) {
-      std::fprintf(stderr, "\r%s %zu of %zu", what_, done_, total_);
-    }
-  }
-
- private:
-  char const* what_;
-  std::size_t total_;
-  std::size_t done_ = 0;
-  bool shown_;
-};
 
 /// A catalog that belongs to somebody else; it may show how far reading has come, or one key alone.
 template <class C>
@@ -74,19 +47,21 @@ class Borrowed {
     return catalog_->tensor(key);
   }
   [[nodiscard]] sm::StoredBox read_box(std::string const& key, std::size_t i) {
+    auto box = catalog_->read_box(key, i);
     step();
-    return catalog_->read_box(key, i);
+    return box;
   }
   [[nodiscard]] sm::Value value(std::string const& key) {
+    auto value = catalog_->value(key);
     step();
-    return catalog_->value(key);
+    return value;
   }
   [[nodiscard]] std::uint64_t bytes_read() const { return catalog_->bytes_read(); }
 
  private:
   void step() const {
     if (progress_ != nullptr) {
-      progress_->step();
+      progress_->at(catalog_->bytes_read());
     }
   }
 
@@ -130,18 +105,16 @@ std::vector<std::string> losses(C const& catalog) {
   return static_cast<std::uint64_t>(sm::volume(stored.shape)) * sm::size_of(stored.dtype);
 }
 
-/// "1.50 MiB".
-[[nodiscard]] inline std::string readable(std::uint64_t bytes) {
-  constexpr std::array<char const*, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
-  auto amount = static_cast<double>(bytes);
-  std::size_t unit = 0;
-  while (amount >= 1024 && unit + 1 < units.size()) {
-    amount /= 1024;
-    ++unit;
+/// Bytes of all tensors of a catalog.
+template <class C>
+std::uint64_t total_bytes(C const& catalog) {
+  std::uint64_t bytes = 0;
+  for (std::string const& key : catalog.keys()) {
+    if (sm::StoredTensor const* const stored = catalog.tensor(key)) {
+      bytes += bytes_of(*stored);
+    }
   }
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.2f %s", amount, units[unit]);
-  return text.data();
+  return bytes;
 }
 
 }  // namespace tool

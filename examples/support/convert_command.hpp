@@ -18,6 +18,7 @@
 #include <shardmesh/checkpoint/save.hpp>
 
 #include "catalog_tools.hpp"
+#include "notation.hpp"
 
 namespace tool {
 
@@ -42,21 +43,17 @@ std::vector<sm::PathElement> path_of(C const& catalog, std::string const& key) {
   }
 }
 
-/// The dtype that a name of --dtype means.
+/// The dtype that a name of --dtype means: floating-point numbers of 16 bits and more.
 inline sm::DType dtype_named(std::string const& name) {
-  for (auto const& [text, dtype] : {std::pair{"fp32", sm::DType::float32},
-                                    {"float32", sm::DType::float32},
-                                    {"fp64", sm::DType::float64},
-                                    {"float64", sm::DType::float64},
-                                    {"fp16", sm::DType::float16},
-                                    {"float16", sm::DType::float16},
-                                    {"bf16", sm::DType::bfloat16},
-                                    {"bfloat16", sm::DType::bfloat16}}) {
-    if (name == text) {
+  sm::DType const dtype = parse_dtype(name);
+  for (sm::DType const one :
+       {sm::DType::float64, sm::DType::float32, sm::DType::float16, sm::DType::bfloat16}) {
+    if (dtype == one) {
       return dtype;
     }
   }
-  throw sm::InvalidArgument("--dtype " + name + " is not known; use fp64, fp32, fp16 or bf16");
+  throw sm::InvalidArgument("--dtype " + name +
+                            " is not what tensors are converted to; use fp64, fp32, fp16 or bf16");
 }
 
 /// What a tensor is to become: tensors of floating-point numbers of 16 bits and more change.
@@ -73,7 +70,6 @@ sm::StateDict read_everything(C& catalog, ConvertOptions const& options) {
     std::fprintf(stderr, "shardmesh: convert goes on without what may be lost: %s\n", loss.c_str());
   }
   sm::StateDict dict;
-  std::size_t items = 0;
   for (std::string const& key : catalog.keys()) {
     if (sm::StoredTensor const* const stored = catalog.tensor(key)) {
       if (!stored->unsupported.empty()) {
@@ -82,13 +78,11 @@ sm::StateDict read_everything(C& catalog, ConvertOptions const& options) {
       }
       dict.insert(path_of(catalog, key),
                   make_tensor(target_dtype(stored->dtype, options.dtype), stored->shape));
-      items += stored->boxes.size();
     } else {
       dict.insert(path_of(catalog, key), sm::Value());
-      ++items;
     }
   }
-  Progress progress("convert: item", items, options.progress);
+  Progress progress("convert", total_bytes(catalog), options.progress);
   sm::launch(sm::threads{1}, [&](auto& world) {
     sm::load_from(world, [&] { return Borrowed<C>(catalog, &progress); }, dict,
                   {.dtype = sm::DTypePolicy::cast});

@@ -9,18 +9,23 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 #include <shardmesh/checkpoint/verify.hpp>
+#include <shardmesh/core/nearest.hpp>
 
 #include "catalog_tools.hpp"
+#include "checkpoint_map.hpp"
 
 namespace tool {
 
 struct InspectOptions {
   std::string path;
   std::string other;  ///< for diff
+  std::string key;    ///< for inspect: this one alone
+  std::string format = "text";
   bool json = false;
   bool progress = false;
 };
@@ -30,7 +35,8 @@ namespace detail {
 struct Row {
   std::string name;
   std::string dtype;  ///< or the kind of a plain value
-  std::string shape;
+  std::string shape;  ///< or the plain value
+  std::vector<sm::index_t> extents;
   std::size_t boxes = 0;
   std::size_t files = 0;
   std::uint64_t bytes = 0;
@@ -43,13 +49,15 @@ std::vector<Row> rows_of(C& catalog) {
   std::vector<Row> rows;
   for (std::string const& key : catalog.keys()) {
     if (sm::StoredTensor const* const stored = catalog.tensor(key)) {
-      rows.push_back({key, sm::dtype_text(*stored), to_string(stored->shape), stored->boxes.size(),
-                      catalog.files(key).size(), bytes_of(*stored), true, ""});
+      rows.push_back({key, sm::dtype_text(*stored), to_string(stored->shape),
+                      std::vector<sm::index_t>(stored->shape.begin(), stored->shape.end()),
+                      stored->boxes.size(), catalog.files(key).size(), bytes_of(*stored), true,
+                      ""});
     } else if (std::string const* const problem = sm::problem_of(catalog, key)) {
-      rows.push_back({key, "unreadable", "", 0, 0, 0, false, *problem});
+      rows.push_back({key, "unreadable", "", {}, 0, 0, 0, false, *problem});
     } else {
       sm::Value const value = catalog.value(key);
-      rows.push_back({key, std::string(value.kind()), to_string(value), 0, 0, 0, false, ""});
+      rows.push_back({key, std::string(value.kind()), to_string(value), {}, 0, 0, 0, false, ""});
     }
   }
   return rows;
@@ -102,17 +110,21 @@ inline void print_table(std::string const& path,
               readable(bytes).c_str(), rows.size() - tensors - unreadable, rest.c_str());
 }
 
+/// A tensor has its shape as an array, a plain value its kind and its text.
 inline nlohmann::ordered_json to_json(std::vector<Row> const& rows) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (Row const& row : rows) {
-    list.push_back({{"name", row.name},
-                    {"dtype", row.dtype},
-                    {"shape", row.shape},
-                    {"boxes", row.boxes},
-                    {"files", row.files},
-                    {"bytes", row.bytes}});
-    if (!row.problem.empty()) {
-      list.back()["problem"] = row.problem;
+    if (row.is_tensor) {
+      list.push_back({{"name", row.name},
+                      {"dtype", row.dtype},
+                      {"shape", row.extents},
+                      {"boxes", row.boxes},
+                      {"files", row.files},
+                      {"bytes", row.bytes}});
+    } else if (row.problem.empty()) {
+      list.push_back({{"name", row.name}, {"kind", row.dtype}, {"value", row.shape}});
+    } else {
+      list.push_back({{"name", row.name}, {"problem", row.problem}});
     }
   }
   return list;
@@ -174,9 +186,20 @@ inline std::string verdict(sm::VerifyReport const& report) {
 /// Prints a table of everything in a checkpoint, and what of it cannot be read. Reads no tensor data.
 inline int run_inspect(InspectOptions const& options) {
   return sm::with_catalog(options.path, [&](auto& catalog) {
-    auto const rows = detail::rows_of(catalog);
-    if (options.json) {
+    auto rows = detail::rows_of(catalog);
+    if (!options.key.empty()) {
+      if (!catalog.contains(options.key)) {
+        std::string const near = sm::nearest(options.key, catalog.keys());
+        throw sm::KeyError(sm::detail::concat(
+            options.path, " has no \"", sm::escaped(options.key), '"',
+            near.empty() ? "" : sm::detail::concat("; the nearest is \"", sm::escaped(near), '"')));
+      }
+      std::erase_if(rows, [&](detail::Row const& row) { return row.name != options.key; });
+    }
+    if (options.json || options.format == "json") {
       std::printf("%s\n", detail::to_json(rows).dump().c_str());
+    } else if (options.format == "svg") {
+      std::printf("%s", checkpoint_map(catalog, options.path, options.key).c_str());
     } else {
       detail::print_table(options.path, rows, losses(catalog));
     }
@@ -184,41 +207,60 @@ inline int run_inspect(InspectOptions const& options) {
   });
 }
 
+namespace detail {
+
+inline nlohmann::ordered_json to_json(std::vector<sm::Damage> const& list) {
+  nlohmann::ordered_json result = nlohmann::ordered_json::array();
+  for (sm::Damage const& one : list) {
+    result.push_back({{"name", one.key}, {"what", one.what}});
+  }
+  return result;
+}
+
+inline int tell(sm::VerifyReport const& report, InspectOptions const& options) {
+  if (options.json) {
+    nlohmann::ordered_json const all{{"path", options.path},
+                                     {"values", report.values},
+                                     {"bytes", report.bytes},
+                                     {"checksums", report.has_checksums},
+                                     {"damage", to_json(report.damage)},
+                                     {"notes", report.notes},
+                                     {"unchecked", to_json(report.unchecked)}};
+    std::printf("%s\n", all.dump().c_str());
+  } else {
+    for (sm::Damage const& one : report.damage) {
+      std::printf("DAMAGE %s: %s\n", one.key.c_str(), one.what.c_str());
+    }
+    for (std::string const& note : report.notes) {
+      std::printf("NOTE %s\n", note.c_str());
+    }
+    for (sm::Damage const& one : report.unchecked) {
+      std::printf("NOTE %s: %s\n", one.key.c_str(), one.what.c_str());
+    }
+    std::printf("%s: %zu values, %s read, %s\n", options.path.c_str(), report.values,
+                readable(report.bytes).c_str(), verdict(report).c_str());
+  }
+  return report.damage.empty() ? 0 : 1;
+}
+
+}  // namespace detail
+
 /// Reads every byte of a checkpoint and checks it. Every damage is told with its place.
 /// @returns 1 if there is damage.
 inline int run_verify(InspectOptions const& options) {
-  return sm::with_catalog(options.path, [&](auto& catalog) {
-    Progress progress("verify: value", catalog.keys().size(), options.progress);
-    sm::VerifyReport const report = sm::verify(catalog, [&progress] { progress.step(); });
-    if (options.json) {
-      nlohmann::ordered_json damage = nlohmann::ordered_json::array();
-      for (sm::Damage const& one : report.damage) {
-        damage.push_back({{"name", one.key}, {"what", one.what}});
-      }
-      nlohmann::ordered_json unchecked = nlohmann::ordered_json::array();
-      for (sm::Damage const& one : report.unchecked) {
-        unchecked.push_back({{"name", one.key}, {"what", one.what}});
-      }
-      nlohmann::ordered_json const all{{"path", options.path},  {"values", report.values},
-                                       {"bytes", report.bytes}, {"checksums", report.has_checksums},
-                                       {"damage", damage},      {"notes", report.notes},
-                                       {"unchecked", unchecked}};
-      std::printf("%s\n", all.dump().c_str());
-    } else {
-      for (sm::Damage const& one : report.damage) {
-        std::printf("DAMAGE %s: %s\n", one.key.c_str(), one.what.c_str());
-      }
-      for (std::string const& note : report.notes) {
-        std::printf("NOTE %s\n", note.c_str());
-      }
-      for (sm::Damage const& one : report.unchecked) {
-        std::printf("NOTE %s: %s\n", one.key.c_str(), one.what.c_str());
-      }
-      std::printf("%s: %zu values, %s read, %s\n", options.path.c_str(), report.values,
-                  readable(report.bytes).c_str(), detail::verdict(report).c_str());
-    }
-    return report.damage.empty() ? 0 : 1;
-  });
+  try {
+    return sm::with_catalog(options.path, [&](auto& catalog) {
+      Progress progress("verify", total_bytes(catalog), options.progress);
+      sm::VerifyReport const report =
+          sm::verify(catalog, [&] { progress.at(catalog.bytes_read()); });
+      progress.finish();
+      return detail::tell(report, options);
+    });
+  } catch (sm::CorruptError const& error) {  // so damaged that nothing can be listed
+    sm::VerifyReport report;
+    report.damage.push_back({error.path(), error.what()});
+    return detail::tell(report, options);
+  }
 }
 
 /// Compares two checkpoints, whatever their formats, tensor by tensor.
@@ -228,22 +270,27 @@ inline int run_diff(InspectOptions const& options) {
     return sm::with_catalog(options.other, [&](auto& b) {
       std::vector<std::pair<std::string, std::string>> found;
       auto const keys = a.keys();
-      Progress progress("diff: value", keys.size(), options.progress);
+      Progress progress("diff", total_bytes(a) + total_bytes(b), options.progress);
       for (std::string const& key : keys) {
         std::string const what =
             b.contains(key) ? detail::difference_at(a, b, key) : "only in " + options.path;
         if (!what.empty()) {
           found.emplace_back(key, what);
         }
-        progress.step();
+        progress.at(a.bytes_read() + b.bytes_read());
       }
       for (std::string const& key : b.keys()) {
         if (!a.contains(key)) {
           found.emplace_back(key, "only in " + options.other);
         }
       }
+      progress.finish();
       if (options.json) {
-        std::printf("%s\n", nlohmann::ordered_json(found).dump().c_str());
+        nlohmann::ordered_json list = nlohmann::ordered_json::array();
+        for (auto const& [key, what] : found) {
+          list.push_back({{"name", key}, {"what", what}});
+        }
+        std::printf("%s\n", list.dump().c_str());
       } else {
         for (auto const& [key, what] : found) {
           std::printf("%s: %s\n", key.c_str(), what.c_str());

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/nearest.hpp>
 #include <shardmesh/core/text.hpp>
 #include <shardmesh/layout/layout.hpp>
 
@@ -27,6 +28,13 @@ inline constexpr sm::index_t most_ranks = 65536;
                                 std::string const& text,
                                 char const* wanted) {
   throw sm::InvalidArgument(sm::detail::concat(what, " \"", sm::escaped(text), "\" ", wanted));
+}
+
+/// `; did you mean "Shard"?`, or nothing.
+template <class Words>
+std::string did_you_mean(std::string const& word, Words const& words) {
+  std::string const near = sm::nearest(word, words, sm::typing_error(word.size()));
+  return near.empty() ? "." : sm::detail::concat("; did you mean \"", near, "\"?");
 }
 
 /// `text` without blanks, and without the brackets around the whole.
@@ -84,6 +92,10 @@ inline sm::Shape parse_shape(std::string const& text, char const* option) {
 
 /// The same for a mesh: at least one dimension, and not more ranks than can be shown.
 inline sm::Shape parse_mesh(std::string const& text, char const* option) {
+  if (text.empty()) {
+    throw sm::InvalidArgument(
+        sm::detail::concat(option, " is missing; write for example ", option, " 2,2"));
+  }
   sm::Shape const mesh = parse_shape(text, option);
   if (mesh.empty()) {
     refuse(option, text, "has no dimension; write for example 2,2");
@@ -161,6 +173,16 @@ inline sm::Placement parse_placement(std::string const& text) {
       }
     }
   }
+  std::string const near =
+      sm::nearest(name,
+                  std::vector<std::string>{"Replicate", "Shard", "StridedShard", "Partial", "R",
+                                           "S", "SS", "P"},
+                  name.size() < 2 ? 0 : sm::typing_error(name.size()));
+  if (!near.empty()) {
+    refuse("placement", text,
+           sm::detail::concat("is no placement; did you mean ", near, bare.substr(name.size()), "?")
+               .c_str());
+  }
   refuse("placement", text, wanted);
 }
 
@@ -186,7 +208,12 @@ inline sm::DType parse_dtype(std::string const& text) {
       return info.dtype;
     }
   }
-  refuse("--dtype", text, "is not known; write for example float32 or bf16");
+  std::vector<std::string> names{"fp64", "fp32", "fp16", "bf16"};
+  for (sm::DTypeInfo const& info : sm::dtype_table) {
+    names.emplace_back(info.name);
+  }
+  refuse("--dtype", text,
+         ("is not known; write for example float32 or bf16" + did_you_mean(text, names)).c_str());
 }
 
 }  // namespace tool

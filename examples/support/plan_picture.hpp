@@ -6,157 +6,18 @@
 // it, and a table of the bytes that each rank sends each other.
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <cstdio>
 #include <string>
 #include <vector>
 
-#include <shardmesh/layout/picture.hpp>
 #include <shardmesh/plan/cost.hpp>
+
+#include "layout_picture.hpp"
+#include "svg.hpp"
 
 namespace tool {
 
 namespace sm = shardmesh;
-
-/// "1.5 MiB".
-inline std::string in_words(sm::index_t bytes) {
-  constexpr std::array<char const*, 6> units{"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  auto value = static_cast<double>(bytes);
-  std::size_t unit = 0;
-  while (value >= 1024 && unit + 1 < units.size()) {
-    value /= 1024;
-    ++unit;
-  }
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), value < 10 && unit > 0 ? "%.1f %s" : "%.0f %s", value,
-                units[unit]);
-  return text.data();
-}
-
-class Svg {
- public:
-  void rect(
-      double x, double y, double w, double h, std::string const& fill, std::string const& title) {
-    body_ += sm::detail::concat("<rect x=\"", num(x), "\" y=\"", num(y), "\" width=\"", num(w),
-                                "\" height=\"", num(h), "\" fill=\"", fill,
-                                "\" stroke=\"#fff\"><title>", title, "</title></rect>\n");
-    grow(x + w, y + h);
-  }
-  /// @param anchor  start, middle or end.
-  void text(double x, double y, std::string const& words, char const* anchor, int size = 12) {
-    body_ +=
-        sm::detail::concat("<text x=\"", num(x), "\" y=\"", num(y), "\" text-anchor=\"", anchor,
-                           "\" font-size=\"", std::to_string(size), "\">", words, "</text>\n");
-    double const width = 0.62 * size * static_cast<double>(words.size());
-    grow(x + (*anchor == 's' ? width : *anchor == 'm' ? width / 2 : 0), y + 4);
-  }
-  void arrow(double x1, double x2, double y) {
-    body_ += sm::detail::concat("<path d=\"M", num(x1), ' ', num(y), " H", num(x2),
-                                " m-8 -5 l8 5 l-8 5\" fill=\"none\" "
-                                "stroke=\"#333\" stroke-width=\"2\"/>\n");
-  }
-  [[nodiscard]] std::string done() const {
-    std::string const w = num(width_ + 20);
-    std::string const h = num(height_ + 20);
-    return sm::detail::concat(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"", w, "\" height=\"", h,
-        "\" viewBox=\"0 0 ", w, ' ', h,
-        "\" font-family=\"sans-serif\">\n<rect width=\"100%\" height=\"100%\" "
-        "fill=\"#fff\"/>\n",
-        body_, "</svg>\n");
-  }
-
- private:
-  static std::string num(double value) {
-    std::array<char, 32> text{};
-    std::snprintf(text.data(), text.size(), "%.1f", value);
-    return text.data();
-  }
-  void grow(double x, double y) {
-    width_ = std::max(width_, x);
-    height_ = std::max(height_, y);
-  }
-
-  std::string body_;
-  double width_ = 0;
-  double height_ = 0;
-};
-
-/// Colours far apart for neighbours: steps of the golden angle around the circle of hues.
-inline std::string color_of(int rank) {
-  return sm::detail::concat("hsl(", std::to_string((rank * 137) % 360), ",60%,",
-                            std::to_string(72 - rank % 3 * 8), "%)");
-}
-
-/// The two dimensions to draw: the first that some stage cuts, or simply the first.
-inline std::vector<std::size_t> drawn_dims(sm::Plan const& plan) {
-  std::vector<std::size_t> dims;
-  auto const add = [&dims](std::size_t d) {
-    if (dims.size() < 2 && std::find(dims.begin(), dims.end(), d) == dims.end()) {
-      dims.push_back(d);
-    }
-  };
-  for (sm::Holding const& stage : plan.stages) {
-    for (sm::Cut const& cut : stage.layout().order()) {
-      add(static_cast<std::size_t>(cut.tensor_dim));
-    }
-  }
-  for (std::size_t d = 0; d < plan.from().layout().shape().size(); ++d) {
-    add(d);
-  }
-  std::sort(dims.begin(), dims.end());
-  return dims;
-}
-
-/// Draws who holds which block, in a square of `side`; where more than one rank does, as stripes.
-inline void draw_holding(Svg& svg,
-                         sm::Holding const& holding,
-                         std::vector<std::size_t> const& dims,
-                         double x0,
-                         double y0,
-                         double side) {
-  sm::Layout const& layout = holding.layout();
-  sm::Shape const& shape = layout.shape();
-  auto const points = [&](std::size_t i) {
-    return i < dims.size() ? sm::detail::boundaries(layout, dims[i])
-                           : std::vector<sm::index_t>{0, 1};
-  };
-  auto const rows = points(0);
-  auto const columns = points(1);
-  auto const scale = [side](std::vector<sm::index_t> const& along) {
-    return side / static_cast<double>(std::max<sm::index_t>(1, along.back()));
-  };
-  for (std::size_t r = 0; r + 1 < rows.size(); ++r) {
-    for (std::size_t c = 0; c + 1 < columns.size(); ++c) {
-      sm::Box box = sm::Box::whole(shape);
-      for (std::size_t i = 0; i < dims.size(); ++i) {
-        auto const& along = i == 0 ? rows : columns;
-        std::size_t const at = i == 0 ? r : c;
-        box.offset[dims[i]] = along[at];
-        box.extent[dims[i]] = along[at + 1] - along[at];
-      }
-      auto const owners = layout.owners(box);
-      if (owners.empty()) {
-        continue;
-      }
-      double const y = y0 + static_cast<double>(rows[r]) * scale(rows);
-      double const h = static_cast<double>(rows[r + 1] - rows[r]) * scale(rows);
-      double const x = x0 + static_cast<double>(columns[c]) * scale(columns);
-      double const w = static_cast<double>(columns[c + 1] - columns[c]) * scale(columns);
-      double const stripe = w / static_cast<double>(owners.size());
-      for (std::size_t i = 0; i < owners.size(); ++i) {
-        int const rank = holding.rank_at(owners[i]);
-        svg.rect(x + static_cast<double>(i) * stripe, y, stripe, h, color_of(rank),
-                 sm::detail::concat("rank ", std::to_string(rank), ' ', to_string(box)));
-        std::string const label = std::to_string(rank);
-        if (h >= 12 && stripe >= 8.0 * static_cast<double>(label.size())) {
-          svg.text(x + (static_cast<double>(i) + 0.5) * stripe, y + h / 2 + 4, label, "middle");
-        }
-      }
-    }
-  }
-}
 
 /// The picture. Meshes of more than 64 ranks are too many to see.
 inline std::string svg_of(sm::Plan const& plan, sm::DType dtype) {
@@ -179,7 +40,7 @@ inline std::string svg_of(sm::Plan const& plan, sm::DType dtype) {
            "start");
   constexpr double side = 220;
   constexpr double gap = 70;
-  auto const dims = drawn_dims(plan);
+  auto const dims = drawn_dims(plan.stages);
   double x = 20;
   for (std::size_t stage = 0; stage < plan.stages.size(); ++stage) {
     sm::Holding const& holding = plan.stages[stage];

@@ -15,3 +15,7 @@
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
+
+#if defined(SHARDMESH_SEPARATE_COMPILATION)
+#include <shardmesh/checkpoint/separate.hpp>
+#endif

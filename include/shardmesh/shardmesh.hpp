@@ -17,3 +17,8 @@
 #include <shardmesh/plan.hpp>
 #include <shardmesh/state.hpp>
 #include <shardmesh/tensor.hpp>
+
+#if defined(SHARDMESH_SEPARATE_COMPILATION)
+#include <shardmesh/fsdp/separate.hpp>
+#include <shardmesh/state/separate.hpp>
+#endif

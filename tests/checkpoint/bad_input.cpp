@@ -131,6 +131,16 @@ TEST_CASE("a key that the checkpoint has not, with the nearest that it has") {
              {"has no \"epoch\""}));
 }
 
+TEST_CASE("all keys that the checkpoint has not are listed") {
+  CHECK(says(failure("hsdp_fsdp2", test::fixture("hsdp_fsdp2"),
+                     [](sm::StateDict& dict) {
+                       for (char const* const key : {"gone.a", "gone.b", "gone.c"}) {
+                         dict.insert(key, sm::Tensor<float>::zeros({16, 8}));
+                       }
+                     }),
+             {"has no \"gone.a\" and no \"gone.b\", \"gone.c\""}));
+}
+
 TEST_CASE("shape, dtype or kind differ from what was saved") {
   test::Scratch const scratch;
   auto const load_one = [&](std::string const& key, auto value) {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
+#include <shardmesh/core/nearest.hpp>
 #include <shardmesh/core/text.hpp>
 
 #include <string>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -31,6 +33,19 @@ TEST_CASE("well-formed UTF-8 is told from what only looks like it") {
   CHECK_FALSE(sm::is_utf8("\xed\xa0\x80"));      // a surrogate
   CHECK_FALSE(sm::is_utf8("\xf4\x90\x80\x80"));  // beyond the last code point
   CHECK_FALSE(sm::is_utf8("\xff"));
+}
+
+TEST_CASE("the nearest word is that of the fewest edits, or one with steps in front") {
+  CHECK(sm::edit_distance("", "abc") == 3);
+  CHECK(sm::edit_distance("kitten", "sitting") == 3);
+  CHECK(sm::edit_distance("shape", "shpae") == 1);  // neighbours swapped
+  CHECK(sm::edit_distance("weight", "bias", 2) == 2);
+  std::vector<std::string> const keys{"lr", "model.weight", "weigth", "bias"};
+  CHECK(sm::nearest("weight", keys) == "model.weight");
+  CHECK(sm::nearest("net.bias", keys) == "bias");
+  CHECK(sm::nearest("biass", keys) == "bias");
+  CHECK(sm::nearest("momentum", keys, 3) == "");
+  CHECK(sm::nearest("x", std::vector<std::string>{}) == "");
 }
 
 TEST_SUITE_END();

@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/core/value_tree.hpp>
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,6 +31,23 @@ std::string built(std::vector<std::pair<Path, sm::Value>> const& parts) {
 }  // namespace
 
 TEST_SUITE_BEGIN("core.value_tree");
+
+TEST_CASE("as gives any integer type that has the value, and float") {
+  sm::Value const seven(7);
+  CHECK(seven.as<int>() == 7);
+  CHECK(seven.as<unsigned char>() == 7);
+  CHECK(seven.as<long long>() == 7);
+  CHECK(sm::Value(-128).as<signed char>() == -128);
+  CHECK(sm::Value(0.5).as<float>() == 0.5F);
+  CHECK_THROWS_WITH_AS(static_cast<void>(sm::Value(-1).as<std::size_t>()),
+                       doctest::Contains("the integer is -1, which the type asked for has not"),
+                       sm::InvalidArgument);
+  CHECK_THROWS_AS(static_cast<void>(sm::Value(std::int64_t{1} << 32).as<unsigned>()),
+                  sm::InvalidArgument);
+  CHECK_THROWS_WITH_AS(static_cast<void>(sm::Value(1.0).as<int>()),
+                       doctest::Contains("of the kind float, not of the kind asked for"),
+                       sm::InvalidArgument);
+}
 
 TEST_CASE("containers are put together of their elements, dicts in order, lists by index") {
   CHECK(built({}) == "None");

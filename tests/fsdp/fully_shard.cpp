@@ -7,11 +7,17 @@
 #include <shardmesh/fsdp/options.hpp>
 #include <shardmesh/fsdp/sharding.hpp>
 #include <shardmesh/fsdp/unit.hpp>
+#include <shardmesh/optim/adam.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 
 #include <algorithm>
+#include <array>
+#include <map>
+#include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -150,6 +156,41 @@ struct Lane {
   }
 };
 
+/// Has no `parameter_type`: it is found in the members.
+struct Block {
+  Tensor<float> weight = Tensor<float>::zeros({4, 2});
+  std::optional<Tensor<float>> bias;
+  template <class V>
+  void visit(V&& v) {
+    v("weight", weight);
+    v("bias", bias);
+  }
+};
+struct Deduced {
+  std::vector<Block> blocks{2};
+  std::array<Block, 2> pair{};
+  std::unique_ptr<Block> head = std::make_unique<Block>();
+  std::map<std::string, Tensor<float>> named{{"x", Tensor<float>::zeros({3})}};
+  Tensor<float> mean = Tensor<float>::zeros({2});
+  std::string name = "run";
+  sm::Value note;
+  int epoch = 0;
+  template <class V>
+  void visit(V&& v) {
+    v("blocks", blocks);
+    v("pair", pair);
+    v("head", head);
+    v("named", named);
+    v("mean", sm::buffer(mean));
+    v("epoch", epoch);
+  }
+};
+struct Listed {
+  Block block;
+  std::tuple<Tensor<float>, int> more{Tensor<float>::zeros({2}), 1};
+  static constexpr std::array member_names{"block", "more"};
+};
+
 struct Scalar {
   using parameter_type = Tensor<float>;
   Tensor<float> value{Shape{}};
@@ -168,6 +209,50 @@ struct Scalar {
 }  // namespace
 
 TEST_SUITE_BEGIN("fsdp.fully_shard");
+
+TEST_CASE("the type of the parameters is deduced, the optimizer's too") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    auto const mesh = sm::device_mesh(world, {2});
+    Deduced model;
+    auto net = sm::fully_shard(model, mesh);
+    sm::Adam adam(net, {.lr = 0.5});
+    static_assert(std::is_same_v<decltype(adam), sm::Adam<decltype(net)::Parameter>>);
+    CHECK(adam.parameters().size() == 6);
+    Listed listed;
+    auto other = sm::fully_shard(listed, mesh);
+    CHECK(sm::state_dict(other).at("block.weight").tensor().local_shape() == Shape{2, 2});
+  });
+}
+
+#ifndef NDEBUG
+TEST_CASE("a parameter outside a pass says that it is not there") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    auto const mesh = sm::device_mesh(world, {2});
+    Block model;
+    auto net = sm::fully_shard(model, mesh);
+    auto const refused = [&model] {
+      CHECK(model.weight.is_sharded_away());
+      CHECK_THROWS_WITH_AS(static_cast<void>(model.weight.span()),
+                           doctest::Contains("this parameter is sharded, and not whole outside a "
+                                             "pass"),
+                           sm::InvalidArgument);
+      CHECK_THROWS_AS(static_cast<void>(model.weight.clone().span()), sm::InvalidArgument);
+    };
+    refused();
+    {
+      auto const pass = net.forward(0);
+      CHECK(model.weight.span().size() == 8);
+    }
+    refused();
+    Block flat_model;
+    auto flat = sm::flat_shard(flat_model, mesh);
+    CHECK_THROWS_AS(static_cast<void>(flat_model.weight.span()), sm::InvalidArgument);
+    flat.unshard();
+    CHECK(flat_model.weight.span().size() == 8);
+    CHECK(Tensor<float>().span().empty());  // one that is merely empty stays usable
+  });
+}
+#endif
 
 TEST_CASE("parameters are cut by the chunk rule and come back whole: 1-D, hybrid, groups") {
   for (int ranks : {1, 2, 3, 4, 6}) {

@@ -51,7 +51,8 @@ TEST_CASE("picture: a vector is one column; a rank without elements does not app
                                                                    "    |        |\n"
                                                                    "    +--------+\n"
                                                                    "4:5 | rank 2 |\n"
-                                                                   "    +--------+\n");
+                                                                   "    +--------+\n"
+                                                                   "rank 3 holds nothing\n");
 }
 
 TEST_CASE("picture: replicas share a block") {
@@ -103,6 +104,37 @@ TEST_CASE("picture: what cannot be drawn is listed by rank") {
         "(0, 4) on mesh (2) as (Shard(1))\n"
         "rank 0 at (0): (0, 2)\n"
         "rank 1 at (1): (0, 2)\n");
+}
+
+TEST_CASE("picture: ranks without elements are named") {
+  CHECK(picture(Layout({5}, {4}, sm::placements<sm::Shard<0>>), {.lines_per_block = 1}) ==
+        "(5) on mesh (4) as (Shard(0))\n"
+        "    +--------+\n"
+        "0:2 | rank 0 |\n"
+        "    +--------+\n"
+        "2:4 | rank 1 |\n"
+        "    +--------+\n"
+        "4:5 | rank 2 |\n"
+        "    +--------+\n"
+        "rank 3 holds nothing\n");
+  CHECK(contains(picture(Layout({2}, {4}, sm::placements<sm::Shard<0>>)),
+                 "ranks 2 3 hold nothing\n"));
+}
+
+TEST_CASE("picture: a wide one is folded") {
+  CHECK(picture(Layout({2, 6}, {3}, sm::placements<sm::Shard<1>>),
+                {.lines_per_block = 1, .most_width = 23}) == "(2, 6) on mesh (3) as (Shard(1))\n"
+                                                             "       0:2      2:4   \n"
+                                                             "    +--------+--------+\n"
+                                                             "0:2 | rank 0 | rank 1 |\n"
+                                                             "    +--------+--------+\n"
+                                                             "\n"
+                                                             "       4:6   \n"
+                                                             "    +--------+\n"
+                                                             "0:2 | rank 2 |\n"
+                                                             "    +--------+\n");
+  sm::PictureStyle const tiny{.lines_per_block = 1, .most_width = 1};
+  CHECK(lines(picture(Layout({2, 6}, {3}, sm::placements<sm::Shard<1>>), tiny)) == 1 + 3 * 4 + 2);
 }
 
 TEST_CASE("picture: big tensors do not make it bigger") {

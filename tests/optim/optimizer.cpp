@@ -254,6 +254,20 @@ TEST_CASE("an optimizer takes the trained parameters of a model, tied ones once"
   CHECK(names_of(of_vector.parameters()) == "a");
 }
 
+TEST_CASE("what an optimizer's parameters are is deduced") {
+  Layer<Host> model{Host::zeros({2, 3}), Host::zeros({2})};
+  sm::Adam adam(model, {.lr = 0.5, .amsgrad = true});
+  static_assert(std::is_same_v<decltype(adam), sm::Adam<Host>>);
+  CHECK(adam.options().amsgrad);
+  sm::AdamW const adamw(model);
+  CHECK(names_of(adamw.parameters()) == "weight bias");
+  sm::Sgd const sgd(parameters({"a.w", "b"}), {.momentum = 0.5});
+  CHECK(names_of(sgd.parameters()) == "a.w b");
+  using Group = sm::Sgd<Host>::Group;
+  sm::Sgd const grouped(std::vector<Group>{{parameters({"a"}), {.lr = 0.25}}});
+  CHECK(grouped.options().lr == 0.25);
+}
+
 TEST_CASE("tied parameters are told from different ones where a rank holds no elements of them") {
   Host const none = Host::zeros({0, 3});
   Host const other = Host::zeros({0, 3});

@@ -387,6 +387,22 @@ TEST_CASE("missing and unexpected keys: Megatron's eight modes") {
   });
 }
 
+TEST_CASE("missing keys are listed, all of them") {
+  sm::launch(sm::threads{1}, [](World& world) {
+    sm::StateDict into;
+    std::string list;
+    for (int i = 0; i < 30; ++i) {
+      std::string const key = "layer" + std::to_string(i);
+      into.insert(key, Tensor<float>::zeros({1}));
+      list += (i == 0 ? "\"" : ", \"") + key + "\"";
+    }
+    std::string const text =
+        test::error_of<sm::KeyError>([&] { sm::load_state_dict(world, into, sm::StateDict{}); });
+    CHECK(text.find("30 missing keys") != std::string::npos);
+    CHECK(text.find(list + " [rank 0]") != std::string::npos);
+  });
+}
+
 TEST_CASE("a distributed value that one rank misses is left alone by all") {
   sm::launch(sm::threads{2}, [](World& world) {
     auto const mesh = sm::device_mesh(world, {2});

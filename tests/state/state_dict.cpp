@@ -12,6 +12,7 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <string_view>
 
 #include <doctest/doctest.h>
 
@@ -110,6 +111,23 @@ TEST_CASE("state_dict: nested dicts keep paths; keys join them") {
   sm::StateDict const dict{{"model", sm::state_dict(net)}};
   auto const& entry = dict.at("model.layers.0.weight");
   CHECK(entry.path == std::vector<sm::PathElement>{"model", "layers.0.weight"});
+}
+
+TEST_CASE("state_dict: a list in braces is a path, whatever is in it") {
+  std::string const layer = "layers.0";
+  std::string_view const view = "view";
+  sm::StateDict dict;
+  dict.insert({"optim", "lr"}, sm::Value(0.5));  // two literals
+  dict.insert({"state", layer, "step"}, sm::Value(1));
+  dict.insert({"one"}, sm::Value(2));
+  dict.insert(layer, sm::Value(3));
+  dict.insert(view, sm::Value(4));
+  using Path = std::vector<sm::PathElement>;
+  CHECK(dict.at("optim.lr").path == Path{"optim", "lr"});
+  CHECK(dict.at("state.layers.0.step").path == Path{"state", layer, "step"});
+  CHECK(dict.at("one").path == Path{"one"});
+  CHECK(dict.at("layers.0").path == Path{layer});
+  CHECK(dict.at("view").path == Path{"view"});
 }
 
 TEST_CASE("state_dict: bad keys are refused with what there is") {

@@ -41,6 +41,17 @@ TEST_CASE("distribute: the first rank's data reach every rank; the others may pa
   });
 }
 
+TEST_CASE("distribute: a shape in braces, its numbers known or not") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    auto const mesh = sm::device_mesh(world, {2});
+    sm::index_t const rows = 6;
+    auto const x = sm::distribute(counting({6, 2}), {rows, 2}, mesh, sm::placements<sm::Shard<1>>);
+    CHECK(x.shape() == sm::Shape{6, 2});
+    CHECK(x.to_local().shape() == sm::Shape{6, 1});
+    CHECK(same(sm::full_tensor(x), counting({6, 2})));
+  });
+}
+
 TEST_CASE("distribute: cutting one's own copy needs no communication and gives the same") {
   sm::launch(sm::threads{3}, [](World& world) {
     auto const mesh = sm::device_mesh(world, {3});
@@ -169,7 +180,7 @@ TEST_CASE("bad input: the error says what, where and how to mend it; nothing is 
     CHECK_THROWS_WITH_AS(static_cast<void>(sm::redistribute(t, sm::PlacementList{sm::Shard{1}})),
                          doctest::Contains("out of range"), sm::InvalidArgument);
     CHECK_THROWS_WITH_AS(
-        static_cast<void>(sm::distribute(counting({4}), mesh, sm::placements<sm::Partial<>>)),
+        static_cast<void>(sm::distribute(counting({4}), mesh, sm::PlacementList{sm::Partial<>{}})),
         doctest::Contains("make partial tensors with from_local"), sm::InvalidArgument);
     CHECK_THROWS_WITH_AS(
         static_cast<void>(sm::distribute(counting({4}), {5}, mesh, sm::placements<sm::Shard<0>>)),

@@ -64,6 +64,20 @@ template <class... Parts>
   return text;
 }
 
+/// `"a", "b"`: each in quotes, fit for a message; of very many the first thousand and how many more.
+template <class Keys>
+[[nodiscard]] std::string key_list(Keys const& keys) {
+  constexpr std::size_t most = 1000;
+  std::string text;
+  std::size_t count = 0;
+  for (auto const& key : keys) {
+    if (++count <= most) {
+      text += concat(text.empty() ? "\"" : ", \"", escaped(key), '"');
+    }
+  }
+  return count > most ? concat(text, " and ", std::to_string(count - most), " more") : text;
+}
+
 /// Bytes of the UTF-8 sequence that starts with `lead`, and the smallest code point that may be
 /// written with that many; 0 bytes for a byte that starts none.
 struct Utf8Lead {

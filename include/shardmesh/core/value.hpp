@@ -90,26 +90,46 @@ class Value {
   /// held; nullptr if it is something else.
   template <class T>
   [[nodiscard]] T const* get() const& noexcept {
-    auto const [kind, held] = slot(std::type_identity<T>{});
-    return kind == kind_ ? held : nullptr;
+    if constexpr (requires(Value const& value) { value.slot(std::type_identity<T>{}); }) {
+      auto const [kind, held] = slot(std::type_identity<T>{});
+      return kind == kind_ ? held : nullptr;
+    } else {
+      static_assert(
+          !std::is_same_v<T, T>,
+          "shardmesh::Value::get: a Value holds bool, std::int64_t, double, std::string, "
+          "Value::List, Tuple, Dict, Opaque or None; ask for one of these, or for another "
+          "integer with as<T>()");
+      return nullptr;
+    }
   }
   /// A temporary value takes what it holds along: keep the value, or use `as`.
   template <class T>
   T const* get() const&& = delete;
 
-  /// The `T` that is held; of a temporary value a copy.
-  /// @throws InvalidArgument if it is something else.
+  /// The `T` that is held; of a temporary value a copy. Any other integer type gets the integer that is
+  /// held, float the float, by value.
+  /// @throws InvalidArgument if it is something else, or an integer that `T` has not.
   template <class T>
   [[nodiscard]] T as() const&& {
     return static_cast<Value const&>(*this).as<T>();
   }
   template <class T>
-  [[nodiscard]] T const& as() const& {
-    if (T const* held = get<T>()) {
-      return *held;
+  [[nodiscard]] decltype(auto) as() const& {
+    if constexpr (std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, std::int64_t>) {
+      std::int64_t const held = expect<std::int64_t>();
+      if (static_cast<std::int64_t>(static_cast<T>(held)) != held ||
+          (static_cast<T>(held) < T{}) != (held < 0)) {
+        throw InvalidArgument(detail::concat("shardmesh::Value::as: the integer is ",
+                                             std::to_string(held),
+                                             ", which the type asked for has not; ask for "
+                                             "std::int64_t"));
+      }
+      return static_cast<T>(held);
+    } else if constexpr (std::same_as<T, float>) {
+      return static_cast<float>(expect<double>());
+    } else {
+      return expect<T>();
     }
-    throw InvalidArgument("shardmesh::Value::as: the value is of the kind " + std::string(kind()) +
-                          ", not of the kind asked for; look at kind() or use get()");
   }
 
   /// Calls `f` with what is held, as one of the types that `get` lists.
@@ -150,6 +170,18 @@ class Value {
   }
 
  private:
+  template <class T>
+  [[nodiscard]] T const& expect() const {
+    T const* const held = get<T>();
+    if (held == nullptr) {
+      throw InvalidArgument(detail::concat("shardmesh::Value::as: the value is of the kind ",
+                                           kind(),
+                                           ", not of the kind asked for; look at kind() or use "
+                                           "get()"));
+    }
+    return *held;
+  }
+
   enum class Kind : std::uint8_t { none, flag, integer, real, text, list, tuple, dict, opaque };
   template <class T>
   struct Slot {

@@ -13,32 +13,13 @@
 #include <shardmesh/core/address_map.hpp>
 #include <shardmesh/core/key_map.hpp>
 #include <shardmesh/fsdp/options.hpp>
+#include <shardmesh/state/parameter_type.hpp>
 #include <shardmesh/state/visit.hpp>
 #include <shardmesh/tensor/fused_exchange.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {
-
-/// The tensor type of a model's parameters: `Model::parameter_type`, or the first argument of a
-/// model that is a template of its parameters.
-template <class Model>
-struct ModelParameter {
-  static_assert(!std::is_same_v<Model, Model>,
-                "shardmesh::fully_shard: the type of this model's parameters is not known; add "
-                "`using parameter_type = shardmesh::Tensor<float>;` (element type and memory space "
-                "as they are) to the struct");
-};
-template <class Model>
-  requires AnyPlainTensor<typename Model::parameter_type>
-struct ModelParameter<Model> {
-  using type = typename Model::parameter_type;
-};
-template <template <class...> class Model, class T, class Space, class... More>
-  requires(!requires { typename Model<Tensor<T, Space>, More...>::parameter_type; })
-struct ModelParameter<Model<Tensor<T, Space>, More...>> {
-  using type = Tensor<T, Space>;
-};
 
 /// A parameter of a model and the members that hold it: several, if they are tied.
 template <class T, class Space>
@@ -291,7 +272,7 @@ template <template <class, class, class, class, class> class Sharded,
           class Model,
           class Sharding>
 [[nodiscard]] auto make_sharded(Model& model, Sharding sharding, FullyShardOptions options) {
-  using Whole = typename ModelParameter<Model>::type;
+  using Whole = typename KnownModelParameter<Model>::type;
   using T = typename Whole::value_type;
   using Chosen = std::conditional_t<std::is_void_v<P>, Precision<T>, P>;
   return Sharded<Model, Sharding, T, typename Whole::memory_space, Chosen>(

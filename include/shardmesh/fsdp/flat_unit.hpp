@@ -182,7 +182,7 @@ class FlatUnit {
     unit_->release();
     for (auto const& member : members_) {
       for (Whole* leaf : member.parameter.leaves) {
-        *leaf = Whole();
+        *leaf = Whole::sharded_away();
       }
     }
   }

@@ -157,7 +157,7 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
                    state_->sharding.make(one.names.front(), whole,
                                          Tensor<typename P::master_type, Space>())}));
       for (Whole* leaf : one.leaves) {
-        *leaf = Whole();
+        *leaf = Whole::sharded_away();
       }
     }
   }

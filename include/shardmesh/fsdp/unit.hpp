@@ -114,7 +114,7 @@ class ShardUnit {
   void release() {
     for (Slot* slot : slots_) {
       for (Whole* leaf : slot->leaves) {
-        *leaf = Whole();
+        *leaf = Whole::sharded_away();
       }
     }
     unsharded_ = false;

@@ -11,6 +11,9 @@
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/optim/adam_update.hpp>
 #include <shardmesh/optim/optimizer.hpp>
+#include <shardmesh/optim/parameter_groups.hpp>
+#include <shardmesh/state/parameter_type.hpp>
+#include <shardmesh/state/visit.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -88,13 +91,34 @@ using AdamWOptions = BasicAdamOptions<true>;
 
 /// Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980; amsgrad: https://openreview.net/forum?id=ryQu7f-RZ):
 /// `torch.optim.Adam`. State: `step`, `exp_avg`, `exp_avg_sq`, and `max_exp_avg_sq` with amsgrad.
+///
+/// `Adam adam(net, {.lr = 0.1})` knows its parameters from the model.
 template <class Parameter>
-using Adam = Optimizer<Parameter, AdamOptions>;
+class Adam : public Optimizer<Parameter, AdamOptions> {
+ public:
+  using Optimizer<Parameter, AdamOptions>::Optimizer;
+};
+template <Visitable Model>
+explicit Adam(Model&, AdamOptions = {}) -> Adam<typename detail::OptimizedParameter<Model>::type>;
+template <class Parameter>
+explicit Adam(std::vector<NamedParameter<Parameter>>, AdamOptions = {}) -> Adam<Parameter>;
+template <class Parameter>
+explicit Adam(std::vector<ParameterGroup<Parameter, AdamOptions>>) -> Adam<Parameter>;
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, https://arxiv.org/abs/1711.05101):
 /// `torch.optim.AdamW`. State as `Adam`.
 template <class Parameter>
-using AdamW = Optimizer<Parameter, AdamWOptions>;
+class AdamW : public Optimizer<Parameter, AdamWOptions> {
+ public:
+  using Optimizer<Parameter, AdamWOptions>::Optimizer;
+};
+template <Visitable Model>
+explicit AdamW(Model&, AdamWOptions = {})
+    -> AdamW<typename detail::OptimizedParameter<Model>::type>;
+template <class Parameter>
+explicit AdamW(std::vector<NamedParameter<Parameter>>, AdamWOptions = {}) -> AdamW<Parameter>;
+template <class Parameter>
+explicit AdamW(std::vector<ParameterGroup<Parameter, AdamWOptions>>) -> AdamW<Parameter>;
 
 }  // namespace v0
 }  // namespace shardmesh

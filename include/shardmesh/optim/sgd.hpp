@@ -8,7 +8,10 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/optim/optimizer.hpp>
+#include <shardmesh/optim/parameter_groups.hpp>
 #include <shardmesh/optim/sgd_update.hpp>
+#include <shardmesh/state/parameter_type.hpp>
+#include <shardmesh/state/visit.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -68,7 +71,16 @@ struct SgdOptions {
 /// Stochastic gradient descent with momentum: `torch.optim.SGD`. State: `momentum_buffer`, which
 /// the first step fills with its gradient; none without momentum.
 template <class Parameter>
-using Sgd = Optimizer<Parameter, SgdOptions>;
+class Sgd : public Optimizer<Parameter, SgdOptions> {
+ public:
+  using Optimizer<Parameter, SgdOptions>::Optimizer;
+};
+template <Visitable Model>
+explicit Sgd(Model&, SgdOptions = {}) -> Sgd<typename detail::OptimizedParameter<Model>::type>;
+template <class Parameter>
+explicit Sgd(std::vector<NamedParameter<Parameter>>, SgdOptions = {}) -> Sgd<Parameter>;
+template <class Parameter>
+explicit Sgd(std::vector<ParameterGroup<Parameter, SgdOptions>>) -> Sgd<Parameter>;
 
 }  // namespace v0
 }  // namespace shardmesh

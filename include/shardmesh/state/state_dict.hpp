@@ -2,13 +2,16 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/config.hpp>
 #include <shardmesh/core/hash_index.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/state/any_tensor.hpp>
@@ -29,36 +32,16 @@ class StateDict {
   StateDict() = default;
 
   /// A nested dict: `StateDict{{"model", state_dict(net)}, {"optim", adam.state_dict()}}`.
-  StateDict(std::initializer_list<std::pair<std::string, StateDict>> parts) {
-    for (auto const& [name, part] : parts) {
-      for (StateEntry const& entry : part) {
-        std::vector<PathElement> path{name};
-        for (PathElement const& element : entry.path) {
-          path.push_back(element);
-        }
-        insert(std::move(path), entry.value);
-      }
-    }
-  }
+  StateDict(std::initializer_list<std::pair<std::string, StateDict>> parts);
 
   /// A tensor that shares its local elements with one of the same layout that is there already is
   /// noted as its alias.
   /// @throws KeyError if two paths give the same key.
-  void insert(std::vector<PathElement> path, StateValue value) {
-    std::string key = flat_key(path);
-    if (contains(key)) {
-      throw KeyError("shardmesh::StateDict: two values have the key \"" + key +
-                     "\"; names must differ after joining with dots");
-    }
-    std::size_t const hash = detail::HashIndex::hash_of(key);
-    index_.make_room();
-    first_at_.make_room();
-    entries_.push_back({std::move(key), std::move(path), std::move(value)});
-    index_.add(hash, entries_.size() - 1);
-    note_alias(entries_.back());
-  }
-  void insert(std::string name, StateValue value) {
-    insert(std::vector<PathElement>{std::move(name)}, std::move(value));
+  void insert(std::vector<PathElement> path, StateValue value);
+  /// Under a single name. (A template, so that `insert({"a", "b"}, x)` is a path and nothing else.)
+  template <std::convertible_to<std::string_view> Name>
+  void insert(Name const& name, StateValue value) {
+    insert(std::vector<PathElement>{std::string(std::string_view(name))}, std::move(value));
   }
 
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
@@ -71,15 +54,7 @@ class StateDict {
   }
 
   /// @throws KeyError if there is no such key.
-  [[nodiscard]] StateEntry const& at(std::string const& key) const {
-    std::size_t const found = position_of(key);
-    if (found == detail::HashIndex::none) {
-      throw KeyError("shardmesh::StateDict: no value has the key \"" + key + "\" (" +
-                     std::to_string(size()) + " keys" +
-                     (empty() ? "" : ", the first is \"" + entries_.front().key + "\"") + ")");
-    }
-    return entries_[found];
-  }
+  [[nodiscard]] StateEntry const& at(std::string const& key) const;
 
   /// Lets whatever is done with the tensors, by a save or load as well, be done in the order of `stream`: that on
   /// which the user's own work writes and reads them.
@@ -100,44 +75,13 @@ class StateDict {
   /// Replaces a plain value; one of an optimizer is set there.
   /// @throws KeyError if there is no such key, or it holds a tensor; InvalidArgument if the optimizer
   ///         cannot have such a value.
-  void set(std::string const& key, Value value) {
-    if (at(key).is_tensor()) {
-      throw KeyError("shardmesh::StateDict::set: \"" + key +
-                     "\" holds a tensor; assign to the tensor instead");
-    }
-    StateValue& held = entries_[position_of(key)].value;
-    if (held.is_live()) {
-      held.link().owner->write(held.link().group, held.link().name, std::move(value));
-    } else {
-      held = std::move(value);
-    }
-  }
+  void set(std::string const& key, Value value);
 
  private:
-  [[nodiscard]] std::size_t position_of(std::string const& key) const {
-    return index_.find(detail::HashIndex::hash_of(key),
-                       [&](std::size_t position) { return entries_[position].key == key; });
-  }
+  [[nodiscard]] std::size_t position_of(std::string const& key) const;
 
   /// @param last the last entry.
-  void note_alias(StateEntry const& last) {
-    if (!last.is_tensor() || last.tensor().bytes() == 0) {
-      return;
-    }
-    AnyTensor const& tensor = last.tensor();
-    std::size_t const hash = detail::HashIndex::hash_of_address(tensor.data());
-    std::size_t const at = first_at_.find(hash, [&](std::size_t position) {
-      return entries_[position].tensor().data() == tensor.data();
-    });
-    if (at == detail::HashIndex::none) {
-      first_at_.add(hash, entries_.size() - 1);
-      return;
-    }
-    AnyTensor const& first = entries_[at].tensor();
-    if (first.dtype() == tensor.dtype() && first.layout() == tensor.layout()) {
-      aliases_.emplace_back(last.key, entries_[at].key);
-    }
-  }
+  void note_alias(StateEntry const& last);
 
   std::vector<StateEntry> entries_;
   detail::HashIndex index_;     // by key
@@ -204,47 +148,14 @@ template <class Model>
 
 /// The same state with every local part copied to host memory. Nothing but where the bytes live
 /// changes; tied tensors stay tied. Plain values are copies, too. No communication.
-[[nodiscard]] inline StateDict offloaded(StateDict const& dict) {
-  if (auto const current = detail::up_to_date(dict)) {
-    return offloaded(*current);
-  }
-  StateDict result;
-  auto alias = dict.aliases().begin();
-  for (StateEntry const& entry : dict) {
-    if (alias != dict.aliases().end() && alias->first == entry.key) {
-      result.insert(entry.path, result.at(alias->second).value);
-      ++alias;
-    } else {
-      result.insert(entry.path, entry.is_tensor() ? StateValue(entry.tensor().offloaded())
-                                                  : entry.value.detached());
-    }
-  }
-  return result;
-}
+[[nodiscard]] SHARDMESH_INLINE StateDict offloaded(StateDict const& dict);
 
 /// In what two state dicts differ, in words; empty if in nothing. Keys must stand in the same order.
-[[nodiscard]] inline std::string difference(StateDict const& a, StateDict const& b) {
-  if (a.size() != b.size()) {
-    return std::to_string(a.size()) + " keys against " + std::to_string(b.size());
-  }
-  auto other = b.begin();
-  for (StateEntry const& entry : a) {
-    if (entry.key != other->key || entry.path != other->path) {
-      return "key \"" + entry.key + "\" against \"" + other->key + "\"";
-    }
-    if (entry.is_tensor() != other->is_tensor()) {
-      return "\"" + entry.key + "\": a tensor against a plain value";
-    }
-    std::string const what = entry.is_tensor()
-                                 ? difference(entry.tensor(), other->tensor())
-                                 : (entry.plain() == other->plain() ? "" : "plain values differ");
-    if (!what.empty()) {
-      return "\"" + entry.key + "\": " + what;
-    }
-    ++other;
-  }
-  return {};
-}
+[[nodiscard]] SHARDMESH_INLINE std::string difference(StateDict const& a, StateDict const& b);
 
 }  // namespace v0
 }  // namespace shardmesh
+
+#if SHARDMESH_WITH_BODIES
+#include <shardmesh/state/detail/state_dict_bodies.hpp>
+#endif

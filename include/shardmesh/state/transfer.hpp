@@ -87,10 +87,10 @@ class StateTransfer {
   /// Checks all tensors of `into` and puts them into exchanges.
   void find(TransferOptions const& options) {
     std::vector<int> const numbers = world_.world_ranks();
-    std::string missing;
+    std::vector<std::string> missing;
     for (StateEntry const& entry : into_) {
       if (!from_.contains(entry.key)) {
-        missing += concat(missing.empty() ? "\"" : ", \"", escaped(entry.key), '"');
+        missing.push_back(entry.key);
         continue;
       }
       StateEntry const& source = from_.at(entry.key);
@@ -105,7 +105,7 @@ class StateTransfer {
       }
     }
     if (!missing.empty()) {
-      throw KeyError("shardmesh::transfer: the source has no " + missing);
+      throw KeyError("shardmesh::transfer: the source has no " + key_list(missing));
     }
   }
 

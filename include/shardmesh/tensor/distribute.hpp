@@ -37,7 +37,29 @@ template <class T, class Space>
   return local;
 }
 
-[[nodiscard]] inline bool any_partial(PlacementList const& placements) {
+/// Placements that are known at compile time, against the mesh and, where it is known, the number of the
+/// tensor's dimensions.
+template <class P, class Mesh, int tensor_dims = static_cast<int>(max_rank)>
+constexpr void check_static_placements() {
+  if constexpr (StaticPlacements<P>) {
+    static_assert(P::rank == Mesh::rank_of_mesh,
+                  "shardmesh: there must be one placement for each dimension of the mesh; add "
+                  "Replicate for the dimensions that do not cut the tensor");
+    constexpr bool dims_fit = [] {
+      for (Placement const& placement : P::list()) {
+        if (placement.is_shard() && placement.dim >= tensor_dims) {
+          return false;
+        }
+      }
+      return true;
+    }();
+    static_assert(
+        dims_fit,
+        "shardmesh: Shard<Dim> names a dimension that the tensor has not; Dim counts from 0");
+  }
+}
+
+[[nodiscard]] constexpr bool any_partial(PlacementList const& placements) {
   for (Placement const& placement : placements) {
     if (placement.is_partial()) {
       return true;
@@ -63,6 +85,12 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
                                                        P const& placement_tuple,
                                                        DataSource from = DataSource::first_rank,
                                                        typename Space::Stream stream = {}) {
+  detail::check_static_placements<P, Mesh>();
+  if constexpr (StaticPlacements<P>) {
+    static_assert(!detail::any_partial(P::list()),
+                  "shardmesh::distribute: a tensor cannot be cut into partial terms; make partial "
+                  "tensors with from_local");
+  }
   PlacementList const list = to_list(placement_tuple);
   Layout const layout(shape, mesh.shape(), list);
   if (detail::any_partial(list)) {
@@ -89,6 +117,18 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
   }
   auto const plan = mesh.plans().get(first, all, mesh.comm().rank());
   return {mesh, layout, detail::run(*plan, mesh.comm(), full, "distribute", stream)};
+}
+
+/// As above, with a shape as a list in braces: that static placements fit it is checked at compile time.
+template <Element T, MemorySpace Space, class Mesh, StaticPlacements P, std::size_t N>
+[[nodiscard]] DistTensor<T, Mesh, P, Space> distribute(Tensor<T, Space> const& full,
+                                                       index_t const (&shape)[N],
+                                                       Mesh const& mesh,
+                                                       P const& placement_tuple,
+                                                       DataSource from = DataSource::first_rank,
+                                                       typename Space::Stream stream = {}) {
+  detail::check_static_placements<P, Mesh, static_cast<int>(N)>();
+  return distribute(full, Shape(shape, shape + N), mesh, placement_tuple, from, stream);
 }
 
 /// As above; the shape is that of `full`, which every rank must pass.
@@ -141,6 +181,7 @@ template <Element T, MemorySpace Space, class Mesh, PlacementTuple P>
                                                        Mesh const& mesh,
                                                        P const& placement_tuple,
                                                        std::optional<Shape> shape = std::nullopt) {
+  detail::check_static_placements<P, Mesh>();
   PlacementList const list = to_list(placement_tuple);
   if (!mesh.is_member()) {
     return {mesh, Layout(shape.value_or(Shape{0}), mesh.shape(), list), Tensor<T, Space>()};

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/error.hpp>
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/memory/buffer.hpp>
 #include <shardmesh/memory/copy.hpp>
@@ -30,7 +31,8 @@ class Tensor {
   /// No elements: shape (0).
   Tensor() : Tensor(Shape{0}) {}
 
-  /// Uninitialised elements.
+  /// Elements that are NOT initialised, as those of `torch.empty`: write each before it is read, or make the
+  /// tensor with `zeros` or `from`.
   /// @param stream the allocation is ordered on it.
   explicit Tensor(Shape const& shape, Stream stream = {}) : shape_(shape) {
     auto const bytes = static_cast<std::size_t>(volume(shape)) * sizeof(T);
@@ -50,6 +52,14 @@ class Tensor {
   [[nodiscard]] static Tensor zeros(Shape const& shape, Stream stream = {}) {
     Tensor tensor(shape, stream);
     Space::fill_zero(tensor.data(), tensor.bytes(), stream);
+    return tensor;
+  }
+
+  /// No elements, in the place of a parameter whose elements lie in its sharded form: what a model has between
+  /// two passes. Where NDEBUG is not defined, `span()` of it, and of its copies, throws.
+  [[nodiscard]] static Tensor sharded_away() {
+    Tensor tensor;
+    tensor.sharded_away_ = true;
     return tensor;
   }
 
@@ -75,10 +85,15 @@ class Tensor {
   [[nodiscard]] T* data() const noexcept { return elements_.get(); }
   [[nodiscard]] static constexpr DType dtype() noexcept { return dtype_of<T>; }
 
+  /// Does it stand in the place of a parameter that is whole in a pass only?
+  [[nodiscard]] bool is_sharded_away() const noexcept { return sharded_away_; }
+
   /// The elements, row-major; memory that the host can read only.
+  /// @throws InvalidArgument, where NDEBUG is not defined, for a parameter outside a pass.
   [[nodiscard]] std::span<T> span() const
     requires Space::host_accessible
   {
+    expect_elements();
     return {data(), static_cast<std::size_t>(size())};
   }
 
@@ -86,6 +101,9 @@ class Tensor {
   /// @param stream the copy is ordered on it; synchronise it before the host reads the result.
   template <MemorySpace Target = Space>
   [[nodiscard]] Tensor<T, Target> clone(CopyStream<Target, Space> stream = {}) const {
+    if (sharded_away_) {
+      return Tensor<T, Target>::sharded_away();
+    }
     Tensor<T, Target> copy(shape_, stream_of<Target>(stream));
     copy_bytes<Target, Space>(copy.data(), data(), bytes(), stream);
     return copy;
@@ -98,8 +116,21 @@ class Tensor {
   Tensor(Shape const& shape, std::shared_ptr<T> elements)
       : shape_(shape), elements_(std::move(elements)) {}
 
+  /// An empty loop over a parameter that is not there would go unnoticed.
+  void expect_elements() const {
+#ifndef NDEBUG
+    if (sharded_away_) {
+      throw InvalidArgument(
+          "shardmesh::Tensor::span: this parameter is sharded, and not whole outside a pass; use "
+          "it while "
+          "`auto pass = net.forward(unit);` lives, or between net.unshard() and net.reshard()");
+    }
+#endif
+  }
+
   Shape shape_;
   std::shared_ptr<T> elements_;
+  bool sharded_away_ = false;
 };
 
 /// A copy in host memory, complete when the call returns.

@@ -62,10 +62,16 @@ void load_alone(C& catalog, StateDict& dict) {
     throw_missing(key, catalog, catalog.keys(), why);
   };
   forgive_tied(dict, {}, [](std::string const&) { return false; }, missed);
-  for (position = 0; position < missed.size(); ++position) {
-    if (missed[position]) {
-      refuse((dict.begin() + static_cast<std::ptrdiff_t>(position))->key, "");
+  std::vector<std::string> missing;
+  position = 0;
+  for (StateEntry const& entry : dict) {
+    if (missed[position++]) {
+      missing.push_back(entry.key);
     }
+  }
+  if (!missing.empty()) {
+    throw_missing(missing.front(), catalog, catalog.keys(), "",
+                  {missing.begin() + 1, missing.end()});
   }
   KeyMap<Value> read;
   for (std::string const& key : values.keys()) {

@@ -58,10 +58,17 @@ class LoadJob {
     forgive_tied(
         dict, ties, [this](std::string const& key) { return numbers_.count(key) > 0; }, missed);
     position = 0;
+    std::vector<std::string> missing;
     for (StateEntry const& entry : dict) {
       if (missed[position++]) {
-        miss(entry.key, "");
+        missing.push_back(entry.key);
       }
+    }
+    if (options_.missing == KeyPolicy::error && !missing.empty()) {
+      throw_missing(missing.front(), catalog_, keys_, "", {missing.begin() + 1, missing.end()});
+    }
+    for (std::string const& key : missing) {
+      miss(key, "");
     }
     for (std::string const& key : plain_.keys()) {
       wishes_.values.push_back(numbers_.at(key));

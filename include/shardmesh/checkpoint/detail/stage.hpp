@@ -11,6 +11,7 @@
 
 #include <shardmesh/checkpoint/load_options.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
+#include <shardmesh/core/nearest.hpp>
 #include <shardmesh/memory/convert.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/state/number.hpp>
@@ -23,37 +24,28 @@ namespace detail {
 
 /// Throws KeyError for a key that a checkpoint has not, with the nearest one that it has, and the files
 /// that it has lost.
-/// @param why  more about it, or nothing.
+/// @param why   more about it, or nothing.
+/// @param more  other keys that it has not.
 template <class C>
 [[noreturn]] void throw_missing(std::string const& key,
                                 C const& catalog,
                                 std::vector<std::string> const& keys,
-                                std::string const& why = "") {
+                                std::string const& why = "",
+                                std::vector<std::string> const& more = {}) {
   std::string lost;
   if constexpr (requires { catalog.lost_files(); }) {
     for (auto const& [name, what] : catalog.lost_files()) {
       lost += ". It may be in a file that is not there: " + what;
     }
   }
-  std::size_t best = 0;
-  std::string nearest;
-  for (std::string const& other : keys) {
-    std::size_t same = 0;
-    while (same < key.size() && same < other.size() &&
-           key[key.size() - 1 - same] == other[other.size() - 1 - same]) {
-      ++same;
-    }
-    if (same > best) {
-      best = same;
-      nearest = other;
-    }
-  }
-  throw KeyError("shardmesh::load: " + std::string(catalog.describe()) + " has no \"" + key + "\"" +
-                 (why.empty() ? "" : ": " + why) +
-                 (nearest.empty() ? ""
-                                  : "; the nearest of its " + std::to_string(keys.size()) +
-                                        " keys is \"" + nearest + "\"") +
-                 (lost.empty() ? ". Load a state dict with the names that were saved" : lost));
+  std::string const near = nearest(key, keys);
+  throw KeyError(
+      "shardmesh::load: " + std::string(catalog.describe()) + " has no \"" + key + "\"" +
+      (more.empty() ? "" : concat(" and no ", key_list(more))) + (why.empty() ? "" : ": " + why) +
+      (near.empty()
+           ? ""
+           : "; the nearest of its " + std::to_string(keys.size()) + " keys is \"" + near + "\"") +
+      (lost.empty() ? ". Load a state dict with the names that were saved" : lost));
 }
 
 /// What is to replace the local part of a tensor, collected in host memory: nothing is overwritten

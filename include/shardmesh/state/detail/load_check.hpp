@@ -403,14 +403,13 @@ class LoadCheck {
     if (policy == KeyPolicy::error && !keys.empty()) {
       std::string text = "shardmesh::load_state_dict: " + std::to_string(keys.size()) + " " + name +
                          " keys, which " + meaning + ":";
-      for (std::size_t i = 0; i < keys.size() && i < 10; ++i) {
-        text += concat(i == 0 ? " \"" : ", \"", keys[i], '"');
-        if (std::string const* const why = why_.find(keys[i])) {
+      for (std::string const& key : keys) {
+        text += concat(&key == &keys.front() ? " \"" : ", \"", escaped(key), '"');
+        if (std::string const* const why = why_.find(key)) {
           text += concat(" (", *why, ')');
         }
       }
-      throw KeyError(text + (keys.size() > 10 ? ", ..." : "") + where + ". Set options." + name +
-                     " to go on without them");
+      throw KeyError(text + where + ". Set options." + name + " to go on without them");
     }
     for (std::size_t i = 0; policy == KeyPolicy::log && logs && i < keys.size(); ++i) {
       std::fprintf(stderr, "shardmesh::load_state_dict: %s key \"%s\"\n", name.c_str(),
