@@ -56,9 +56,9 @@ EXPECTED = {
 if sys.argv[1] == "--list":
     readme = (TOP / "README.md").read_text()
     for source in (TOP / "examples").glob("*.cpp"):
-        assert f"`build/examples/{source.stem}" in readme, f"{source.stem} is not in the README's table"
+        assert f"(examples/{source.name})" in readme, f"{source.stem} is not in the README's table"
         lines = len(source.read_text().splitlines())
-        assert lines <= 120 or source.stem == "hsdp_resume", f"{source.name} has {lines} lines"
+        assert lines <= 120 or source.stem in ("hsdp_resume", "shardmesh"), f"{source.name} has {lines} lines"
     sys.exit()
 
 program = pathlib.Path(sys.argv[1])

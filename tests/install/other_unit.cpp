@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 // A second translation unit, which needs zlib to be linked. That all headers link together is what the suite `headers`
-// tests.
+// tests. Compiled the way of separate.py, too.
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/shardmesh.hpp>
 
