@@ -3,6 +3,8 @@
 // files PLACE [--small] [--runs N]: how long two ranks take to save and load 1 GiB of parameters in host memory, and 400 tiny
 // tensors, in a directory below PLACE, besides what memory and PLACE can do. Prints a line of JSON for each case, the median
 // of the runs after a first one that is not counted. bench/files.py runs it beside torch_files.py, which does the same with PyTorch.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -93,16 +95,35 @@ struct Settings {
   int runs = 3;
 };
 
-/// Seconds of the slowest rank: the median of some runs.
+struct Times {
+  double seconds = 0;  ///< of the slowest rank
+  double cpu =
+      0;  ///< seconds of processors, of all ranks together: what a busy machine does not change
+};
+
+/// Seconds of processors that this process has used.
+double cpu_seconds() {
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  auto const seconds = [](timeval const& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+/// The medians of some runs.
 /// @param before  is called, untimed, on the first rank.
 template <class Comm, class Before, class Run>
-double seconds_of(Comm const& comm, int runs, Before const& before, Run const& run) {
+Times seconds_of(Comm const& comm, int runs, Before const& before, Run const& run) {
   using Clock = std::chrono::steady_clock;
   std::vector<double> times;
+  std::vector<double> cpu;
   for (int i = 0; i <= runs; ++i) {
     if (comm.rank() == 0) {
       before();
     }
+    comm.barrier("bench");
+    double const cpu_before = cpu_seconds();
     comm.barrier("bench");
     auto const start = Clock::now();
     run();
@@ -113,15 +134,19 @@ double seconds_of(Comm const& comm, int runs, Before const& before, Run const& r
     }
     if (i > 0) {
       times.push_back(slowest);
+      cpu.push_back(cpu_seconds() - cpu_before);
     }
+    comm.barrier("bench");
   }
   std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
+  std::sort(cpu.begin(), cpu.end());
+  return {times[times.size() / 2], cpu[cpu.size() / 2]};
 }
 
-void tell(std::string const& model, char const* what, double seconds, double bytes) {
-  std::printf("{\"model\": \"%s\", \"case\": \"%s\", \"seconds\": %.6f, \"bytes\": %.0f}\n",
-              model.c_str(), what, seconds, bytes);
+void tell(std::string const& model, char const* what, Times const& times, double bytes) {
+  std::printf("{\"model\": \"%s\", \"case\": \"%s\", \"seconds\": %.6f, \"cpu_seconds\": %.4f, "
+              "\"bytes\": %.0f}\n",
+              model.c_str(), what, times.seconds, times.cpu, bytes);
   std::fflush(stdout);
 }
 
@@ -133,15 +158,15 @@ void limits(Comm const& comm, Settings const& settings, double bytes) {
   std::vector<std::byte> target(half, std::byte{2});
   std::string const path = sm::detail::concat(settings.place, "/raw-", std::to_string(comm.rank()));
   auto const none = [] {};
-  double const copy = seconds_of(comm, settings.runs, none,
-                                 [&] { std::memcpy(target.data(), source.data(), half); });
-  double const write = seconds_of(comm, settings.runs, none, [&] {
+  Times const copy = seconds_of(comm, settings.runs, none,
+                                [&] { std::memcpy(target.data(), source.data(), half); });
+  Times const write = seconds_of(comm, settings.runs, none, [&] {
     fs::remove(path);
     sm::File file = sm::File::create(path);
     file.write_at(0, source);
     file.finish();
   });
-  double const read =
+  Times const read =
       seconds_of(comm, settings.runs, none, [&] { sm::File::open(path).read_at(0, target); });
   fs::remove(path);
   if (comm.rank() == 0) {
@@ -161,7 +186,7 @@ void cases(Mesh const& mesh, Settings const& settings, Model const& model) {
   std::string const file = settings.place + "/model.safetensors";
   auto const none = [] {};
   auto const row = [&](char const* what, auto const& before, auto const& run) {
-    double const seconds = seconds_of(comm, settings.runs, before, run);
+    Times const seconds = seconds_of(comm, settings.runs, before, run);
     if (comm.rank() == 0) {
       tell(model.name, what, seconds, model.bytes());
     }

@@ -57,14 +57,15 @@ def measure(options, place):
         peer = run([options.peer, os.path.join(HERE, "torch_files.py"), scratch, *more]) if options.peer else None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    known = {(one["model"], one["case"]): one["seconds"] for one in peer or []}
+    known = {(one["model"], one["case"]): one for one in peer or []}
     rows = []
     for one in ours:
         row = {"place": place, **one, "GB_per_s": round(one["bytes"] / one["seconds"] / 1e9, 3)}
         other = known.get((one["model"], one["case"]))
         if other is not None:
-            row["torch_seconds"] = other
-            row["times_as_fast"] = round(other / one["seconds"], 2)
+            row["torch_seconds"] = other["seconds"]
+            row["torch_cpu_seconds"] = other["cpu_seconds"]
+            row["times_as_fast"] = round(other["seconds"] / one["seconds"], 2)
         rows.append(row)
     return rows
 
@@ -83,7 +84,7 @@ def main():
         sys.exit("bench/files did not print each case once")
     for row in rows:
         times = f"{row['times_as_fast']:8.2f} x PyTorch" if "times_as_fast" in row else ""
-        print(f"{row['place']:12} {row['model']:6} {row['case']:22} {row['seconds']:9.4f} s {row['GB_per_s']:8.2f} GB/s {times}")
+        print(f"{row['place']:12} {row['model']:6} {row['case']:22} {row['seconds']:9.4f} s {row['cpu_seconds']:9.4f} s of processors {row['GB_per_s']:8.2f} GB/s {times}")
     if options.out:
         torch = first_line([options.peer, "-c", "import torch; print(torch.__version__)"]) if options.peer else None
         result = {

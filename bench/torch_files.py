@@ -53,18 +53,21 @@ def state_of(mesh, shapes, dim, filled):
 
 
 def seconds_of(runs, before, run):
-    times = []
+    times, cpu = [], []
     for i in range(runs + 1):
         if dist.get_rank() == 0:
             before()
         dist.barrier()
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         run()
         own = torch.tensor([time.perf_counter() - start], dtype=torch.float64)
+        processors = torch.tensor([time.process_time() - used], dtype=torch.float64)
         dist.all_reduce(own, op=dist.ReduceOp.MAX)
+        dist.all_reduce(processors)
         if i > 0:
             times.append(own.item())
-    return statistics.median(times)
+            cpu.append(processors.item())
+    return statistics.median(times), statistics.median(cpu)
 
 
 def cases(mesh, place, runs, model, shapes):
@@ -81,9 +84,10 @@ def cases(mesh, place, runs, model, shapes):
             os.remove(file)
 
     def row(what, before, run):
-        seconds = seconds_of(runs, before, run)
+        seconds, cpu = seconds_of(runs, before, run)
         if rank == 0:
-            print(json.dumps({"model": model, "case": what, "seconds": round(seconds, 6), "bytes": size}), flush=True)
+            print(json.dumps({"model": model, "case": what, "seconds": round(seconds, 6), "cpu_seconds": round(cpu, 4),
+                              "bytes": size}), flush=True)
 
     def full():
         # DTensor.full_tensor leaves the whole on every rank; the first keeps it.

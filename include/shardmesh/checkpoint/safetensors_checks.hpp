@@ -251,6 +251,28 @@ struct SafetensorsChecks {
   return checks;
 }
 
+/// @param number  of a checksum.
+/// @param crc     of what was read at bytes [place, place + count) of the file.
+/// @param name    of the tensor.
+/// @throws CorruptError if that is another one.
+inline void refuse_other_check(SafetensorsChecks const& checks,
+                               std::size_t number,
+                               std::uint32_t crc,
+                               std::string const& name,
+                               std::string const& path,
+                               std::uint64_t place,
+                               std::uint64_t count) {
+  if (crc != checks.crcs[number]) {
+    throw CorruptError(path, place,
+                       shardmesh::detail::concat(
+                           "shardmesh: ", path, ": \"", escaped(name), "\" is damaged: bytes ",
+                           std::to_string(place), " to ", std::to_string(place + count),
+                           " of the file have the CRC ", detail::digits_of(crc),
+                           ", its header says ", detail::digits_of(checks.crcs[number]),
+                           ". Load another checkpoint, or a copy"));
+  }
+}
+
 /// Checks bytes [begin, begin + bytes.size()) of a tensor.
 /// @param number  of the tensor in the header.
 /// @param begin   a multiple of `check_bytes`; the end is one, too, or the tensor's.
@@ -267,15 +289,8 @@ inline void verify_checks(SafetensorsChecks const& checks,
   std::size_t next = checks.first[number] + static_cast<std::size_t>(begin / check_bytes);
   for (std::size_t at = 0; at < bytes.size(); at += check_bytes, ++next) {
     std::size_t const count = std::min<std::size_t>(check_bytes, bytes.size() - at);
-    if (std::uint32_t const crc = crc32_of(bytes.subspan(at, count)); crc != checks.crcs[next]) {
-      throw CorruptError(path, place + at,
-                         shardmesh::detail::concat(
-                             "shardmesh: ", path, ": \"", escaped(name), "\" is damaged: bytes ",
-                             std::to_string(place + at), " to ", std::to_string(place + at + count),
-                             " of the file have the CRC ", detail::digits_of(crc),
-                             ", its header says ", detail::digits_of(checks.crcs[next]),
-                             ". Load another checkpoint, or a copy"));
-    }
+    refuse_other_check(checks, next, crc32_of(bytes.subspan(at, count)), name, path, place + at,
+                       count);
   }
 }
 
