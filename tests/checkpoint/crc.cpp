@@ -60,6 +60,13 @@ TEST_CASE("sums of parts, one after the other or each alone, are the sum of the 
   }
 }
 
+TEST_CASE("the sum of zeros is known without them") {
+  std::vector<std::byte> const zeros((1U << 20) + 1);
+  for (std::size_t count : {0U, 1U, 2U, 3U, 255U, 4096U, 65'535U, 1U << 20, (1U << 20) + 1}) {
+    CHECK(format::crc32_of_zeros(count) == reference(format::ByteSpan(zeros).first(count)));
+  }
+}
+
 TEST_CASE("the library is the one that the build says") {
 #if defined(SHARDMESH_HAVE_ISAL)
   CHECK(std::string_view(SHARDMESH_TEST_CRC) == "isal");

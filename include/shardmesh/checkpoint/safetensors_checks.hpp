@@ -81,19 +81,6 @@ namespace detail {
   return value;
 }
 
-/// The CRC-32 of so many zeros.
-[[nodiscard]] inline std::uint32_t crc32_of_zeros(std::uint64_t count) {
-  std::uint32_t result = 0;
-  std::uint32_t power = crc32_of(Bytes(1));  // of 2^k zeros
-  for (std::uint64_t bytes = 1; bytes <= count; bytes *= 2) {
-    if ((count & bytes) != 0) {
-      result = combine_crc32(result, power, bytes);
-    }
-    power = combine_crc32(power, power, bytes);
-  }
-  return result;
-}
-
 /// Where the digits start in the JSON text of a header that was written here; npos if they are not there.
 [[nodiscard]] inline std::size_t find_checks(std::string_view text) {
   std::string const key = shardmesh::detail::concat('"', checks_key, "\":\"");
@@ -177,7 +164,7 @@ class SafetensorsSums {
 
   [[nodiscard]] std::uint32_t zeros(std::uint64_t count) {
     if (count != zeros_.first) {
-      zeros_ = {count, detail::crc32_of_zeros(count)};
+      zeros_ = {count, crc32_of_zeros(count)};
     }
     return zeros_.second;
   }

@@ -19,7 +19,6 @@
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/memory/host_arena.hpp>
-#include <shardmesh/memory/strided_copy.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -57,8 +56,8 @@ inline void put(StagedPlace const& place,
   }
 }
 
-/// Reads units of a checkpoint on several threads: large ones straight into their places, or through a slot that stays in
-/// the cache of a processor; small ones, and those that must be converted, whole and one at a time.
+/// Reads units of a checkpoint on several threads: large ones through a slot that stays in the cache of a processor, from which
+/// rows go to all their places; small ones, and those that must be converted, whole and one at a time.
 template <Catalog C>
 class UnitReader {
  public:
@@ -105,10 +104,6 @@ class UnitReader {
     ReadUnit const& unit = *task.unit;
     std::size_t const element = size_of(unit.dtype);
     Shape const strides = byte_strides(unit.part.extent, element);
-    if (std::byte* const target = only_run(task, strides, element)) {
-      run.read({target, static_cast<std::size_t>(unit.bytes())});
-      return;
-    }
     for (Box const& slab : cut_rows(unit.part, element, slot_bytes)) {
       auto const bytes = static_cast<std::size_t>(slab.volume()) * element;
       if (slot.size() < bytes) {
@@ -119,23 +114,6 @@ class UnitReader {
         put(place, slab, slot.data(), strides, element);
       }
     }
-  }
-
-  /// The place of a unit that has one alone, which takes all of it without a gap; else nullptr.
-  [[nodiscard]] static std::byte* only_run(ReadTask const& task,
-                                           Shape const& strides,
-                                           std::size_t element) {
-    if (task.places.size() != 1) {
-      return nullptr;
-    }
-    StagedPlace const& place = task.places.front();
-    Box const& part = task.unit->part;
-    auto const common = intersect(place.box, part);
-    std::byte* const first = place.first + bytes_to(part, place.box, place.strides);
-    bool const is_run =
-        common && *common == part &&
-        collapse({nullptr, first, part.extent, strides, place.strides, element}).extent.empty();
-    return is_run ? first : nullptr;
   }
 
   void read_whole(ReadTask const& task) {

@@ -38,6 +38,11 @@ namespace format {
       ::crc32_combine(first, second, static_cast<z_off_t>(second_bytes)));
 }
 
+/// CRC-32 of so many zeros: the register starts as ones, and is inverted at the end.
+[[nodiscard]] inline std::uint32_t crc32_of_zeros(std::uint64_t count) noexcept {
+  return combine_crc32(0xffffffffU, 0xffffffffU, count);
+}
+
 }  // namespace format
 }  // namespace v0
 }  // namespace shardmesh
