@@ -12,7 +12,7 @@ packages=(g++ ninja-build meson pkg-config python3 zlib1g-dev nlohmann-json3-dev
 optional=()
 if [[ $mode == test ]]; then
   packages+=(doctest-dev cmake git python3-venv openmpi-bin libopenmpi-dev)
-  optional+=(clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 mpich libmpich-dev doxygen)
+  optional+=(libisal-dev clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 mpich libmpich-dev doxygen)
 fi
 read -ra extra <<<"${SHARDMESH_EXTRA_PACKAGES:-}"
 optional+=("${extra[@]}")

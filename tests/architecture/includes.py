@@ -35,6 +35,7 @@ DOORS = {
     r"nccl\.h": ("comm/nccl/",),
     r"mpi\.h": ("comm/mpi/",),
     r"zlib\.h": ("checkpoint/format/crc32.hpp",),
+    r"isa-l/.*": ("checkpoint/format/crc32.hpp",),
     r"nlohmann/.*": ("checkpoint/safetensors", "checkpoint/detail/json", "checkpoint/load_any.hpp"),
 }
 POSIX = re.compile(r"(sys|net|netinet|arpa)/.*\.h|(netdb|poll|unistd|fcntl|dirent)\.h")

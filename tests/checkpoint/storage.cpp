@@ -273,7 +273,7 @@ TEST_CASE("of files that are read in turns four stay open, those that were used 
   sm::OpenFiles files;
   sm::Directory const directory = sm::Directory::open(scratch / "");
   auto const read = [&](char name) {
-    return files.open(directory, std::string(1, name)).read(0, 3) ==
+    return files.open(directory, std::string(1, name))->read(0, 3) ==
            test::bytes_of(std::string(3, name));
   };
   for (char const name : std::string("abcdef")) {
@@ -294,7 +294,7 @@ TEST_CASE("of files that are read in turns four stay open, those that were used 
   CHECK(other.kind == "IoError");
   CHECK(other.says("was changed or replaced while it was read"));
   test::fs::create_symlink(scratch / "a", scratch / "link");
-  CHECK(files.open(directory, "link").read(0, 3) == test::bytes_of("aaa"));
+  CHECK(files.open(directory, "link")->read(0, 3) == test::bytes_of("aaa"));
 }
 
 TEST_CASE("removing takes everything inside, never what links point to") {

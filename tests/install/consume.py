@@ -92,14 +92,18 @@ def plain(_: str, work: pathlib.Path) -> pathlib.Path:
     return compile_by_hand(work, [f"-I{TOP}/include"], ["-lz", "-pthread"])
 
 
-def pkg_config(build: str, work: pathlib.Path) -> pathlib.Path:
+def has_isal() -> bool:
+    return shutil.which("pkg-config") is not None and subprocess.run(["pkg-config", "--exists", "libisal"], check=False).returncode == 0
+
+
+def pkg_config(build: str, work: pathlib.Path, name: str = "shardmesh") -> pathlib.Path:
     need("pkg-config")
     install(build, work / "root")
-    file = installed(work / "root", "shardmesh.pc")
+    file = installed(work / "root", f"{name}.pc")
     environment = os.environ | {"PKG_CONFIG_PATH": str(file.parent), "PKG_CONFIG_SYSROOT_DIR": str(work / "root")}
-    flags = run("pkg-config", "--cflags", "shardmesh", env=environment).split()
-    # zlib's own flags lie outside the folder that was installed to.
-    libs = run("pkg-config", "--libs", "shardmesh", env=os.environ | {"PKG_CONFIG_PATH": str(file.parent)}).split()
+    flags = run("pkg-config", "--cflags", name, env=environment).split()
+    # The flags of zlib and ISA-L lie outside the folder that was installed to.
+    libs = run("pkg-config", "--libs", name, env=os.environ | {"PKG_CONFIG_PATH": str(file.parent)}).split()
     return compile_by_hand(work, flags, libs)
 
 
@@ -108,6 +112,19 @@ def find_package(build: str, work: pathlib.Path) -> pathlib.Path:
     install(build, work / "root")
     package = installed(work / "root", "shardmeshConfig.cmake").parent
     return with_cmake(work, "-DWAY=find_package", f"-Dshardmesh_DIR={package}")
+
+
+def pkg_config_isal(build: str, work: pathlib.Path) -> pathlib.Path:
+    return pkg_config(build, work, "shardmesh-isal") if has_isal() else skip("no ISA-L here")
+
+
+def find_package_isal(build: str, work: pathlib.Path) -> pathlib.Path:
+    need("cmake")
+    install(build, work / "root")
+    package = installed(work / "root", "shardmeshConfig.cmake").parent
+    if not has_isal():
+        skip("no ISA-L here")
+    return with_cmake(work, "-DWAY=find_package_isal", f"-Dshardmesh_DIR={package}")
 
 
 def cmake_install(build: str, work: pathlib.Path) -> pathlib.Path:
@@ -198,10 +215,12 @@ def vcpkg(_: str, work: pathlib.Path) -> pathlib.Path:
     return with_cmake(work, "-DWAY=find_package", f"-DCMAKE_PREFIX_PATH={work}/packages")
 
 
-WAYS = {way.__name__.replace("_", "-"): way for way in (plain, pkg_config, find_package, cmake_install, add_subdirectory, fetch_content, meson_wrap, conan, vcpkg)}
+WAYS = {way.__name__.replace("_", "-"): way for way in (plain, pkg_config, pkg_config_isal, find_package, find_package_isal, cmake_install, add_subdirectory, fetch_content, meson_wrap, conan, vcpkg)}
 
 with tempfile.TemporaryDirectory() as folder:
     output = run(WAYS[sys.argv[1]](sys.argv[2], pathlib.Path(folder)))
-    if output != "consumer: ok, 4 shards\n":
+    # Meson's option is "auto"; the other ways take ISA-L where they are asked to.
+    by_isal = sys.argv[1].endswith("-isal") or (sys.argv[1] == "meson-wrap" and has_isal())
+    if output != "consumer: ok, 4 shards" + (", CRC-32 by ISA-L" if by_isal else "") + "\n":
         sys.exit(f"the consumer printed {output!r}")
     print(output, end="")

@@ -36,7 +36,7 @@ def install_fresh(work: pathlib.Path) -> None:
     built = [path for path in (work / "build").rglob("*") if path.suffix in (".o", ".a", ".so") and "meson-private" not in path.parts]
     expect("meson install compiled", not built, built)
     expect("there is something in bin", not in_bin(work / "root"), in_bin(work / "root"))
-    for name in ("shardmesh.hpp", "shardmesh.pc", "shardmeshConfig.cmake", "shardmeshConfigVersion.cmake"):
+    for name in ("shardmesh.hpp", "shardmesh.pc", "shardmesh-isal.pc", "shardmeshConfig.cmake", "shardmeshConfigVersion.cmake"):
         expect(f"{name} was installed", len(list((work / "root").rglob(name))) == 1)
 
 

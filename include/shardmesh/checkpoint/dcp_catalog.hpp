@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@
 
 #include <shardmesh/checkpoint/dcp_index.hpp>
 #include <shardmesh/checkpoint/detail/sample.hpp>
+#include <shardmesh/checkpoint/detail/stored_run.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/manifest.hpp>
@@ -161,6 +163,31 @@ class DcpCatalog {
     return detail::read_in(directory_, [&] { return read_box_now(key, i); });
   }
 
+  /// Begins to read a large box whose elements lie in its file as they do in a row-major tensor. Any thread may then
+  /// read them, while this one opens others.
+  /// @param part  the whole box.
+  /// @returns nothing for a box that `read_box` must read.
+  /// @pre, @throws  as `read_box`.
+  [[nodiscard]] std::optional<detail::CheckedRun> open_run(std::string const& key,
+                                                           std::size_t i,
+                                                           Box const& part) {
+    format::StorageInfo const& info = index_.place(key, i);
+    StoredTensor const& tensor = *index_.tensor(key);
+    if (info.length < detail::least_run_bytes || !tensor.unsupported.empty()) {
+      return std::nullopt;
+    }
+    return detail::read_in(directory_, [&]() -> std::optional<detail::CheckedRun> {
+      auto const file = open_data(info, key);
+      if (holds_blobs(*file, info)) {
+        return std::nullopt;
+      }
+      auto run =
+          detail::open_stored_run(directory_, file, info, key, tensor.dtype, part, digest_of(info));
+      bytes_read_ += run ? info.length : 0;
+      return run;
+    });
+  }
+
   /// Checks a box whose elements are not known, as far as they need not be: bounds and CRCs.
   /// @pre as `read_box`.
   /// @returns its bytes, as stored.
@@ -168,9 +195,9 @@ class DcpCatalog {
   std::uint64_t check_box(std::string const& key, std::size_t i) {
     return detail::read_in(directory_, [&] {
       format::StorageInfo const& info = index_.place(key, i);
-      File const& file = open_data(info, key);
-      if (!holds_blobs(file, info)) {
-        detail::check_stored_item(file.read(info.offset, info.length), file.path(), info.offset);
+      auto const file = open_data(info, key);
+      if (!holds_blobs(*file, info)) {
+        detail::check_stored_item(file->read(info.offset, info.length), file->path(), info.offset);
       }
       bytes_read_ += info.length;
       return info.length;
@@ -181,12 +208,12 @@ class DcpCatalog {
   [[nodiscard]] Value value(std::string const& key) {
     return detail::read_in(directory_, [&] {
       format::StorageInfo const& info = index_.place(key);
-      File const& file = open_data(info, key);
+      auto const file = open_data(info, key);
       bytes_read_ += info.length;
-      format::Bytes const archive = file.read(info.offset, info.length);
-      Value read = format::read_bytes_item(archive, file.path(), info.offset);
+      format::Bytes const archive = file->read(info.offset, info.length);
+      Value read = format::read_bytes_item(archive, file->path(), info.offset);
       if (auto const expected = digest_of(info)) {
-        detail::refuse_other_item(expected, format::crc32_of(archive), key, file.path(),
+        detail::refuse_other_item(expected, format::crc32_of(archive), key, file->path(),
                                   info.offset);
       }
       return read;
@@ -236,15 +263,15 @@ class DcpCatalog {
     detail::refuse_unsupported(tensor, directory_.path() + ": \"" + key + "\"");
     Box const& box = tensor.boxes[i];
     format::StorageInfo const& info = index_.place(key, i);
-    File const& file = open_data(info, key);
-    if (holds_blobs(file, info)) {
-      StoredBox data = reader_.read_box(file, info.offset, key, box, tensor.dtype);
+    auto const file = open_data(info, key);
+    if (holds_blobs(*file, info)) {
+      StoredBox data = reader_.read_box(*file, info.offset, key, box, tensor.dtype);
       bytes_read_ += data.bytes.size();
       return data;
     }
-    format::Bytes item = file.read(info.offset, info.length);
+    format::Bytes item = file->read(info.offset, info.length);
     bytes_read_ += item.size();
-    return detail::read_stored_item(std::move(item), file.path(), info.offset, key, tensor.dtype,
+    return detail::read_stored_item(std::move(item), file->path(), info.offset, key, tensor.dtype,
                                     box, digest_of(info));
   }
 
@@ -303,20 +330,21 @@ class DcpCatalog {
     return is_blob;
   }
 
-  [[nodiscard]] File const& open_data(format::StorageInfo const& info, std::string const& key) {
+  [[nodiscard]] std::shared_ptr<File const> open_data(format::StorageInfo const& info,
+                                                      std::string const& key) {
     if (!info.transforms.empty()) {
       throw UnsupportedError("shardmesh::load: \"" + key + "\" in " + directory_.path() +
                              " went through " + info.transforms.front() +
                              " when it was saved, which is not supported; save it without");
     }
-    File const& file = files_.open(directory_, info.relative_path);
+    std::shared_ptr<File const> file = files_.open(directory_, info.relative_path);
     auto const said = digests_.find(info.relative_path);
-    if (said != digests_.end() && said->second.bytes != file.size()) {
-      throw CorruptError(file.path(), std::min(said->second.bytes, file.size()),
-                         "shardmesh::load: " + file.path() + " has " + std::to_string(file.size()) +
-                             " bytes, " + std::string(manifest_name) + " beside it says " +
-                             std::to_string(said->second.bytes) +
-                             " (truncated, or of another save?)");
+    if (said != digests_.end() && said->second.bytes != file->size()) {
+      throw CorruptError(
+          file->path(), std::min(said->second.bytes, file->size()),
+          "shardmesh::load: " + file->path() + " has " + std::to_string(file->size()) + " bytes, " +
+              std::string(manifest_name) + " beside it says " + std::to_string(said->second.bytes) +
+              " (truncated, or of another save?)");
     }
     return file;
   }

@@ -124,6 +124,25 @@ inline void refuse_other_item(std::optional<std::uint32_t> expected,
   }
 }
 
+/// @param said, sizes  what an item holds.
+/// @throws CorruptError unless that is what the metadata says.
+inline void refuse_other_tensor(DType said,
+                                Shape const& sizes,
+                                std::string const& path,
+                                std::uint64_t offset,
+                                std::string const& key,
+                                DType dtype,
+                                Box const& box) {
+  if (said != dtype || !(sizes == box.extent)) {
+    throw CorruptError(path, offset,
+                       "shardmesh::load: the item of \"" + key + "\" at byte " +
+                           std::to_string(offset) + " of " + path + " holds " +
+                           std::string(to_string(said)) + " " + to_string(sizes) +
+                           ", .metadata says " + std::string(to_string(dtype)) + " " +
+                           to_string(box.extent) + "; do the files belong to one checkpoint?");
+  }
+}
+
 /// Checks the archive of a box against what the metadata says of it, and makes conjugate and negative
 /// views the elements that they stand for.
 /// @param path, offset  where `item` starts, for messages.
@@ -142,14 +161,7 @@ inline void refuse_other_item(std::optional<std::uint32_t> expected,
   } catch (UnsupportedError const& error) {
     throw UnsupportedError("shardmesh::load: \"" + key + "\": " + error.what());
   }
-  if (said.dtype != dtype || !(said.sizes == box.extent)) {
-    throw CorruptError(path, offset,
-                       "shardmesh::load: the item of \"" + key + "\" at byte " +
-                           std::to_string(offset) + " of " + path + " holds " +
-                           std::string(to_string(said.dtype)) + " " + to_string(said.sizes) +
-                           ", .metadata says " + std::string(to_string(dtype)) + " " +
-                           to_string(box.extent) + "; do the files belong to one checkpoint?");
-  }
+  refuse_other_tensor(said.dtype, said.sizes, path, offset, key, dtype, box);
   auto const start = static_cast<std::size_t>(said.storage.data() - item.data());
   if (expected) {
     format::ByteSpan const all(item);

@@ -2,13 +2,17 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -45,14 +49,12 @@ void load_values(Comm const& comm, LoadJob<C>& job) {
 
 /// Rounds in which nothing is passed on need no agreement: a failure in one is told later.
 template <Communicator Comm, Catalog C>
-void load_tensors(Comm const& comm, LoadJob<C>& job) {
+void load_in_rounds(Comm const& comm, LoadJob<C>& job, std::atomic<std::uint64_t>& done) {
   std::exception_ptr error;
-  Working work(comm, "reads its part of a checkpoint");
   for (std::vector<std::size_t> const& round : job.plan().rounds) {
-    work.advance();
     typename LoadJob<C>::Traffic traffic;
     if (!error) {
-      error = caught([&] { job.read_round(round, comm.rank(), comm.size(), traffic); });
+      error = caught([&] { job.read_round(round, comm.rank(), comm.size(), traffic, done); });
     }
     if (job.is_shared(round)) {
       if (!error) {
@@ -63,10 +65,52 @@ void load_tensors(Comm const& comm, LoadJob<C>& job) {
       error = caught([&] { job.unpack_round(round, comm.rank(), traffic); });
     }
   }
-  if (!error) {
-    error = caught([&] { job.compare_tied(); });
-  }
   agree_on_failure(comm, "shardmesh::load", error);
+}
+
+/// Ranks that share an address space put what they read straight into the places of all that want it.
+/// @returns false, with nothing read, where a rank wants elements of another dtype than is stored.
+template <Communicator Comm, Catalog C>
+[[nodiscard]] bool load_into_places(Comm const& comm,
+                                    LoadJob<C>& job,
+                                    std::atomic<std::uint64_t>& done) {
+  if constexpr (Comm::shared_address_space) {
+    std::string const own = job.pack_places();
+    auto phase = comm.copy_phase(HostStream{});
+    bool const open = job.take_places(all_gather_text(comm, own, "load"));
+    std::exception_ptr error;
+    if (open) {
+      error = caught([&] { job.read_into_places(comm.rank(), done); });
+    }
+    phase.end();
+    agree_on_failure(comm, "shardmesh::load", error);
+    phase.close();
+    return open;
+  } else {
+    return false;
+  }
+}
+
+template <Communicator Comm, Catalog C>
+void load_tensors(Comm const& comm, LoadJob<C>& job) {
+  std::atomic<std::uint64_t> done{0};
+  Working const work(comm, "reads its part of a checkpoint", &done);
+  if (!load_into_places(comm, job, done)) {
+    load_in_rounds(comm, job, done);
+  }
+  agree_on_failure(comm, "shardmesh::load", caught([&] {
+                     for (std::vector<std::size_t> const& round : job.plan().rounds) {
+                       job.count_received(round, comm.rank());
+                     }
+                     job.compare_tied();
+                   }));
+}
+
+/// As many processors as there are for each rank on a host that all ranks share.
+[[nodiscard]] inline std::size_t threads_of_rank(int ranks) {
+  constexpr std::size_t most = 8;
+  return std::clamp<std::size_t>(
+      std::thread::hardware_concurrency() / static_cast<std::size_t>(ranks), 1, most);
 }
 
 [[nodiscard]] constexpr std::string_view name_of(KeyPolicy policy) noexcept {
@@ -112,9 +156,11 @@ CheckpointReport load_once(Comm const& comm,
   std::optional<C> catalog;
   std::optional<LoadJob<C>> job;
   std::vector<Tie> const ties = gather_ties(comm, dict);
+  LoadOptions own = options;
+  own.threads = options.threads > 0 ? options.threads : threads_of_rank(comm.size());
   together(comm, "shardmesh::load", [&] {
     catalog.emplace(open());
-    job.emplace(*catalog, dict, options, report, ties);
+    job.emplace(*catalog, dict, own, report, ties);
   });
   job->make_plan(comm);
   load_values(comm, *job);

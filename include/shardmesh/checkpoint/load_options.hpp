@@ -25,6 +25,8 @@ struct LoadOptions {
   /// Bytes that a rank may hold at once of what it reads, sends and receives, besides the local parts
   /// to be replaced. An item that is larger is read and sent alone.
   std::uint64_t round_bytes = std::uint64_t{256} << 20;
+  /// Threads that read and check on this rank. 0: as many as there are processors for each rank, at most 8.
+  std::size_t threads = 0;
 };
 
 /// What `load` did on the calling rank.

@@ -16,6 +16,7 @@
 #include <shardmesh/checkpoint/safetensors_files.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/safetensors_index.hpp>
+#include <shardmesh/checkpoint/storage/checked_run.hpp>
 #include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/open_files.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
@@ -87,6 +88,25 @@ class SafetensorsCatalog {
     StoredBox rows = read_rows(tensors_.at(key), i, part);
     bytes_read_ += reader_.bytes_read() - before;
     return rows;
+  }
+  /// Begins to read many rows of a box; any thread may then read them, while this one opens others.
+  /// @returns nothing for rows that `read_part` must read: few ones, and those that are not of whole MiB where there are
+  ///          checksums.
+  [[nodiscard]] std::optional<detail::CheckedRun> open_run(std::string const& key,
+                                                           std::size_t i,
+                                                           Box const& part) {
+    Entry const& tensor = tensors_.at(key);
+    std::size_t const number = tensor.parts[i].second;
+    HeadedFile const& headed = files_[tensor.parts[i].first];
+    std::pair<std::uint64_t, std::uint64_t> const bytes = bytes_of(tensor, i, part);
+    if (!detail::is_run(headed.blob, number, bytes.first, bytes.second)) {
+      return std::nullopt;
+    }
+    bytes_read_ += bytes.second;
+    return detail::read_in(directory_, [&] {
+      return detail::open_run(directory_, open_.open(directory_, headed.name), headed.blob, number,
+                              bytes.first, bytes.second);
+    });
   }
   /// The files that hold a tensor, with their paths.
   /// @pre contains(key).
@@ -171,15 +191,23 @@ class SafetensorsCatalog {
 
   [[nodiscard]] StoredBox read_rows(Entry const& tensor, std::size_t i, Box const& part) {
     auto const [file, entry] = tensor.parts[i];
+    auto const [first, count] = bytes_of(tensor, i, part);
+    auto [bytes, start] = read_checked(file, entry, first, count);
+    return {std::move(bytes), start,
+            detail::byte_strides(part.extent, size_of(tensor.stored.dtype))};
+  }
+
+  /// Where in a tensor of a file some rows of box `i` start, and how many bytes they are.
+  [[nodiscard]] static std::pair<std::uint64_t, std::uint64_t> bytes_of(Entry const& tensor,
+                                                                        std::size_t i,
+                                                                        Box const& part) {
     std::uint64_t first = 0;
     std::size_t const element = size_of(tensor.stored.dtype);
     if (!part.extent.empty() && !part.empty()) {
       auto const row = static_cast<std::uint64_t>(part.volume() / part.extent[0]) * element;
       first = static_cast<std::uint64_t>(part.offset[0] - tensor.stored.boxes[i].offset[0]) * row;
     }
-    auto [bytes, start] =
-        read_checked(file, entry, first, static_cast<std::uint64_t>(part.volume()) * element);
-    return {std::move(bytes), start, detail::byte_strides(part.extent, element)};
+    return {first, static_cast<std::uint64_t>(part.volume()) * element};
   }
 
   [[nodiscard]] std::pair<format::Bytes, std::size_t> read_checked(std::size_t file,
@@ -187,7 +215,7 @@ class SafetensorsCatalog {
                                                                    std::uint64_t first,
                                                                    std::uint64_t count) {
     return detail::read_in(directory_, [&] {
-      return reader_.read(open_.open(directory_, files_[file].name), files_[file].blob, number,
+      return reader_.read(*open_.open(directory_, files_[file].name), files_[file].blob, number,
                           first, count);
     });
   }
@@ -206,7 +234,8 @@ class SafetensorsCatalog {
 
   /// @param is_listed  only tensors that the index says to be in it are taken.
   void add_file(std::string const& name, bool is_listed) {
-    File const& file = open_.open(directory_, name);
+    auto const opened = open_.open(directory_, name);
+    File const& file = *opened;
     std::string const path = file.path();
     detail::SafetensorsBlob blob = detail::read_safetensors_blob(file, 0);
     if (blob.data + blob.header.data_bytes() != file.size()) {

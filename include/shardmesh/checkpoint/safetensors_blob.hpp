@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -17,6 +18,8 @@
 #include <shardmesh/checkpoint/safetensors_checks.hpp>
 #include <shardmesh/checkpoint/safetensors_header.hpp>
 #include <shardmesh/checkpoint/safetensors_notes.hpp>
+#include <shardmesh/checkpoint/storage/checked_run.hpp>
+#include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/core/error.hpp>
@@ -64,6 +67,43 @@ struct SafetensorsBlob {
            " (truncated file?)");
   }
   return blob;
+}
+
+/// Can bytes [first, first + count) of a tensor be read and checked as a run: are they many, and whole MiB where there
+/// are checksums?
+[[nodiscard]] inline bool is_run(SafetensorsBlob const& blob,
+                                 std::size_t number,
+                                 std::uint64_t first,
+                                 std::uint64_t count) {
+  format::SafetensorsEntry const& entry = blob.header.tensors[number];
+  constexpr std::uint64_t step = format::check_bytes;
+  std::uint64_t const end = first + count;
+  bool const is_whole = first % step == 0 && (end % step == 0 || end == entry.end - entry.begin);
+  return count >= step && entry.unsupported.empty() && (is_whole || !blob.checks.there());
+}
+
+/// Begins to read them.
+/// @param blob  must outlive the run.
+[[nodiscard]] inline CheckedRun open_run(Directory const& directory,
+                                         std::shared_ptr<File const> file,
+                                         SafetensorsBlob const& blob,
+                                         std::size_t number,
+                                         std::uint64_t first,
+                                         std::uint64_t count) {
+  constexpr std::uint64_t step = format::check_bytes;
+  format::SafetensorsEntry const& entry = blob.header.tensors[number];
+  std::uint64_t const place = blob.data + entry.begin + first;
+  CheckedRun::Check check;
+  if (blob.checks.there()) {
+    std::size_t const next = blob.checks.first[number] + static_cast<std::size_t>(first / step);
+    check = [&blob, &entry, next, place, count, path = file->path()](std::uint64_t at,
+                                                                     std::uint32_t crc) {
+      format::refuse_other_check(blob.checks, next + static_cast<std::size_t>(at), crc, entry.name,
+                                 path, place + at * format::check_bytes,
+                                 std::min(format::check_bytes, count - at * format::check_bytes));
+    };
+  }
+  return {directory, std::move(file), place, count, step, std::move(check)};
 }
 
 /// Reads parts of tensors, and checks them as far as there are checksums. Those are for whole MiB, so that more

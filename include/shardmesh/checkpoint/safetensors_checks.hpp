@@ -81,19 +81,6 @@ namespace detail {
   return value;
 }
 
-/// The CRC-32 of so many zeros.
-[[nodiscard]] inline std::uint32_t crc32_of_zeros(std::uint64_t count) {
-  std::uint32_t result = 0;
-  std::uint32_t power = crc32_of(Bytes(1));  // of 2^k zeros
-  for (std::uint64_t bytes = 1; bytes <= count; bytes *= 2) {
-    if ((count & bytes) != 0) {
-      result = combine_crc32(result, power, bytes);
-    }
-    power = combine_crc32(power, power, bytes);
-  }
-  return result;
-}
-
 /// Where the digits start in the JSON text of a header that was written here; npos if they are not there.
 [[nodiscard]] inline std::size_t find_checks(std::string_view text) {
   std::string const key = shardmesh::detail::concat('"', checks_key, "\":\"");
@@ -177,7 +164,7 @@ class SafetensorsSums {
 
   [[nodiscard]] std::uint32_t zeros(std::uint64_t count) {
     if (count != zeros_.first) {
-      zeros_ = {count, detail::crc32_of_zeros(count)};
+      zeros_ = {count, crc32_of_zeros(count)};
     }
     return zeros_.second;
   }
@@ -251,6 +238,28 @@ struct SafetensorsChecks {
   return checks;
 }
 
+/// @param number  of a checksum.
+/// @param crc     of what was read at bytes [place, place + count) of the file.
+/// @param name    of the tensor.
+/// @throws CorruptError if that is another one.
+inline void refuse_other_check(SafetensorsChecks const& checks,
+                               std::size_t number,
+                               std::uint32_t crc,
+                               std::string const& name,
+                               std::string const& path,
+                               std::uint64_t place,
+                               std::uint64_t count) {
+  if (crc != checks.crcs[number]) {
+    throw CorruptError(path, place,
+                       shardmesh::detail::concat(
+                           "shardmesh: ", path, ": \"", escaped(name), "\" is damaged: bytes ",
+                           std::to_string(place), " to ", std::to_string(place + count),
+                           " of the file have the CRC ", detail::digits_of(crc),
+                           ", its header says ", detail::digits_of(checks.crcs[number]),
+                           ". Load another checkpoint, or a copy"));
+  }
+}
+
 /// Checks bytes [begin, begin + bytes.size()) of a tensor.
 /// @param number  of the tensor in the header.
 /// @param begin   a multiple of `check_bytes`; the end is one, too, or the tensor's.
@@ -267,15 +276,8 @@ inline void verify_checks(SafetensorsChecks const& checks,
   std::size_t next = checks.first[number] + static_cast<std::size_t>(begin / check_bytes);
   for (std::size_t at = 0; at < bytes.size(); at += check_bytes, ++next) {
     std::size_t const count = std::min<std::size_t>(check_bytes, bytes.size() - at);
-    if (std::uint32_t const crc = crc32_of(bytes.subspan(at, count)); crc != checks.crcs[next]) {
-      throw CorruptError(path, place + at,
-                         shardmesh::detail::concat(
-                             "shardmesh: ", path, ": \"", escaped(name), "\" is damaged: bytes ",
-                             std::to_string(place + at), " to ", std::to_string(place + at + count),
-                             " of the file have the CRC ", detail::digits_of(crc),
-                             ", its header says ", detail::digits_of(checks.crcs[next]),
-                             ". Load another checkpoint, or a copy"));
-    }
+    refuse_other_check(checks, next, crc32_of(bytes.subspan(at, count)), name, path, place + at,
+                       count);
   }
 }
 

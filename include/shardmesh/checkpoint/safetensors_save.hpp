@@ -16,6 +16,7 @@
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/arguments.hpp>
+#include <shardmesh/checkpoint/detail/box_bytes.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
 #include <shardmesh/checkpoint/detail/replicas.hpp>
@@ -27,6 +28,7 @@
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/storage/save_lock.hpp>
+#include <shardmesh/checkpoint/storage/slot_writer.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -42,40 +44,88 @@ enum class Existing : std::uint8_t {
 
 namespace detail {
 
-/// Writes a box of a row-major tensor that starts at byte `base` of a file. Dimensions that the box
-/// takes whole, from the last one on, are written as one run.
-/// @param note  called with the place in the file, and the bytes, of each run.
-template <class NoteWrite>
-void write_rows(File const& file,
-                std::uint64_t base,
-                Shape const& shape,
-                Box const& box,
-                format::ByteSpan elements,
-                std::size_t element_bytes,
-                NoteWrite note) {
-  std::size_t outer = shape.size();
-  index_t run = 1;
-  bool whole = true;
-  while (outer > 0 && whole) {
-    --outer;
-    run *= box.extent[outer];
-    whole = box.extent[outer] == shape[outer];
-  }
-  Shape const strides = row_major_strides(shape);
-  Shape const counts(box.extent.begin(), box.extent.begin() + outer);
-  std::size_t const bytes = static_cast<std::size_t>(run) * element_bytes;
-  for (index_t i = 0; i < volume(counts) && bytes > 0; ++i) {
-    Shape const at = unravel(i, counts);
-    index_t element = 0;
-    for (std::size_t d = 0; d < shape.size(); ++d) {
-      element += (box.offset[d] + (d < outer ? at[d] : 0)) * strides[d];
+/// A file of a model that this rank writes parts of, and the sums of what it has written there.
+class PartWriter {
+ public:
+  /// @param file  open to be written.
+  /// @param data  byte of the file where the data starts.
+  /// @param sums  take the checksums; must outlive the writer.
+  PartWriter(File file, std::uint64_t data, format::SafetensorsSums& sums)
+      : file_(std::move(file)), slots_(file_), data_(data), end_(data), sums_(&sums) {}
+
+  /// Writes the next `bytes` of the elements at `place`.
+  void run(std::uint64_t place, std::uint64_t bytes, BoxBytes& elements) {
+    constexpr std::uint64_t least = std::uint64_t{1} << 18;
+    bool const goes_on = place == end_;
+    end_ = place + bytes;
+    if (bytes < least && !goes_on) {  // a slot of its own would cost more
+      line_.resize(static_cast<std::size_t>(bytes));
+      elements.take(line_);
+      lines().write_at(place, line_);
+      sums_->add(place - data_, line_);
+      return;
     }
-    std::uint64_t const place = base + static_cast<std::uint64_t>(element) * element_bytes;
-    format::ByteSpan const line = elements.subspan(static_cast<std::size_t>(i) * bytes, bytes);
-    file.write_at(place, line);
-    note(place, line);
+    while (place < end_) {
+      auto const room = slots_.room(
+          place, static_cast<std::size_t>(std::min<std::uint64_t>(elements.step(), end_ - place)));
+      elements.take(room);
+      sums_->add(place - data_, room);
+      slots_.filled(room.size());
+      place += room.size();
+    }
   }
-}
+
+  /// Writes a box of a row-major tensor that starts at byte `base` of the file. Dimensions that the box takes whole, from
+  /// the last one on, are written as one run.
+  void box(std::uint64_t base,
+           Shape const& shape,
+           Box const& box,
+           std::size_t element_bytes,
+           BoxBytes& elements) {
+    std::size_t outer = shape.size();
+    index_t run_elements = 1;
+    bool whole = true;
+    while (outer > 0 && whole) {
+      --outer;
+      run_elements *= box.extent[outer];
+      whole = box.extent[outer] == shape[outer];
+    }
+    Shape const strides = row_major_strides(shape);
+    Shape const counts(box.extent.begin(), box.extent.begin() + outer);
+    std::uint64_t const bytes = static_cast<std::uint64_t>(run_elements) * element_bytes;
+    for (index_t i = 0; i < volume(counts) && bytes > 0; ++i) {
+      Shape const at = unravel(i, counts);
+      index_t element = 0;
+      for (std::size_t d = 0; d < shape.size(); ++d) {
+        element += (box.offset[d] + (d < outer ? at[d] : 0)) * strides[d];
+      }
+      run(base + static_cast<std::uint64_t>(element) * element_bytes, bytes, elements);
+    }
+  }
+
+  /// What was written lies in the file, though not on the disk.
+  [[nodiscard]] File& flushed() {
+    slots_.flush();
+    return file_;
+  }
+
+ private:
+  /// The file once more: slots may be on their way past the page cache, where lines cannot go.
+  [[nodiscard]] File const& lines() {
+    if (!lines_) {
+      lines_.emplace(File::open_to_write(file_.path()));
+    }
+    return *lines_;
+  }
+
+  File file_;
+  SlotWriter slots_;
+  std::optional<File> lines_;
+  std::uint64_t data_;
+  std::uint64_t end_;  // of what was written last
+  format::SafetensorsSums* sums_;
+  std::vector<std::byte> line_;
+};
 
 /// Rank 0's part before elements are written: files of their full size.
 inline void make_model_files(ModelPlan const& model, std::vector<std::string> const& paths) {
@@ -155,27 +205,23 @@ inline void write_model_parts(ModelPlan const& model,
   }
   std::sort(parts.begin(), parts.end(),
             [](ModelPart const* a, ModelPart const* b) { return a->file < b->file; });
-  std::optional<File> file;
+  std::optional<PartWriter> file;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     ModelPart const& part = *parts[i];
     SaveItem const& item = part.item->item;
     if (!file) {
-      file.emplace(File::open_to_write(paths[part.file]));
+      file.emplace(File::open_to_write(paths[part.file]), model.files[part.file].head.size(),
+                   sums[part.file]);
     }
     SaveSource const& source = offer.sources[own.at(item_id(item))];
-    std::vector<std::byte> const elements =
-        box_elements(*source.tensor, source.local, item.box.extent);
-    auto const note = [&](std::uint64_t place, format::ByteSpan bytes) {
-      sums[part.file].add(place - model.files[part.file].head.size(), bytes);
-    };
+    BoxBytes elements(*source.tensor, source.local, item.box.extent);
     if (sharded) {
-      file->write_at(part.offset, elements);
-      note(part.offset, elements);
+      file->run(part.offset, elements.left(), elements);
     } else {
-      write_rows(*file, part.offset, item.shape, item.box, elements, size_of(*item.dtype), note);
+      file->box(part.offset, item.shape, item.box, size_of(*item.dtype), elements);
     }
     if (i + 1 == parts.size() || parts[i + 1]->file != part.file) {
-      file->finish();
+      file->flushed().finish();
       file.reset();
     }
   }
@@ -381,12 +427,14 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
   std::string const temporary = PosixStorage::temporary_name(target);
   PosixStorage::remove_all(temporary);
   try {
-    File file = File::create(temporary);
+    detail::PartWriter parts(File::create(temporary), head.size(), sums);
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-      auto const& elements = tensors[i]->local_bytes();
-      file.write_at(head.size() + header.tensors[i].begin, elements);
-      sums.add(header.tensors[i].begin, elements);
+      AnyTensor const& tensor = *tensors[i];
+      detail::BoxBytes elements(tensor, Shape(tensor.local_shape().size(), 0),
+                                tensor.local_shape());
+      parts.run(head.size() + header.tensors[i].begin, elements.left(), elements);
     }
+    File& file = parts.flushed();
     sums.fill(head);
     file.write_at(0, head);
     file.finish();

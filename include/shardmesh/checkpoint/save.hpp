@@ -16,6 +16,7 @@
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
 #include <shardmesh/checkpoint/detail/arguments.hpp>
+#include <shardmesh/checkpoint/detail/box_bytes.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/group_names.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
@@ -28,6 +29,7 @@
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/storage/save_lock.hpp>
+#include <shardmesh/checkpoint/storage/slot_writer.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/working.hpp>
 #include <shardmesh/core/text.hpp>
@@ -58,42 +60,62 @@ struct Note {
 /// A new file that is written from its start to its end, with the CRC of what is written.
 class DigestedFile {
  public:
-  DigestedFile(std::string const& directory, std::string name)
-      : file_(File::create(directory + "/" + name)), digest_{std::move(name), 0, 0, {}} {}
+  /// @param bytes  that will be written.
+  DigestedFile(std::string const& directory, std::string name, std::uint64_t bytes)
+      : file_(File::create(directory + "/" + name)),
+        slots_(file_, bytes),
+        digest_{std::move(name), 0, 0, {}} {}
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return digest_.bytes; }
   void append(format::ByteSpan bytes) { append(bytes, format::crc32_of(bytes)); }
-  /// Notes that an item starts here.
-  void start_item(std::uint32_t crc) { digest_.items.push_back({digest_.bytes, crc}); }
   /// @param crc  of the bytes, which the caller knows already.
   void append(format::ByteSpan bytes, std::uint32_t crc) {
-    file_.write_at(digest_.bytes, bytes);
+    slots_.append(digest_.bytes, bytes);
     digest_.crc = format::combine_crc32(digest_.crc, crc, bytes.size());
     digest_.bytes += bytes.size();
   }
+  /// Appends the elements of a box; each run of bytes is summed while the processor has it in its cache.
+  /// @returns their CRC.
+  [[nodiscard]] std::uint32_t append(BoxBytes& elements) {
+    std::uint32_t crc = 0;
+    std::uint64_t const all = elements.left();
+    while (elements.left() > 0) {
+      auto const room = slots_.room(digest_.bytes, elements.step());
+      elements.take(room);
+      crc = format::crc32_of(room, crc);
+      slots_.filled(room.size());
+      digest_.bytes += room.size();
+    }
+    digest_.crc = format::combine_crc32(digest_.crc, crc, all);
+    return crc;
+  }
+  /// Notes that an item starts there.
+  void note_item(std::uint64_t offset, std::uint32_t crc) {
+    digest_.items.push_back({offset, crc});
+  }
   /// Brings the file to the disk.
   [[nodiscard]] FileDigest finish() {
+    slots_.flush();
     file_.finish();
     return digest_;
   }
 
  private:
   File file_;
+  SlotWriter slots_;
   FileDigest digest_;
 };
 
 /// Appends one box of a tensor as an archive.
 inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const& source) {
   format::TensorItemFrame const frame(*item.dtype, item.box.extent);
-  std::vector<std::byte> const elements =
-      box_elements(*source.tensor, source.local, item.box.extent);
-  std::uint32_t const crc = format::crc32_of(elements);
-  format::Bytes const& head = frame.head();
-  format::Bytes const tail = frame.tail(crc);
-  file.start_item(format::crc32_of(tail, format::crc32_of(head)));
-  file.append(head);
-  file.append(elements, crc);
+  std::uint64_t const start = file.bytes();
+  std::uint32_t const head = format::crc32_of(frame.head());
+  file.append(frame.head(), head);
+  BoxBytes elements(*source.tensor, source.local, item.box.extent);
+  format::Bytes const tail = frame.tail(file.append(elements));
   file.append(tail);
+  file.note_item(start, format::crc32_of(tail, head));
 }
 
 /// Writes this rank's data file, if it has anything to write, and brings it to the disk.
@@ -120,14 +142,14 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
   counters.total = total;
   std::sort(items.begin(), items.end(),
             [](PlacedItem const* a, PlacedItem const* b) { return a->offset < b->offset; });
-  DigestedFile file(directory, data_file_name(rank));
+  DigestedFile file(directory, data_file_name(rank), total);
   for (PlacedItem const* const placed : items) {
     SaveSource const& source = offer.sources[own.at(item_id(placed->item))];
     if (placed->item.dtype) {
       write_box(file, placed->item, source);
     } else {
       std::uint32_t const crc = format::crc32_of(source.value);
-      file.start_item(crc);
+      file.note_item(file.bytes(), crc);
       file.append(source.value, crc);
     }
     counters.done = file.bytes();
@@ -197,14 +219,16 @@ inline void commit_save(std::string& temporary,
                         std::vector<PlacedItem> const& plan,
                         std::vector<FileDigest> digests,
                         std::optional<Note> const& note) {
-  DigestedFile metadata(temporary, ".metadata");
-  metadata.append(format::write_dcp_metadata(metadata_of(plan), manifest_mark(digests)));
+  format::Bytes const said = format::write_dcp_metadata(metadata_of(plan), manifest_mark(digests));
+  DigestedFile metadata(temporary, ".metadata", said.size());
+  metadata.append(said);
   digests.push_back(metadata.finish());
   if (note) {
     write_file(temporary + "/" + note->name, note->text);
   }
-  DigestedFile manifest(temporary, std::string(manifest_name));
-  manifest.append(format::as_bytes(write_manifest(digests)));
+  std::string const lines = write_manifest(digests);
+  DigestedFile manifest(temporary, std::string(manifest_name), lines.size());
+  manifest.append(format::as_bytes(lines));
   digests.push_back(manifest.finish());
   refuse_incomplete(temporary, digests);
   publish(temporary, directory);

@@ -14,11 +14,13 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/dcp_index.hpp>
+#include <shardmesh/checkpoint/detail/box_bytes.hpp>
 #include <shardmesh/checkpoint/detail/load_alone.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
+#include <shardmesh/memory/host_arena.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -183,6 +185,7 @@ inline void save_stream(std::ostream& out, StateDict const& dict) {
   format::append_le(head, format::crc32_of(index));
   detail::write_to(out, head);
   detail::write_to(out, index);
+  HostPages const step(std::size_t{1} << 19);
   auto value = values.begin();
   for (StateEntry const& entry : dict) {
     if (!entry.is_tensor()) {
@@ -192,11 +195,17 @@ inline void save_stream(std::ostream& out, StateDict const& dict) {
     for (Piece const& piece : entry.tensor().pieces()) {
       if (!piece.box.empty()) {
         format::TensorItemFrame const frame(entry.tensor().dtype(), piece.box.extent);
-        std::vector<std::byte> const elements =
-            detail::box_elements(entry.tensor(), piece.local, piece.box.extent);
+        detail::BoxBytes elements(entry.tensor(), piece.local, piece.box.extent);
         detail::write_to(out, frame.head());
-        detail::write_to(out, elements);
-        detail::write_to(out, frame.tail(format::crc32_of(elements)));
+        std::uint32_t crc = 0;
+        while (elements.left() > 0) {
+          auto const part =
+              step.span().first(std::min<std::uint64_t>(step.size(), elements.left()));
+          elements.take(part);
+          crc = format::crc32_of(part, crc);
+          detail::write_to(out, part);
+        }
+        detail::write_to(out, frame.tail(crc));
       }
     }
   }

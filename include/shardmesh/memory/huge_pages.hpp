@@ -25,9 +25,17 @@ struct HugePages {
     return (bytes + page_bytes - 1) / page_bytes * page_bytes;
   }
 
-  /// Zeros, aligned to 2 MiB.
+  /// Zeros, aligned to 2 MiB, touched.
   /// @throws std::bad_alloc
   [[nodiscard]] static void* obtain(std::size_t bytes) {
+    void* const pages = map(bytes);
+    touch(static_cast<std::byte*>(pages), mapped(bytes));
+    return pages;
+  }
+
+  /// The same, but not touched: for memory that several threads fill at once, or that is not filled to its end.
+  /// @throws std::bad_alloc
+  [[nodiscard]] static void* map(std::size_t bytes) {
     std::size_t const size = mapped(bytes);
     void* const raw = ::mmap(nullptr, size + page_bytes, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -44,7 +52,6 @@ struct HugePages {
     ::munmap(start + before + size, page_bytes - before);
     std::byte* const aligned = start + before;
     ::madvise(aligned, size, MADV_HUGEPAGE);  // a kernel without them gives small pages
-    touch(aligned, size);
     return aligned;
   }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -151,7 +152,7 @@ class AnyTensor {
 
   /// Replaces the local elements by those of host memory.
   /// @pre bytes_of_local.size() == bytes().
-  void assign(std::vector<std::byte> const& bytes_of_local) const {
+  void assign(std::span<std::byte const> bytes_of_local) const {
     ops_->copy(
         {bytes_of_local.data(), data_, Shape{static_cast<index_t>(bytes())}, Shape{1}, Shape{1}, 1},
         stream_);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -43,6 +44,7 @@ void read_alone(C& catalog,
 template <Catalog C>
 void load_alone(C& catalog, StateDict& dict) {
   CheckpointReport report;
+  auto const memory = std::make_shared<HostArena>();
   std::vector<Staged> staged(dict.size());
   std::vector<bool> missed(dict.size(), false);
   LoadValues<std::remove_const_t<C>> values(catalog, dict);
@@ -51,7 +53,8 @@ void load_alone(C& catalog, StateDict& dict) {
     bool const is_stored = catalog.contains(entry.key);
     if (is_stored && loads_as_tensor(catalog, entry)) {
       auto& tensor = staged[position].tensor;
-      tensor.emplace(stage_tensor(catalog, entry.key, entry.tensor(), DTypePolicy::error, report));
+      tensor.emplace(
+          stage_tensor(catalog, entry.key, entry.tensor(), DTypePolicy::error, report, memory));
       read_alone(catalog, entry.key, *catalog.tensor(entry.key), *tensor);
     } else if (!entry.is_live()) {
       missed[position] = !values.want(entry, position);

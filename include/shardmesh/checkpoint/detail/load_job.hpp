@@ -3,8 +3,12 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,14 +18,17 @@
 
 #include <shardmesh/checkpoint/detail/load_values.hpp>
 #include <shardmesh/checkpoint/detail/load_wishes.hpp>
+#include <shardmesh/checkpoint/detail/open_places.hpp>
 #include <shardmesh/checkpoint/detail/packer.hpp>
 #include <shardmesh/checkpoint/detail/stage.hpp>
 #include <shardmesh/checkpoint/detail/tied.hpp>
+#include <shardmesh/checkpoint/detail/unit_reader.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/load_options.hpp>
 #include <shardmesh/checkpoint/load_plan.hpp>
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/memory/host_arena.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -187,7 +194,7 @@ class LoadJob {
 
   /// Messages of a round, one for each pair of ranks, in the order of its units.
   struct Traffic {
-    std::vector<std::vector<std::byte>> buffers;
+    std::vector<HostPages> buffers;
     std::vector<Message> sends;
     std::vector<Message> receives;
   };
@@ -199,28 +206,72 @@ class LoadJob {
   }
 
   /// Reads this rank's units of a round, takes its own part and packs those of the others.
-  void read_round(std::vector<std::size_t> const& round, int rank, int ranks, Traffic& traffic) {
-    std::vector<std::vector<std::byte>> out(static_cast<std::size_t>(ranks));
+  void read_round(std::vector<std::size_t> const& round,
+                  int rank,
+                  int ranks,
+                  Traffic& traffic,
+                  std::atomic<std::uint64_t>& done) {
+    std::vector<std::uint64_t> sizes(static_cast<std::size_t>(ranks), 0);
     for (std::size_t const i : round) {
       ReadUnit const& unit = plan_.units[i];
-      if (unit.reader != rank) {
-        continue;
-      }
-      StoredBox const data = read(unit);
       for (int const receiver : unit.wanted_by) {
-        if (receiver == rank) {
-          take(unit, data);
-        } else {
-          pack(unit, data, receiver, out[static_cast<std::size_t>(receiver)]);
+        if (unit.reader == rank && receiver != rank) {
+          sizes[static_cast<std::size_t>(receiver)] +=
+              wanted_bytes(unit, index_->boxes(unit.key, receiver));
         }
       }
     }
+    std::vector<std::byte*> next(static_cast<std::size_t>(ranks), nullptr);
     for (int receiver = 0; receiver < ranks; ++receiver) {
-      auto& bytes = out[static_cast<std::size_t>(receiver)];
-      if (!bytes.empty()) {
-        traffic.buffers.push_back(std::move(bytes));
-        traffic.sends.push_back(
-            {receiver, traffic.buffers.back().data(), traffic.buffers.back().size()});
+      auto const size = static_cast<std::size_t>(sizes[static_cast<std::size_t>(receiver)]);
+      if (size > 0) {
+        HostPages const& buffer = traffic.buffers.emplace_back(size);
+        next[static_cast<std::size_t>(receiver)] = buffer.data();
+        traffic.sends.push_back({receiver, buffer.data(), size});
+      }
+    }
+    read_units(round, rank, done, [&](ReadUnit const& unit, int receiver, ReadTask& task) {
+      for (Box const& box : index_->boxes(unit.key, receiver)) {
+        if (auto const common = intersect(box, unit.part)) {
+          std::byte*& at = next[static_cast<std::size_t>(receiver)];
+          task.places.push_back({at, *common, byte_strides(common->extent, size_of(unit.dtype))});
+          at += static_cast<std::size_t>(common->volume()) * size_of(unit.dtype);
+        }
+      }
+    });
+  }
+
+  /// The addresses of what this rank stages, for `take_places`.
+  [[nodiscard]] std::string pack_places() const {
+    return OpenPlaces::pack(wishes_, [this](std::size_t key) -> StagedTensor const& {
+      return *staged_[positions_.at(key)].tensor;
+    });
+  }
+  /// Takes what `pack_places` returned on all ranks.
+  /// @returns as `OpenPlaces::take`.
+  [[nodiscard]] bool take_places(std::vector<std::string> const& all) {
+    return places_.take(all, all_);
+  }
+  /// Reads all of this rank's units into the places of all that want them.
+  /// @pre take_places returned true, and nobody frees them.
+  void read_into_places(int rank, std::atomic<std::uint64_t>& done) {
+    std::vector<std::size_t> all(plan_.units.size());
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    read_units(all, rank, done, [&](ReadUnit const& unit, int receiver, ReadTask& task) {
+      auto const& places = places_.of(receiver, unit.key);
+      std::copy_if(places.begin(), places.end(), std::back_inserter(task.places),
+                   [&unit](StagedPlace const& place) {
+                     return intersect(place.box, unit.part).has_value();
+                   });
+    });
+  }
+
+  /// Notes what the others read for this rank.
+  void count_received(std::vector<std::size_t> const& round, int rank) const {
+    for (std::size_t const i : round) {
+      ReadUnit const& unit = plan_.units[i];
+      if (unit.reader != rank && wants(unit, rank)) {
+        report_.bytes_received += wanted_bytes(unit, index_->boxes(unit.key, rank));
       }
     }
   }
@@ -242,7 +293,6 @@ class LoadJob {
       if (std::uint64_t const bytes = in[static_cast<std::size_t>(sender)]; bytes > 0) {
         auto& buffer = traffic.buffers.emplace_back(static_cast<std::size_t>(bytes));
         traffic.receives.push_back({sender, buffer.data(), buffer.size()});
-        report_.bytes_received += bytes;
       }
     }
   }
@@ -280,7 +330,8 @@ class LoadJob {
       return plain_.want(entry, position);
     }
     auto& staged = staged_[position].tensor;
-    staged.emplace(stage_tensor(catalog_, entry.key, entry.tensor(), options_.dtype, report_));
+    staged.emplace(
+        stage_tensor(catalog_, entry.key, entry.tensor(), options_.dtype, report_, memory_));
     positions_.emplace(number->second, position);
     wishes_.tensors.push_back({number->second, staged->boxes()});
     return true;
@@ -345,36 +396,39 @@ class LoadJob {
     return std::binary_search(unit.wanted_by.begin(), unit.wanted_by.end(), rank);
   }
 
-  [[nodiscard]] StoredBox read(ReadUnit const& unit) {
-    if constexpr (RangeCatalog<C>) {
-      return catalog_.read_part(keys_[unit.key], unit.box, unit.part);
-    } else {
-      return catalog_.read_box(keys_[unit.key], unit.box);
-    }
-  }
-
-  void take(ReadUnit const& unit, StoredBox const& data) {
-    StagedTensor& staged = *staged_[positions_.at(unit.key)].tensor;
-    for (Piece const& piece : staged.pieces()) {
-      if (auto const common = intersect(piece.box, unit.part)) {
-        staged.place(piece, *common, first_of(data, unit.part, *common), data.strides);
+  /// Reads those of some units that are this rank's: into what it stages itself, and where
+  /// `send(unit, receiver, task)` says for the others.
+  template <class Send>
+  void read_units(std::vector<std::size_t> const& numbers,
+                  int rank,
+                  std::atomic<std::uint64_t>& done,
+                  Send const& send) {
+    std::vector<ReadTask> tasks;
+    for (std::size_t const i : numbers) {
+      ReadUnit const& unit = plan_.units[i];
+      if (unit.reader != rank) {
+        continue;
+      }
+      ReadTask& task = tasks.emplace_back();
+      task.unit = &unit;
+      for (int const receiver : unit.wanted_by) {
+        if (receiver != rank) {
+          send(unit, receiver, task);
+          continue;
+        }
+        StagedTensor& staged = *staged_[positions_.at(unit.key)].tensor;
+        if (!staged.takes_as_stored()) {
+          task.converts = &staged;
+          continue;
+        }
+        for (Piece const& piece : staged.pieces()) {
+          if (intersect(piece.box, unit.part)) {
+            task.places.push_back(staged.place_of(piece));
+          }
+        }
       }
     }
-  }
-
-  void pack(ReadUnit const& unit,
-            StoredBox const& data,
-            int receiver,
-            std::vector<std::byte>& out) {
-    std::size_t const bytes = size_of(unit.dtype);
-    for (Box const& box : index_->boxes(unit.key, receiver)) {
-      if (auto const common = intersect(box, unit.part)) {
-        std::size_t const at = out.size();
-        out.resize(at + static_cast<std::size_t>(common->volume()) * bytes);
-        HostMemory::copy({first_of(data, unit.part, *common), out.data() + at, common->extent,
-                          data.strides, byte_strides(common->extent, bytes), bytes});
-      }
-    }
+    UnitReader<C>(catalog_, keys_, options_.threads).read(tasks, done);
   }
 
   C& catalog_;
@@ -393,6 +447,8 @@ class LoadJob {
   std::vector<LoadWishes> all_;  ///< by rank
   std::optional<WishIndex> index_;
   LoadPlan plan_;
+  std::shared_ptr<HostArena> memory_ = std::make_shared<HostArena>();  ///< what is staged
+  OpenPlaces places_;
 };
 
 }  // namespace detail

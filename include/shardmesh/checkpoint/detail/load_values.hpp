@@ -209,7 +209,7 @@ class LoadValues {
     AnyTensor const& tensor = entry.tensor();
     std::string const place = catalog_->describe() + ": \"" + entry.key + "\"";
     refuse_partial_target(place, tensor);
-    staged.tensor.emplace(tensor, tensor.dtype(), place, policy);
+    staged.tensor.emplace(tensor, tensor.dtype(), place, policy, memory_);
     if (!staged.tensor->put_number(number) && policy == DTypePolicy::warn) {
       report.cast.push_back(entry.key + ": " + std::string(number.kind()) + " to " +
                             std::string(to_string(tensor.dtype())));
@@ -223,6 +223,7 @@ class LoadValues {
   KeyList keys_;
   std::vector<std::string> unused_;
   std::vector<std::unique_ptr<LivePlan>> plans_;
+  std::shared_ptr<HostArena> memory_ = std::make_shared<HostArena>();  // of numbers in tensors
 };
 
 /// What remains to be done of a load once everything is read and checked: to make it may fail, to apply it

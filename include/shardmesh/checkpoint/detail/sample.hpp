@@ -45,7 +45,8 @@ template <class Files>
   std::uint64_t bytes = 0;
   std::uint64_t const pieces = 1 + samples / std::max<std::size_t>(1, files.size());
   for (auto const& one : files) {
-    File const& file = open.open(directory, one.name);
+    auto const opened = open.open(directory, one.name);
+    File const& file = *opened;
     std::uint64_t const count = std::min(most_bytes, file.size());
     std::uint64_t const last = file.size() - count;
     bytes += file.size();

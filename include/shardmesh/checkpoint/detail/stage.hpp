@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +16,7 @@
 #include <shardmesh/core/nearest.hpp>
 #include <shardmesh/memory/convert.hpp>
 #include <shardmesh/memory/host.hpp>
+#include <shardmesh/memory/host_arena.hpp>
 #include <shardmesh/state/number.hpp>
 #include <shardmesh/state/policy.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -48,19 +51,32 @@ template <class C>
       (lost.empty() ? ". Load a state dict with the names that were saved" : lost));
 }
 
+/// Where the elements of a box are collected.
+struct StagedPlace {
+  std::byte* first = nullptr;
+  Box box;
+  Shape strides;  ///< bytes per step of each dimension
+};
+
 /// What is to replace the local part of a tensor, collected in host memory: nothing is overwritten
 /// before everything has been read.
 class StagedTensor {
  public:
   /// @param where   the checkpoint and the key, for messages.
   /// @param policy  of a 0-d tensor of another dtype: a number that both types have is none.
-  StagedTensor(AnyTensor const& tensor, DType stored, std::string where, DTypePolicy policy)
+  /// @param memory  where the elements are collected.
+  StagedTensor(AnyTensor const& tensor,
+               DType stored,
+               std::string where,
+               DTypePolicy policy,
+               std::shared_ptr<HostArena> memory)
       : tensor_(tensor),
         stored_(stored),
         where_(std::move(where)),
         policy_(policy),
         pieces_(tensor.pieces()),
-        local_(tensor.bytes()) {}
+        memory_(std::move(memory)),
+        local_(memory_->take(tensor.bytes())) {}
 
   [[nodiscard]] std::vector<Piece> const& pieces() const noexcept { return pieces_; }
   [[nodiscard]] std::vector<Box> boxes() const {
@@ -69,6 +85,15 @@ class StagedTensor {
       result.push_back(piece.box);
     }
     return result;
+  }
+
+  /// Can elements be put into their places as they are stored?
+  [[nodiscard]] bool takes_as_stored() const noexcept { return stored_ == tensor_.dtype(); }
+  /// Where the elements of a piece are collected.
+  [[nodiscard]] StagedPlace place_of(Piece const& piece) const {
+    std::size_t const bytes = size_of(tensor_.dtype());
+    return {local_.data() + byte_offset({piece.local, tensor_.local_shape()}, bytes), piece.box,
+            byte_strides(tensor_.local_shape(), bytes)};
   }
 
   /// Takes the elements `common` of a piece.
@@ -119,13 +144,13 @@ class StagedTensor {
                       : " cannot hold"));
     }
     if (!local_.empty()) {
-      local_ = element->bytes;
+      std::memcpy(local_.data(), element->bytes.data(), local_.size());
     }
     return element->exact;
   }
 
   /// The elements that were placed.
-  [[nodiscard]] std::vector<std::byte> const& local() const noexcept { return local_; }
+  [[nodiscard]] std::span<std::byte const> local() const noexcept { return local_; }
 
   /// Overwrites the tensor.
   void apply() const { tensor_.assign(local_); }
@@ -143,7 +168,8 @@ class StagedTensor {
   std::string where_;
   DTypePolicy policy_;
   std::vector<Piece> pieces_;
-  std::vector<std::byte> local_;
+  std::shared_ptr<HostArena> memory_;
+  std::span<std::byte> local_;
 };
 
 /// The byte of a stored box where the elements `common` start.
@@ -178,7 +204,8 @@ template <class C>
                                         std::string const& key,
                                         AnyTensor const& tensor,
                                         DTypePolicy policy,
-                                        CheckpointReport& report) {
+                                        CheckpointReport& report,
+                                        std::shared_ptr<HostArena> const& memory) {
   refuse_unreadable(catalog, key);
   StoredTensor const* const stored = catalog.tensor(key);
   std::string const place = catalog.describe() + ": \"" + key + "\"";
@@ -210,7 +237,7 @@ template <class C>
                             std::string(to_string(tensor.dtype())));
     }
   }
-  StagedTensor staged(tensor, stored->dtype, place, policy);
+  StagedTensor staged(tensor, stored->dtype, place, policy, memory);
   index_t wanted = 0;
   index_t found = 0;
   for (Piece const& piece : staged.pieces()) {

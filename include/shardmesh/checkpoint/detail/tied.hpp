@@ -112,7 +112,8 @@ inline void check_tied(StateDict const& dict,
         continue;
       }
       first = first == group.size() ? i : first;
-      if (staged[group[i]].tensor->local() != staged[group[first]].tensor->local()) {
+      if (!format::same_bytes(staged[group[i]].tensor->local(),
+                              staged[group[first]].tensor->local())) {
         auto const key = [&](std::size_t at) {
           return (dict.begin() + static_cast<std::ptrdiff_t>(group[at]))->key;
         };

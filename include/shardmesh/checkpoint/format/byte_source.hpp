@@ -45,6 +45,41 @@ class SpanSource {
   std::uint64_t position_;
 };
 
+/// The first and the last bytes of an item whose middle is not in memory.
+class EndsSource {
+ public:
+  /// Thrown where bytes of the middle are asked for: the item must then be read whole.
+  struct NotHere {};
+
+  /// @param size  of the whole item.
+  EndsSource(
+      ByteSpan head, ByteSpan tail, std::uint64_t size, std::string path, std::uint64_t position)
+      : head_(head), tail_(tail), size_(size), path_(std::move(path)), position_(position) {}
+
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  [[nodiscard]] std::string const& path() const noexcept { return path_; }
+  [[nodiscard]] std::uint64_t position() const noexcept { return position_; }
+  /// @pre offset + count <= size().
+  /// @throws NotHere
+  [[nodiscard]] ByteSpan read(std::uint64_t offset, std::size_t count) const {
+    if (offset + count <= head_.size()) {
+      return head_.subspan(static_cast<std::size_t>(offset), count);
+    }
+    std::uint64_t const start = size_ - tail_.size();
+    if (offset < start) {
+      throw NotHere{};
+    }
+    return tail_.subspan(static_cast<std::size_t>(offset - start), count);
+  }
+
+ private:
+  ByteSpan head_;
+  ByteSpan tail_;
+  std::uint64_t size_;
+  std::string path_;
+  std::uint64_t position_;
+};
+
 /// Throws the CorruptError for byte `offset` of `source`.
 template <ByteSource S>
 [[noreturn]] void fail_corrupt(S const& source, std::uint64_t offset, std::string const& what) {

@@ -83,29 +83,38 @@ inline void add_leading_records(ZipWriter& zip, ByteSpan pickle, std::uint64_t a
 
 }  // namespace detail
 
-/// Reads a tensor's archive, which fills `item` wholly, and checks every CRC.
-/// @param path, position  of the item, for error messages.
+/// What the records of a tensor's archive say, all but its elements checked against their CRCs.
+struct TensorFrame {
+  TensorPickle said;
+  ZipEntry data;  ///< the elements
+};
+
+/// Reads the frame of a tensor's archive, which fills `item` wholly.
 /// @throws CorruptError for damage, and for anything but one plain tensor; UnsupportedError for
 ///         big-endian data, and for views of elements that have none.
-[[nodiscard]] inline TensorItem read_tensor_item(ByteSpan item,
-                                                 std::string const& path = "(memory)",
-                                                 std::uint64_t position = 0) {
-  ZipArchive const archive = read_zip(item, path, position);
+template <ByteSource Source>
+[[nodiscard]] TensorFrame read_tensor_frame(Source const& item) {
+  ZipArchive const archive = read_zip(item);
+  std::string const& path = item.path();
+  std::uint64_t const position = item.position();
   ZipEntry const* const pickle = archive.find("data.pkl");
   ZipEntry const* const data = archive.find("data/0");
   if (pickle == nullptr || data == nullptr || pickle->size > (1U << 20)) {
     detail::fail_item(path, position, "the archive holds no tensor");
   }
   for (ZipEntry const& entry : archive.entries) {
-    static_cast<void>(zip_record(item, entry, path, position));
+    if (&entry != data) {
+      static_cast<void>(zip_record(item, entry));
+    }
   }
   if (ZipEntry const* const order = archive.find("byteorder");
       order != nullptr && as_text(zip_record(item, *order)) != "little") {
     throw UnsupportedError("shardmesh::read_tensor_item: " + path +
                            " was written on a big-endian machine; convert it with PyTorch first");
   }
-  TensorPickle const said =
-      read_tensor_pickle(zip_record(item, *pickle), path, position + pickle->offset);
+  TensorFrame frame{read_tensor_pickle(zip_record(item, *pickle), path, position + pickle->offset),
+                    *data};
+  TensorPickle const& said = frame.said;
   if (said.storage_bytes != data->size || said.strides.size() != said.sizes.size() ||
       said.storage_offset < 0 || !detail::reaches_only(said)) {
     detail::fail_item(path, position, "the tensor is larger than its stored elements");
@@ -117,7 +126,20 @@ inline void add_leading_records(ZipWriter& zip, ByteSpan pickle, std::uint64_t a
                            ", which has no such views [" + path + ", byte " +
                            std::to_string(position) + "]");
   }
+  return frame;
+}
+
+/// Reads a tensor's archive, which fills `item` wholly, and checks every CRC.
+/// @param path, position  of the item, for error messages.
+/// @throws as `read_tensor_frame`.
+[[nodiscard]] inline TensorItem read_tensor_item(ByteSpan item,
+                                                 std::string const& path = "(memory)",
+                                                 std::uint64_t position = 0) {
+  SpanSource const source(item, path, position);
+  TensorFrame const frame = read_tensor_frame(source);
+  TensorPickle const& said = frame.said;
   TensorItem result;
+  result.storage = zip_record(source, frame.data);
   result.dtype = said.dtype;
   result.view = said.view;
   result.sizes = said.sizes;
@@ -129,7 +151,6 @@ inline void add_leading_records(ZipWriter& zip, ByteSpan pickle, std::uint64_t a
   if (detail::has_elements(said.sizes)) {
     result.first = static_cast<std::size_t>(said.storage_offset * bytes);
   }
-  result.storage = zip_record(item, *data);
   return result;
 }
 

@@ -54,9 +54,10 @@ inline constexpr std::uint32_t zip_end = 0x06054b50;
 inline constexpr std::uint32_t zip_descriptor = 0x08074b50;
 inline constexpr std::uint64_t zip_large = 0xffffffffU;
 
+template <ByteSource Source>
 class ZipReader {
  public:
-  explicit ZipReader(SpanSource source) : source_(std::move(source)) {}
+  explicit ZipReader(Source const& source) : source_(source) {}
 
   [[nodiscard]] ZipArchive read() {
     find_directory();
@@ -209,7 +210,7 @@ class ZipReader {
     }
   }
 
-  SpanSource source_;
+  Source source_;
   std::uint64_t directory_ = 0;
   std::uint64_t directory_size_ = 0;
   std::uint64_t count_ = 0;
@@ -226,20 +227,40 @@ class ZipReader {
   return detail::ZipReader(SpanSource(archive, path, position)).read();
 }
 
+/// The same for an archive that is not all in memory.
+template <ByteSource Source>
+[[nodiscard]] ZipArchive read_zip(Source const& source) {
+  return detail::ZipReader(source).read();
+}
+
+namespace detail {
+
+/// @throws CorruptError if bytes with the CRC `crc` are not a record's.
+template <ByteSource Source>
+void refuse_other_crc(Source const& source, ZipEntry const& entry, std::uint32_t crc) {
+  if (entry.crc != 0 && crc != entry.crc) {
+    fail_corrupt(source, entry.offset,
+                 "shardmesh::read_zip: the record \"" + escaped(entry.name) +
+                     "\" has another CRC than was stored; the file is damaged");
+  }
+}
+
+}  // namespace detail
+
 /// The bytes of a record, checked against its CRC (0 on a record with bytes: not computed).
 /// @throws CorruptError
+template <ByteSource Source>
+[[nodiscard]] ByteSpan zip_record(Source const& source, ZipEntry const& entry) {
+  ByteSpan const bytes = source.read(entry.offset, static_cast<std::size_t>(entry.size));
+  detail::refuse_other_crc(source, entry, crc32_of(bytes));
+  return bytes;
+}
+
 [[nodiscard]] inline ByteSpan zip_record(ByteSpan archive,
                                          ZipEntry const& entry,
                                          std::string const& path = "(memory)",
                                          std::uint64_t position = 0) {
-  ByteSpan const bytes =
-      archive.subspan(static_cast<std::size_t>(entry.offset), static_cast<std::size_t>(entry.size));
-  if (entry.crc != 0 && crc32_of(bytes) != entry.crc) {
-    fail_corrupt(SpanSource(archive, path, position), entry.offset,
-                 "shardmesh::read_zip: the record \"" + escaped(entry.name) +
-                     "\" has another CRC than was stored; the file is damaged");
-  }
-  return bytes;
+  return zip_record(SpanSource(archive, path, position), entry);
 }
 
 }  // namespace format

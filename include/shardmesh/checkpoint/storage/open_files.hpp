@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -26,13 +27,14 @@ class OpenFiles {
   /// So many are open at a time.
   static constexpr std::size_t most = 4;
 
-  /// The file of a name in a directory, which is opened if it is not open; valid until the next call.
+  /// The file of a name in a directory, which is opened if it is not open.
   /// @throws IoError as `File::open`, and if the file has become another one since it was first
   ///         opened.
-  [[nodiscard]] File const& open(Directory const& directory, std::string const& name) {
+  [[nodiscard]] std::shared_ptr<File const> open(Directory const& directory,
+                                                 std::string const& name) {
     std::string const path = directory.path_of(name);
     auto const found = std::find_if(files_.begin(), files_.end(),
-                                    [&](File const& file) { return file.path() == path; });
+                                    [&](auto const& file) { return file->path() == path; });
     if (found != files_.end()) {
       std::rotate(found, found + 1, files_.end());
       return files_.back();
@@ -49,14 +51,14 @@ class OpenFiles {
                         " was changed or replaced while it was read; load again when nobody writes "
                         "it");
     }
-    files_.push_back(std::move(file));
+    files_.push_back(std::make_shared<File const>(std::move(file)));
     return files_.back();
   }
 
  private:
   using Version = std::tuple<std::uint64_t, std::int64_t, std::uint64_t>;  ///< size, time, number
 
-  std::vector<File> files_;  ///< by last use, the latest at the end
+  std::vector<std::shared_ptr<File const>> files_;  ///< by last use, the latest at the end
   std::unordered_map<std::string, Version> versions_;
 };
 

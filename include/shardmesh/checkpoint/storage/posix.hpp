@@ -144,6 +144,7 @@ class File {
   }
 
   [[nodiscard]] std::string const& path() const noexcept { return path_; }
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
   /// Bytes, when it was opened.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
   /// When its bytes had last been changed, in nanoseconds since 1970, when it was opened.
