@@ -85,7 +85,7 @@ class LoadJob {
     std::sort(wishes_.values.begin(), wishes_.values.end());
     wishes_.values.erase(std::unique(wishes_.values.begin(), wishes_.values.end()),
                          wishes_.values.end());
-    source_ = {fingerprint(), {}, catalog.describe()};
+    source_ = {fingerprint_of_numbers(keys_, stored_), {}, catalog.describe()};
     if constexpr (requires { catalog.identity(); }) {
       source_.identity = catalog.identity();
     }
@@ -374,22 +374,6 @@ class LoadJob {
                      " keys that no state dict has, the first is \"" + report_.unexpected.front() +
                      "\"; load them too, or with another KeyPolicy for unexpected keys");
     }
-  }
-
-  /// Of what the numbers of keys and boxes mean.
-  [[nodiscard]] std::uint32_t fingerprint() const {
-    Packer out;
-    for (std::size_t key = 0; key < keys_.size(); ++key) {
-      out.text(keys_[key]);
-      if (StoredTensor const* const tensor = stored_[key]) {
-        out.number(static_cast<std::uint64_t>(tensor->dtype));
-        out.shape(tensor->shape);
-        for (Box const& box : tensor->boxes) {
-          pack_box(out, box);
-        }
-      }
-    }
-    return format::crc32_of(format::as_bytes(std::move(out).finish()));
   }
 
   [[nodiscard]] static bool wants(ReadUnit const& unit, int rank) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/packer.hpp>
+#include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/load_plan.hpp>
 #include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/comm/communicator.hpp>
@@ -24,6 +25,23 @@ namespace detail {
 inline void pack_box(Packer& out, Box const& box) {
   out.shape(box.offset);
   out.shape(box.extent);
+}
+
+/// Of what the numbers of keys and boxes mean.
+[[nodiscard]] inline std::uint32_t fingerprint_of_numbers(
+    std::vector<std::string> const& keys, std::vector<StoredTensor const*> const& stored) {
+  Packer out;
+  for (std::size_t key = 0; key < keys.size(); ++key) {
+    out.text(keys[key]);
+    if (StoredTensor const* const tensor = stored[key]) {
+      out.number(static_cast<std::uint64_t>(tensor->dtype));
+      out.shape(tensor->shape);
+      for (Box const& box : tensor->boxes) {
+        pack_box(out, box);
+      }
+    }
+  }
+  return format::crc32_of(format::as_bytes(std::move(out).finish()));
 }
 
 /// Which checkpoint a rank reads.
