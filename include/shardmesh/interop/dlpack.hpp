@@ -31,6 +31,7 @@ concept Managed = requires(M* managed) {
   managed->manager_ctx;
   managed->dl_tensor.byte_offset;
 };
+/// The form since version 1.0, of whatever header.
 template <class M>
 concept Versioned = Managed<M> && requires(M* managed) {
   managed->version.major;

@@ -17,16 +17,19 @@ inline namespace v0 {
 /// as well as these, which are laid out alike.
 namespace dlpack {
 
+/// The version of the interface that a tensor is written in.
 struct Version {
   std::uint32_t major = 0;
   std::uint32_t minor = 0;
 };
 
+/// Where the elements lie.
 struct Device {
   std::int32_t device_type = 0;  ///< a `DeviceType`
   std::int32_t device_id = 0;
 };
 
+/// An element type.
 struct DataType {
   std::uint8_t code = 0;  ///< a `TypeCode`
   std::uint8_t bits = 0;  ///< of one number
@@ -34,6 +37,7 @@ struct DataType {
   [[nodiscard]] friend bool operator==(DataType const&, DataType const&) = default;
 };
 
+/// A strided array that somebody else owns.
 struct Tensor {
   void* data = nullptr;
   Device device;
@@ -51,6 +55,7 @@ struct ManagedTensor {
   void (*deleter)(ManagedTensor*) = nullptr;
 };
 
+/// The form since version 1.0.
 struct ManagedTensorVersioned {
   Version version;
   void* manager_ctx = nullptr;
@@ -72,8 +77,10 @@ static_assert(offsetof(ManagedTensorVersioned, manager_ctx) == 8 &&
               offsetof(ManagedTensorVersioned, dl_tensor) == 32 &&
               sizeof(ManagedTensorVersioned) == 80);
 
+/// Kinds of memory that are known here.
 enum class DeviceType : std::int32_t { cpu = 1, cuda = 2, cuda_host = 3, cuda_managed = 13 };
 
+/// Kinds of numbers.
 enum class TypeCode : std::uint8_t {
   integer = 0,
   unsigned_integer = 1,
@@ -91,6 +98,7 @@ enum class TypeCode : std::uint8_t {
   float4_e2m1fn = 17,
 };
 
+/// Who receives the tensor must not write to it.
 inline constexpr std::uint64_t read_only_flag = 1;
 inline constexpr std::uint64_t padded_flag = 4;  ///< numbers of less than 8 bits lie in a byte each
 

@@ -24,7 +24,7 @@
 namespace shardmesh {
 inline namespace v0 {
 
-/// The elements of a local part, row-major: for the algorithms and views of <ranges>. Does not keep them.
+/// The elements of a local part, row-major: for the algorithms and views of `<ranges>`. Does not keep them.
 template <AnyTensorType X>
   requires(X::memory_space::host_accessible)
 [[nodiscard]] std::span<typename X::value_type> elements(X const& tensor) {

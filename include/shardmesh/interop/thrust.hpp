@@ -52,6 +52,7 @@ template <AnyTensorType X>
     return data;
   }
 }
+/// Where a local part ends.
 template <AnyTensorType X>
 [[nodiscard]] auto thrust_end(X const& tensor) {
   return thrust_begin(tensor) + local_part(tensor).size();
