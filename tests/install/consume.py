@@ -16,6 +16,9 @@ import tarfile
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
+if shutil.which("ninja") and not shutil.which("make"):
+    os.environ.setdefault("CMAKE_GENERATOR", "Ninja")  # what Meson has brought
+
 TOP = HERE.parents[1]
 DOWNSTREAM = TOP / "tests/downstream"
 COMPILER = os.environ.get("CXX", "c++").split()
