@@ -9,6 +9,7 @@
 
 #include <shardmesh/checkpoint/detail/packer.hpp>
 #include <shardmesh/checkpoint/detail/stage.hpp>
+#include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/key_map.hpp>
