@@ -130,6 +130,7 @@ class SocketCommunicator {
                 std::span<Message> receives,
                 typename Space::Stream = {},
                 Call const& call = "exchange") const {
+    detail::require_group(group_ != nullptr, call.operation());
     std::vector<std::byte> packed = detail::pack_offer(sends, receives);
     for (Message const& one : sends) {
       auto const* raw = static_cast<std::byte const*>(one.data);
