@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -53,8 +54,11 @@ class OpenPlaces {
       for (LoadWishes::Tensor const& wish : wishes[rank].tensors) {
         std::vector<StagedPlace>& places = places_[rank][wish.key];
         for (Box const& box : wish.boxes) {
-          auto const address = static_cast<std::uintptr_t>(in.number());
-          places.push_back({reinterpret_cast<std::byte*>(address), box, in.shape()});
+          std::uint64_t const address = in.number();
+          std::byte* first = nullptr;
+          static_assert(sizeof(first) == sizeof(address));
+          std::memcpy(&first, &address, sizeof(first));
+          places.push_back({first, box, in.shape()});
         }
       }
     }

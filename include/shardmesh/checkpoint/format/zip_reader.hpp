@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/format/byte_source.hpp>
@@ -57,7 +58,7 @@ inline constexpr std::uint64_t zip_large = 0xffffffffU;
 template <ByteSource Source>
 class ZipReader {
  public:
-  explicit ZipReader(Source const& source) : source_(source) {}
+  explicit ZipReader(Source source) : source_(std::move(source)) {}
 
   [[nodiscard]] ZipArchive read() {
     find_directory();
