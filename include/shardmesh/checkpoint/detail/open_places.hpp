@@ -57,7 +57,7 @@ class OpenPlaces {
           std::uint64_t const address = in.number();
           std::byte* first = nullptr;
           static_assert(sizeof(first) == sizeof(address));
-          std::memcpy(&first, &address, sizeof(first));
+          std::memcpy(static_cast<void*>(&first), &address, sizeof(first));
           places.push_back({first, box, in.shape()});
         }
       }
