@@ -136,7 +136,8 @@ class JobSecret {
       ::close(file);
     }
     if (good) {
-      static_cast<void>(::link(name.c_str(), path.c_str()));  // fails if another was faster
+      [[maybe_unused]] int const linked =
+          ::link(name.c_str(), path.c_str());  // fails if another was faster
     }
     if (file >= 0) {
       ::unlink(name.c_str());
