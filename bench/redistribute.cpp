@@ -20,6 +20,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <shardmesh/layout/same_parts.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/plan/cost.hpp>
 #include <shardmesh/tensor/distribute.hpp>
@@ -230,9 +231,9 @@ class Bench {
     if (world_.rank() == 0) {
       std::printf(
           "{\"case\": \"%s\", \"side\": %ld, \"mib\": %.2f, \"ms\": %.5f, \"host_us\": %.2f, "
-          "\"limit_ms\": %.5f, \"wrong\": %ld}\n",
+          "\"limit_ms\": %.5f, \"same_layout\": %s, \"wrong\": %ld}\n",
           one.name, static_cast<long>(side), static_cast<double>(bytes) / (1 << 20), ms, host_us,
-          limit, wrong);
+          limit, sm::same_parts(from, to) ? "true" : "false", wrong);
       std::fflush(stdout);
     }
     return wrong;

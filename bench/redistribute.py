@@ -67,7 +67,7 @@ def gpus():
 
 
 def svg(results, ranks, path):
-    """Bars: how many times faster than PyTorch, one group a case, one picture a size."""
+    """Bars: how many times faster than PyTorch, one group a case in which bytes move, one picture a size."""
     sides = sorted({one["side"] for one in results["threads"]})
     width, row = 720, 18
     body, top = [], 30
@@ -77,9 +77,9 @@ def svg(results, ranks, path):
         top += 10
         peers = {one["case"]: one["ms"] for one in results["torch"] if one["side"] == side}
         ratios = [(one["case"], engine, peers[one["case"]] / one["ms"]) for engine in ("threads", "processes")
-                  for one in results[engine] if one["side"] == side and one["case"] in peers]
+                  for one in results[engine] if one["side"] == side and one["case"] in peers and not one["same_layout"]]
         most = max([ratio for *_, ratio in ratios] + [1])
-        for case in peers:
+        for case in dict.fromkeys(name for name, *_ in ratios):
             for engine, colour in (("threads", "#2b6cb0"), ("processes", "#90cdf4")):
                 found = [ratio for name, who, ratio in ratios if name == case and who == engine]
                 if not found:
@@ -90,7 +90,7 @@ def svg(results, ranks, path):
                             f'<text x="{155 + length:.1f}" y="{top + 12}">{found[0]:.2f} {engine}</text>')
                 top += row - 3
         line = 150 + (width - 260) / most
-        body.append(f'<line x1="{line:.1f}" x2="{line:.1f}" y1="{top - len(peers) * 2 * (row - 3)}" y2="{top}" '
+        body.append(f'<line x1="{line:.1f}" x2="{line:.1f}" y1="{top - len(ratios) * (row - 3)}" y2="{top}" '
                     'stroke="#c53030" stroke-dasharray="3 3"/>')
         top += 40
     pathlib.Path(path).write_text(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top}" '
@@ -114,18 +114,19 @@ def summary_rows(results, ranks, common):
             mine = {one["case"]: one for one in results[engine] if one["side"] == side}
             peers = {one["case"]: one for one in results["torch"] if one["side"] == side}
             size = SIZES.get(side, f"side {side}")
-            shared = [name for name in mine if name in peers]
+            # Another name of the same layout costs nothing here and all that PyTorch does: it would lift every mean.
+            shared = [name for name in mine if name in peers and not mine[name]["same_layout"]]
             if shared:
                 ratios = {name: peers[name]["ms"] / mine[name]["ms"] for name in shared}
-                add(f"{engine}, {ranks} ranks, {size}: geometric mean of 14 cases over PyTorch", "x", mean(ratios.values()),
-                    1, None, TARGETS.get(ranks, {}).get(side))
+                add(f"{engine}, {ranks} ranks, {size}: geometric mean over PyTorch of the {len(shared)} cases in which bytes move",
+                    "x", mean(ratios.values()), 1, None, TARGETS.get(ranks, {}).get(side))
                 rows[-1]["ratio_to_peer"] = rows[-1]["ours"]
                 worst = min(ratios, key=ratios.get)
                 add(f"{engine}, {ranks} ranks, {size}: slowest case over PyTorch ({worst})", "x", ratios[worst], 1, None,
                     1.05)
                 rows[-1]["ratio_to_peer"] = ratios[worst]
             bound = [one["limit_ms"] / one["ms"] for one in mine.values() if one["limit_ms"] > 0]
-            if bound:
+            if bound and engine == "threads":  # processes do not see each other's memory: nothing to measure the link with
                 add(f"{engine}, {ranks} ranks, {size}: efficiency against a plain copy of the bytes that must arrive", "x",
                     mean(bound), None, 1, EFFICIENCY.get(side))
                 rows[-1]["ratio_to_limit"] = rows[-1]["ours"]
@@ -197,4 +198,5 @@ def main():
     sys.exit(1 if wrong or any(codes) else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

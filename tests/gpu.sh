@@ -97,7 +97,7 @@ if [[ ${rows[0]} == *FAILED* || ${2:-} == build ]]; then
 fi
 row gpu timeout 300 "$build/tests/test-gpu"
 row multigpu-processes timeout 300 "$build/tests/test-multigpu" processes
-row multigpu-disagreements timeout 300 "$build/tests/test-multigpu" disagreements
+row multigpu-disagreements timeout 400 "$build/tests/test-multigpu" disagreements
 row multigpu-threads timeout 400 "$build/tests/test-multigpu" threads
 mpi_kind=openmpi
 mpirun --version 2>/dev/null | grep -q 'Open MPI' || mpi_kind=mpich

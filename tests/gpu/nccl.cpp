@@ -211,7 +211,8 @@ void test_disagreeing_processes() {
 void test_disagreeing_threads(int devices) {
   for (int const ranks : {2, devices}) {
     if (ranks <= devices && ranks > 1 && (ranks == 2 || devices > 2)) {
-      auto const result = test::nccl_disagreements_of_threads(ranks, 1);
+      // Each takes seconds: communicators are made, aborted and left anew.
+      auto const result = test::nccl_disagreements_of_threads(ranks, 1, ranks == 2 ? 1 : 3);
       report("nccl, " + std::to_string(ranks) + " threads that do not do the same, " +
                  std::to_string(result.pairs) + " cases, error after " +
                  std::to_string(result.longest.count()) + " ms at most",

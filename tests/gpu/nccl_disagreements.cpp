@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdio>
 #include <exception>
 #include <mutex>
 #include <string>
@@ -55,11 +56,11 @@ auto device_actions() {
   return actions;
 }
 
-/// Pairs of actions, so many of each with the ones that follow it.
+/// Pairs of actions, so many of each, or of every `step`th, with the ones that follow it.
 template <class Run>
-DisagreementReport pairs_of(std::size_t actions, std::size_t each, Run run) {
+DisagreementReport pairs_of(std::size_t actions, std::size_t each, std::size_t step, Run run) {
   DisagreementReport report;
-  for (std::size_t a = 0; a < actions; ++a) {
+  for (std::size_t a = 0; a < actions; a += step) {
     for (std::size_t next = 1; next <= each; ++next) {
       std::size_t const b = (a + next * next) % actions;
       if (a != b) {
@@ -73,11 +74,13 @@ DisagreementReport pairs_of(std::size_t actions, std::size_t each, Run run) {
 
 }  // namespace
 
-DisagreementReport nccl_disagreements_of_threads(int ranks, std::size_t each) {
+DisagreementReport nccl_disagreements_of_threads(int ranks, std::size_t each, std::size_t step) {
   using Comm = sm::NcclCommunicator<sm::ThreadsCommunicator>;
   auto const actions = device_actions<Comm>();
   return pairs_of(
-      actions.size(), each, [&](std::size_t a, std::size_t b, DisagreementReport& report) {
+      actions.size(), each, step, [&](std::size_t a, std::size_t b, DisagreementReport& report) {
+        std::fprintf(stderr, "nccl, %d threads: %s against %s\n", ranks, actions[a].name.c_str(),
+                     actions[b].name.c_str());
         std::mutex mutex;
         try {
           sm::launch(sm::nccl_threads{ranks}, [&](Comm const& comm) {

@@ -14,8 +14,8 @@ struct DisagreementReport {
   std::string first_wrong;
 };
 
-/// Ranks that are threads and do not do the same: each action against `each` others.
-DisagreementReport nccl_disagreements_of_threads(int ranks, std::size_t each);
+/// Ranks that are threads and do not do the same: each action, or every `step`th, against `each` others.
+DisagreementReport nccl_disagreements_of_threads(int ranks, std::size_t each, std::size_t step);
 
 /// One such pair in the processes of this job. @returns what is wrong on this rank.
 std::string nccl_disagreement_of_processes(std::size_t pair);

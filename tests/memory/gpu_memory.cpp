@@ -21,6 +21,7 @@
 #include <shardmesh/memory/cuda/pinned_memory.hpp>
 #include <shardmesh/memory/cuda/stream.hpp>
 #include <shardmesh/memory/host.hpp>
+#include <shardmesh/memory/strided_copy.hpp>
 
 #include "../gpu/counted.hpp"
 #include "boxes.hpp"
@@ -262,6 +263,43 @@ TEST_CASE("strided copies give the bytes of the naive copy" * doctest::skip(no_d
   check_copies<CudaMemory, PinnedMemory>(14);
   check_copies<PinnedMemory, CudaMemory>(15);
   check_copies<PinnedMemory, HostMemory>(16);
+}
+
+TEST_CASE("copies within a device give the bytes of the naive copy, by a kernel where it can" *
+          doctest::skip(no_device())) {
+  boxes::Generator random(77);
+  int by_kernel = 0;
+  for (int round = 0; round < 400; ++round) {
+    boxes::Case const box = random.box();
+    Bytes const source = random.bytes(box.source.bytes);
+    Bytes const before = random.bytes(box.destination.bytes);
+    Bytes expected = before;
+    boxes::naive_copy(box.copy(source.data(), expected.data()));
+    Buffer<CudaMemory> const from = to_device(source);
+    Buffer<CudaMemory> const to = to_device(before);
+    sm::StridedCopy const copy = box.copy(from.data(), to.data());
+    CudaMemory::copy_within(copy);
+    CHECK(to_host(to.data(), before.size()) == expected);
+    by_kernel += sm::cuda::copy_rows(sm::collapse(copy), CudaStream{}.handle) == cudaSuccess;
+  }
+  CHECK(by_kernel > 40);
+
+  // Larger than what one turn of all threads takes, in rows of 4, 8 and 16 bytes at a time.
+  for (sm::index_t const row : {4004, 4008, 4096}) {
+    sm::index_t const rows = 5000;
+    Bytes const source = random.bytes(static_cast<std::size_t>(rows * 8192));
+    Buffer<CudaMemory> const from = to_device(source);
+    Buffer<CudaMemory> const to(static_cast<std::size_t>(rows * row));
+    CudaMemory::copy_within(
+        {from.data(), to.data(), sm::Shape{rows, row}, sm::Shape{8192, 1}, sm::Shape{row, 1}, 1});
+    Bytes const result = to_host(to.data(), to.size());
+    bool same = true;
+    for (sm::index_t i = 0; i < rows; ++i) {
+      same = same && std::equal(result.begin() + i * row, result.begin() + (i + 1) * row,
+                                source.begin() + i * 8192);
+    }
+    CHECK(same);
+  }
 }
 
 TEST_CASE("strided copies reach another device" * doctest::skip(sm::cuda::device_count() < 2)) {

@@ -73,7 +73,7 @@ class FusedExchange {
         RankStep const& step = steps[stage];
         bool const last = stage + 1 == steps.size();
         next[i] = last ? targets[i] : Tensor<T, Space>(step.target_shape, stream);
-        jobs.push_back({&step, dtype_of<T>, sources[i].data(), next[i].data()});
+        jobs.push_back({&step, dtype_of<T>, sources[i].data(), next[i].data(), true});
       }
       execute<Space>(comm, jobs, Call(operation_, Fingerprint(arguments).add(stage), words),
                      stream);

@@ -56,7 +56,7 @@ void run_into(RankPlan const& made,
     bool const last = step + 1 == made.steps.size();
     Tensor<T, Space> target = last ? result : Tensor<T, Space>(part.target_shape, stream);
     std::array<ExchangeJob, 1> const jobs{
-        ExchangeJob{&part, dtype_of<T>, tensor.data(), target.data()}};
+        ExchangeJob{&part, dtype_of<T>, tensor.data(), target.data(), true}};
     execute<Space>(comm, jobs, Call(operation, Fingerprint(arguments).add(step), words), stream);
     tensor = std::move(target);
   }

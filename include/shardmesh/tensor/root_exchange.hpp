@@ -150,7 +150,8 @@ class RootRounds {
     order(main_, side);
     for (std::size_t j = 0; j < jobs_.size(); ++j) {
       if (comm_.rank() == jobs_[j].root) {
-        ExchangeJob const own{&steps_[j], jobs_[j].dtype, jobs_[j].source, jobs_[j].target};
+        ExchangeJob const own{&steps_[j], jobs_[j].dtype, jobs_[j].source, jobs_[j].target,
+                              jobs_[j].whole_in_space};
         copy_locals<Space>(own, nullptr, side);
       }
     }
@@ -336,7 +337,7 @@ template <MemorySpace Space, class Comm>
   std::vector<ExchangeJob> moves;
   for (RootJob const& job : words.jobs) {
     RankStep const& step = steps.emplace_back(root_step(words.direction, job, comm.rank()));
-    moves.push_back({&step, job.dtype, job.source, job.target});
+    moves.push_back({&step, job.dtype, job.source, job.target, job.whole_in_space});
     for (Transfer const& one : step.sends) {
       report.sent_bytes += static_cast<std::size_t>(one.box.volume()) * size_of(job.dtype);
     }

@@ -14,6 +14,7 @@
 #include <shardmesh/memory/cuda/kernels.hpp>
 #include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/reduce_arithmetic.hpp>
+#include <shardmesh/memory/strided_copy.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -147,6 +148,78 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
       return reduce_elements<Element>(op, destination, sources, terms, count, stream);
     }
   });
+}
+
+/// Rows of V, over which up to two dimensions repeat.
+template <class V>
+struct RowCopy {
+  V const* source;
+  V* destination;
+  std::uint32_t total;  ///< all V that are copied: 32 bits, whose division is cheap
+  std::uint32_t columns;
+  std::uint32_t rows;
+  index_t source_strides[2];  ///< of slices and of rows, in V
+  index_t destination_strides[2];
+};
+
+template <class V>
+__attribute__((visibility("hidden"))) __global__ void copy_kernel(
+    __grid_constant__ RowCopy<V> const copy) {
+  V const* __restrict__ const source = copy.source;
+  V* __restrict__ const destination = copy.destination;
+  std::uint32_t const step = gridDim.x * blockDim.x;
+  for (std::uint64_t i = blockIdx.x * blockDim.x + threadIdx.x; i < copy.total; i += step) {
+    auto const at = static_cast<std::uint32_t>(i);
+    std::uint32_t const line = at / copy.columns;
+    index_t const column = at % copy.columns;
+    index_t const slice = line / copy.rows;
+    index_t const row = line % copy.rows;
+    destination[slice * copy.destination_strides[0] + row * copy.destination_strides[1] + column] =
+        source[slice * copy.source_strides[0] + row * copy.source_strides[1] + column];
+  }
+}
+
+template <class V>
+cudaError_t copy_rows_of(CollapsedCopy const& copy, cudaStream_t stream) {
+  constexpr auto width = static_cast<index_t>(sizeof(V));
+  std::size_t const outer = copy.extent.size();
+  RowCopy<V> rows{};
+  rows.source = reinterpret_cast<V const*>(copy.source);
+  rows.destination = reinterpret_cast<V*>(copy.destination);
+  index_t const columns = static_cast<index_t>(copy.row_bytes) / width;
+  index_t const total = columns * volume(copy.extent);
+  if (total > index_t{UINT32_MAX}) {
+    return cudaErrorNotSupported;
+  }
+  rows.total = static_cast<std::uint32_t>(total);
+  rows.columns = static_cast<std::uint32_t>(columns);
+  rows.rows = outer > 0 ? static_cast<std::uint32_t>(copy.extent[outer - 1]) : 1;
+  for (std::size_t d = 0; d < outer; ++d) {
+    rows.source_strides[2 - outer + d] = copy.source_strides[d] / width;
+    rows.destination_strides[2 - outer + d] = copy.destination_strides[d] / width;
+  }
+  index_t const blocks = std::min(ceil_div(total, index_t{threads}), most_blocks);
+  copy_kernel<V><<<static_cast<unsigned>(blocks), threads, 0, stream>>>(rows);
+  return cudaGetLastError();
+}
+
+__attribute__((weak)) cudaError_t copy_rows(CollapsedCopy const& copy, cudaStream_t stream) {
+  if (copy.row_bytes == 0) {
+    return cudaSuccess;
+  }
+  if (copy.extent.size() > 2) {
+    return cudaErrorNotSupported;
+  }
+  std::uintptr_t bits = reinterpret_cast<std::uintptr_t>(copy.source) |
+                        reinterpret_cast<std::uintptr_t>(copy.destination) | copy.row_bytes;
+  for (std::size_t d = 0; d < copy.extent.size(); ++d) {
+    bits |= static_cast<std::uintptr_t>(copy.source_strides[d]) |
+            static_cast<std::uintptr_t>(copy.destination_strides[d]);
+  }
+  return bits % 16 == 0  ? copy_rows_of<uint4>(copy, stream)
+         : bits % 8 == 0 ? copy_rows_of<uint2>(copy, stream)
+         : bits % 4 == 0 ? copy_rows_of<std::uint32_t>(copy, stream)
+                         : cudaErrorNotSupported;
 }
 
 template <class F>

@@ -10,6 +10,7 @@
 #include <shardmesh/core/dtype.hpp>
 #include <shardmesh/core/index.hpp>
 #include <shardmesh/core/reduce_op.hpp>
+#include <shardmesh/memory/strided_copy.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -55,6 +56,11 @@ __attribute__((weak)) cudaError_t reduce_contiguous(DType dtype,
 /// @returns the status of the launch; cudaErrorNotSupported for types that do not convert.
 __attribute__((weak)) cudaError_t convert_contiguous(
     DType from, void const* source, DType to, void* target, index_t count, cudaStream_t stream);
+
+/// A copy within the memory of the device that is current. Defined as `reduce_contiguous` is.
+/// @returns the status of the launch; cudaErrorNotSupported for more than two dimensions of rows, for rows that are not
+///          whole numbers of 4 bytes at such addresses, and for 64 GiB and more: copy engines do those.
+__attribute__((weak)) cudaError_t copy_rows(CollapsedCopy const& copy, cudaStream_t stream);
 
 /// Calls f(i) on the device for 0 <= i < count, in any order. Defined in
 /// <shardmesh/memory/cuda/kernels.cuh>. Where the linker misses it for some F, a .cu file of the program

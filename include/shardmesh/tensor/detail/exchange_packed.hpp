@@ -88,9 +88,9 @@ void exchange_packed(Comm const& comm,
     for (PackedTransfer const& one : traffic.transfers) {
       std::size_t const bytes = size_of(jobs[one.job].dtype);
       Shape const& extent = one.transfer->box.extent;
-      Space::copy(copy_between(jobs[one.job].source, one.transfer->source, data, packed(extent),
-                               extent, bytes),
-                  stream);
+      copy_own<Space>(copy_between(jobs[one.job].source, one.transfer->source, data, packed(extent),
+                                   extent, bytes),
+                      jobs[one.job].in_space, stream);
       data += static_cast<std::size_t>(volume(extent)) * bytes;
     }
   }
@@ -129,7 +129,8 @@ void exchange_packed(Comm const& comm,
       std::size_t const bytes = size_of(jobs[one.job].dtype);
       Transfer arrived = *one.transfer;
       arrived.source = packed(arrived.box.extent);
-      Space::copy(copy_of(arrived, data, jobs[one.job].target, staging.of(one.job), bytes), stream);
+      copy_own<Space>(copy_of(arrived, data, jobs[one.job].target, staging.of(one.job), bytes),
+                      jobs[one.job].in_space, stream);
       data += static_cast<std::size_t>(arrived.box.volume()) * bytes;
     }
   }

@@ -46,6 +46,10 @@ class SharedWindow {
     int device = 0;
     Event ready = Space::make_event();  ///< its memory may be written
     Event done = Space::make_event();   ///< its own copies have arrived
+
+    // For what stays on the rank, beside what goes over the links.
+    typename Space::OwnedStream side = Space::make_stream();
+    Event stayed = Space::make_event();
   };
 
   /// @param ranks  of the group.
@@ -89,6 +93,31 @@ class SharedWindow {
   std::vector<std::unique_ptr<Events>> all_events_;  // by device; others may still wait for them
 };
 
+/// From so many bytes on, what stays on a rank is copied beside what leaves it. Below, the two more points at which
+/// streams wait for each other take longer.
+inline constexpr std::size_t bytes_worth_a_side_stream = std::size_t{4} << 20;
+
+/// Copies what stays on this rank, ordered on its stream.
+template <MemorySpace Space>
+void copy_what_stays(std::span<ExchangeJob const> jobs,
+                     Staging<Space> const& staging,
+                     typename SharedWindow<Space>::Events& events,
+                     typename Space::Stream stream) {
+  bool const beside =
+      Space::kind == MemoryKind::cuda && local_bytes(jobs) >= bytes_worth_a_side_stream;
+  auto const on = beside ? events.side.get() : stream;
+  if (beside) {
+    Space::wait(on, events.ready);
+  }
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    copy_locals<Space>(jobs[j], staging.of(j), on);
+  }
+  if (beside) {
+    Space::record(events.stayed, on);
+    Space::wait(stream, events.stayed);
+  }
+}
+
 /// An exchange between ranks that share an address space: each owner pushes its boxes straight into
 /// place. Device work is ordered by events; the host only meets the other hosts, twice.
 template <MemorySpace Space, class Comm>
@@ -105,7 +134,6 @@ void exchange_shared(Comm const& comm,
   phase.show(&mine, call);
 
   for (std::size_t j = 0; j < jobs.size(); ++j) {
-    copy_locals<Space>(jobs[j], staging.of(j), stream);
     for (Transfer const& one : jobs[j].step->sends) {
       Window const& theirs = phase.template shown<Window>(one.peer);
       if (mine.first_time(one.peer)) {
@@ -117,6 +145,7 @@ void exchange_shared(Comm const& comm,
     }
   }
   Space::record(mine.events().done, stream);
+  copy_what_stays<Space>(jobs, staging, mine.events(), stream);
   // A rank that has met the others again may open its window for the next exchange.
   mine.forget();
   for (ExchangeJob const& job : jobs) {

@@ -15,12 +15,16 @@
 namespace shardmesh {
 inline namespace v0 {
 
-/// One tensor in an exchange: what this rank does, and its local memory before and after.
+/// One tensor in an exchange: what this rank does, and its local memory before and after, which have no byte
+/// in common.
 struct ExchangeJob {
   RankStep const* step = nullptr;
   DType dtype = DType::float32;
   void const* source = nullptr;
   void* target = nullptr;
+  /// Are both in the memory space of the exchange, where this rank's own work is done? Else either may be in
+  /// any memory that the space can copy from and to.
+  bool in_space = false;
 };
 
 namespace detail {
@@ -123,11 +127,51 @@ class Staging {
   Buffer<Space> buffer_;
 };
 
+/// A copy between places of this rank.
+/// @param in_space  both are in the space, which may have a quicker way then.
+template <MemorySpace Space>
+void copy_own(StridedCopy const& copy, bool in_space, typename Space::Stream stream) {
+  if constexpr (requires { Space::copy_within(copy, stream); }) {
+    if (in_space) {
+      Space::copy_within(copy, stream);
+      return;
+    }
+  }
+  Space::copy(copy, stream);
+}
+
+/// Most terms of a reduction whose own one is read where it is: more are added only where they lie at equal
+/// distances.
+inline constexpr index_t most_scattered_terms = 64;
+
+/// Is what a rank contributes to its own reduction read where it is, instead of from the staging area?
+[[nodiscard]] inline bool is_added_in_place(Transfer const& local, ExchangeJob const& job) {
+  return job.in_space && local.slot >= 0 &&
+         job.step->reductions.front().terms <= most_scattered_terms &&
+         is_contiguous(local.box.extent, local.source);
+}
+
+/// Bytes that `copy_locals` copies.
+[[nodiscard]] inline std::size_t local_bytes(std::span<ExchangeJob const> jobs) {
+  std::size_t bytes = 0;
+  for (ExchangeJob const& job : jobs) {
+    for (Transfer const& one : job.step->locals) {
+      if (!is_added_in_place(one, job)) {
+        bytes += static_cast<std::size_t>(one.box.volume()) * size_of(job.dtype);
+      }
+    }
+  }
+  return bytes;
+}
+
 /// Copies what stays on this rank.
 template <MemorySpace Space>
 void copy_locals(ExchangeJob const& job, void* staging, typename Space::Stream stream) {
   for (Transfer const& one : job.step->locals) {
-    Space::copy(copy_of(one, job.source, job.target, staging, size_of(job.dtype)), stream);
+    if (!is_added_in_place(one, job)) {
+      copy_own<Space>(copy_of(one, job.source, job.target, staging, size_of(job.dtype)),
+                      job.in_space, stream);
+    }
   }
 }
 
@@ -136,6 +180,7 @@ template <MemorySpace Space>
 void reduce_terms(ExchangeJob const& job, std::byte* staging, typename Space::Stream stream) {
   std::size_t const bytes = size_of(job.dtype);
   std::vector<void const*> terms;
+  auto local = job.step->locals.begin();  // they stand in the order of the reductions
   for (Reduction const& one : job.step->reductions) {
     index_t const count = one.box.volume();
     std::byte* const first = staging + static_cast<std::size_t>(one.slot) * bytes;
@@ -143,14 +188,20 @@ void reduce_terms(ExchangeJob const& job, std::byte* staging, typename Space::St
     for (index_t term = 0; term < one.terms; ++term) {
       terms.push_back(first + static_cast<std::size_t>(term * count) * bytes);
     }
+    for (; local != job.step->locals.end() && local->box == one.box; ++local) {
+      if (count > 0 && is_added_in_place(*local, job)) {
+        terms[static_cast<std::size_t>((local->slot - one.slot) / count)] =
+            static_cast<std::byte const*>(job.source) + byte_offset(local->source, bytes);
+      }
+    }
     bool const straight = is_contiguous(one.box.extent, one.target);
     void* const result =
         straight ? static_cast<std::byte*>(job.target) + byte_offset(one.target, bytes) : first;
     Space::reduce(job.dtype, job.step->op, result, terms, count, stream);
     if (!straight) {
-      Space::copy(copy_between(first, packed(one.box.extent), job.target, one.target,
-                               one.box.extent, bytes),
-                  stream);
+      copy_own<Space>(copy_between(first, packed(one.box.extent), job.target, one.target,
+                                   one.box.extent, bytes),
+                      job.in_space, stream);
     }
   }
 }
