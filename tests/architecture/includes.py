@@ -34,6 +34,7 @@ DOORS = {
     r"(ATen|c10|torch)/.*": ("interop/torch.hpp",),
     r"nccl\.h": ("comm/nccl/",),
     r"mpi\.h": ("comm/mpi/",),
+    r"nvtx3/.*": ("core/range.hpp",),
     r"zlib\.h": ("checkpoint/format/crc32.hpp",),
     r"isa-l/.*": ("checkpoint/format/crc32.hpp",),
     r"nlohmann/.*": ("checkpoint/safetensors", "checkpoint/detail/json", "checkpoint/load_any.hpp"),

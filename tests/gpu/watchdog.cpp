@@ -4,6 +4,7 @@
 // stand-in for NCCL, so that no GPU is needed.
 #include <array>
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <csignal>
 #include <functional>
@@ -25,6 +26,7 @@
 #include <shardmesh/comm/nccl/operation_log.hpp>
 #include <shardmesh/comm/nccl/watchdog.hpp>
 #include <shardmesh/comm/spawn.hpp>
+#include <shardmesh/core/counters.hpp>
 
 #include "../comm/ranks.hpp"
 #include "fake_nccl.hpp"
@@ -142,6 +144,24 @@ TEST_CASE("operations that all ranks enter disturb nobody, and events are made o
   CHECK(aborts_since(aborts) == 0);
   // A log holds at most 256 records; there were two logs for each of 19 ranks.
   CHECK(fake::world().events_made - events <= 19 * 2 * 256);
+}
+
+TEST_CASE("what ranks do is counted, and their watchdogs' meetings are not") {
+  std::barrier<> together(2);
+  CHECK(run_ranks(2, test::patience, [&together](ThreadWorld& world) {
+          together.arrive_and_wait();
+          sm::Counters const before = sm::counters();
+          together.arrive_and_wait();
+          ring(world);
+          std::this_thread::sleep_for(milliseconds(700));  // watchdogs meet several times a second
+          ring(world);
+          world.barrier();
+          together.arrive_and_wait();
+          sm::Counters const done = sm::counters() - before;
+          CHECK(done.collectives == 2 * 3);
+          CHECK(done.process_bytes == 2 * 2);
+          together.arrive_and_wait();
+        }) == test::Texts(2, "no error"));
 }
 
 TEST_CASE("a rank that does not come is named, with the operation, and wakes the device") {

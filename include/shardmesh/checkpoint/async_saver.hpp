@@ -7,7 +7,6 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -23,6 +22,7 @@
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/log.hpp>
 #include <shardmesh/core/text.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -133,7 +133,7 @@ template <Communicator Comm>
 /// @endcode
 ///
 /// A save that has failed is not passed over in silence: if nobody has waited for it, and `on_failure` was not set, the
-/// next `save` throws, and the destructor writes a line to the error stream of the first rank.
+/// next `save` throws, and the destructor logs it on the first rank (`LogLevel::error`).
 ///
 /// The destructor waits for a save that is being written.
 template <Communicator Comm>
@@ -232,12 +232,11 @@ class AsyncSaver {
   }
 
   void log_failure() const noexcept {
-    try {
-      if (state_ != nullptr && state_->is_unheard() && group_.rank() == 0) {
-        std::fprintf(stderr, "shardmesh::AsyncSaver: %s; nobody has waited for it\n",
-                     state_->words().c_str());
-      }
-    } catch (...) {  // no memory for the words
+    if (state_ != nullptr && state_->is_unheard() && group_.rank() == 0) {
+      detail::say(LogLevel::error, [this] {
+        return detail::concat("shardmesh::AsyncSaver: ", state_->words(),
+                              "; nobody has waited for it");
+      });
     }
   }
 

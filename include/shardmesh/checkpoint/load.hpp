@@ -10,6 +10,7 @@
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
 #include <shardmesh/checkpoint/detail/packer.hpp>
 #include <shardmesh/checkpoint/load_from.hpp>
+#include <shardmesh/core/range.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -86,6 +87,7 @@ CheckpointReport load(Comm const& comm,
                       std::string const& directory,
                       StateDict& dict,
                       LoadOptions const& options = {}) {
+  detail::Range const range("load");
   return detail::load_dcp<NoBlobs>(comm, directory, dict, options);
 }
 

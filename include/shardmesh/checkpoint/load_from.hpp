@@ -7,7 +7,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
@@ -25,6 +24,10 @@
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/working.hpp>
+#include <shardmesh/core/counters.hpp>
+#include <shardmesh/core/log.hpp>
+#include <shardmesh/core/range.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -95,12 +98,14 @@ template <Communicator Comm, Catalog C>
 void load_tensors(Comm const& comm, LoadJob<C>& job) {
   std::atomic<std::uint64_t> done{0};
   Working const work(comm, "reads its part of a checkpoint", &done);
-  if (!load_into_places(comm, job, done)) {
+  bool const in_place = load_into_places(comm, job, done);
+  if (!in_place) {
     load_in_rounds(comm, job, done);
   }
   agree_on_failure(comm, "shardmesh::load", caught([&] {
                      for (std::vector<std::size_t> const& round : job.plan().rounds) {
-                       job.count_received(round, comm.rank());
+                       std::uint64_t const received = job.count_received(round, comm.rank());
+                       counts().process_bytes.add(in_place ? received : 0);
                      }
                      job.compare_tied();
                    }));
@@ -136,8 +141,9 @@ inline void log_keys(LoadOptions const& options, CheckpointReport const& report)
   auto const log = [](KeyPolicy policy, std::vector<std::string> const& keys, char const* what) {
     for (std::string const& key : keys) {
       if (policy == KeyPolicy::log) {
-        std::fprintf(stderr, "shardmesh::load: \"%s\" is %s the checkpoint\n", escaped(key).c_str(),
-                     what);
+        say(LogLevel::warning, [&] {
+          return concat("shardmesh::load: \"", escaped(key), "\" is ", what, " the checkpoint");
+        });
       }
     }
   };
@@ -173,6 +179,10 @@ CheckpointReport load_once(Comm const& comm,
   ready->apply();
   if (comm.rank() == 0) {
     log_keys(options, report);
+    say(LogLevel::info, [&report] {
+      return concat("shardmesh::load: ", std::to_string(report.bytes_read),
+                    " bytes read by rank 0 in ", std::to_string(report.rounds), " rounds");
+    });
   }
   return report;
 }
@@ -204,6 +214,7 @@ CheckpointReport load_from(Comm const& comm,
                            Open&& open,
                            StateDict& dict,
                            LoadOptions const& options = {}) {
+  detail::Range const range("load");
   detail::refuse_other_options(comm, options);
   return detail::read_until_whole([&] { return detail::load_once(comm, open, dict, options); });
 }

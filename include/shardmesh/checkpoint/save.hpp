@@ -32,6 +32,8 @@
 #include <shardmesh/checkpoint/storage/slot_writer.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/working.hpp>
+#include <shardmesh/core/log.hpp>
+#include <shardmesh/core/range.hpp>
 #include <shardmesh/core/text.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -248,6 +250,7 @@ void run_save(Comm const& comm,
               SaveCounters& counters,
               std::exception_ptr const& problem = nullptr,
               std::optional<Note> const& note = std::nullopt) {
+  Range const range("save");
   auto const all_do = [&comm](auto&& part) { together(comm, "shardmesh::save", part); };
   refuse_other_arguments(comm, "shardmesh::save",
                          Arguments().path("directory", without_trailing_slashes(directory)));
@@ -289,6 +292,14 @@ void run_save(Comm const& comm,
       if (comm.rank() == 0) {
         commit_save(temporary, directory, plan, std::move(digests), note);
         lock.reset();  // before any rank returns
+        say(LogLevel::info, [&] {
+          std::uint64_t bytes = 0;
+          for (PlacedItem const& one : plan) {
+            bytes += one.item.length;
+          }
+          return concat("shardmesh::save: ", std::to_string(plan.size()), " items, ",
+                        std::to_string(bytes), " bytes, saved to ", directory);
+        });
       }
     });
   } catch (...) {

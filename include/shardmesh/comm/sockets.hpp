@@ -138,6 +138,7 @@ class SocketCommunicator {
     }
     detail::Offers const offers(all_gather(packed, call), world_ranks());
     auto const matches = offers.match(rank());
+    offers.count_sent_by(rank());
     for (std::size_t i = 0; i < receives.size(); ++i) {
       int const peer = receives[i].peer;
       std::byte const* at = offers.data_of(peer);

@@ -20,6 +20,8 @@
 #include <shardmesh/comm/detail/socket.hpp>
 #include <shardmesh/comm/job_secret.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/log.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -43,9 +45,11 @@ template <class Body>
   try {
     result = body();
   } catch (std::exception const& error) {
-    std::fprintf(stderr, "rank %d: %s\n", rank, error.what());
+    say(LogLevel::error, [&] { return concat("rank ", std::to_string(rank), ": ", error.what()); });
   } catch (...) {
-    std::fprintf(stderr, "rank %d: an exception that is no std::exception\n", rank);
+    say(LogLevel::error, [&] {
+      return concat("rank ", std::to_string(rank), ": an exception that is no std::exception");
+    });
   }
   std::fflush(nullptr);
   std::_Exit(result);
@@ -116,7 +120,7 @@ class Children {
 }  // namespace detail
 
 /// Forks `ranks` processes that find torchrun's variables and a new job's secret set, and calls `body()` in each; its result
-/// is the process's exit status, 1 (and a line on stderr) if it throws. Waits for all; once one has
+/// is the process's exit status, 1 (and a line of `LogLevel::error`) if it throws. Waits for all; once one has
 /// failed, the others get `grace_seconds` to see it, then are killed.
 ///
 /// Call it before the first CUDA call and before threads are started: neither survives a fork.

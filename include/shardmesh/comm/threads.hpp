@@ -17,6 +17,7 @@
 #include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/thread_group.hpp>
 #include <shardmesh/comm/limits.hpp>
+#include <shardmesh/core/counters.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -82,6 +83,9 @@ class ThreadsCommunicator {
     detail::Offers const offers(all_gather(detail::pack_offer(sends, receives), call),
                                 world_ranks());
     auto const matches = offers.match(rank_);
+    for (Message const& one : sends) {
+      detail::counts().process_bytes.add(one.peer == rank_ ? 0 : one.bytes);
+    }
     for (std::size_t i = 0; i < receives.size(); ++i) {
       Message const& wanted = receives[i];
       Message const offer = offers.message(wanted.peer, matches[i]);

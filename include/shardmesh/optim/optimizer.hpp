@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/range.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/optim/optimizer_values.hpp>
 #include <shardmesh/optim/parameter_groups.hpp>
@@ -142,6 +143,7 @@ class Optimizer {
   /// @throws ShapeError if a gradient is missing or has another local shape; InvalidArgument if
   ///         options were changed so that they need other state. Nothing is changed then.
   void step(std::vector<Parameter> const& gradients, Stream stream = {}) {
+    detail::Range const range("step");
     check(gradients);
     for (auto const& group : core_->groups) {
       for (std::size_t i = group.first; i < group.first + group.count; ++i) {

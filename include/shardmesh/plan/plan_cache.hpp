@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/core/counters.hpp>
+#include <shardmesh/core/log.hpp>
 #include <shardmesh/plan/plan.hpp>
 
 namespace shardmesh {
@@ -62,11 +64,19 @@ class PlanCache {
         Plan const& plan = found->second->plan;
         if (plan.from() == from && plan.to() == to && found->second->rank == rank) {
           ++hits_;
+          detail::counts().plan_hits.add(1);
           return found->second;
         }
       }
     }
+    detail::counts().plan_misses.add(1);
     auto made = std::make_shared<RankPlan const>(make_rank_plan(from, to, rank));
+    detail::say(LogLevel::debug, [&] {
+      return detail::concat("shardmesh: rank ", std::to_string(rank),
+                            " of the mesh has made a plan: ", std::to_string(made->plan.steps()),
+                            " exchanges for ", to_string(from.layout()), " -> ",
+                            to_string(to.layout()));
+    });
     std::lock_guard const lock(mutex_);
     if (plans_.insert_or_assign(key, made).second) {
       if (order_.size() < capacity) {

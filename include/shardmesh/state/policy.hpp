@@ -24,7 +24,7 @@ enum class DTypePolicy : std::uint8_t {
 /// ignore).
 enum class KeyPolicy : std::uint8_t {
   error,    ///< throw, naming them
-  log,      ///< collect, and write one line each to the error stream of the first rank
+  log,      ///< collect, and log one line each on the first rank (`LogLevel::warning`)
   collect,  ///< name them in the report
   ignore,   ///< not a word
 };

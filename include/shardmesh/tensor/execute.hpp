@@ -8,6 +8,7 @@
 
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/dtype.hpp>
+#include <shardmesh/core/range.hpp>
 #include <shardmesh/plan/transfer.hpp>
 #include <shardmesh/tensor/detail/exchange_packed.hpp>
 #include <shardmesh/tensor/detail/exchange_shared.hpp>
@@ -35,6 +36,7 @@ void execute(Comm const& comm,
   static_assert(Comm::template moves<Space>,
                 "shardmesh::execute: this communicator cannot move tensors of this memory space; "
                 "sockets move host memory, NCCL and threads move host and device memory");
+  detail::Range const range(call.operation());
   detail::Staging<Space> const staging(jobs, stream);
   if constexpr (Comm::shared_address_space) {
     detail::exchange_shared<Space>(comm, jobs, staging, call, stream);

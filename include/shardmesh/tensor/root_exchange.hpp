@@ -11,6 +11,7 @@
 
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/algorithm.hpp>
+#include <shardmesh/core/range.hpp>
 #include <shardmesh/memory/buffer.hpp>
 #include <shardmesh/plan/moves.hpp>
 #include <shardmesh/plan/tile.hpp>
@@ -376,6 +377,7 @@ GatherReport exchange_with_root(Comm const& comm,
   if constexpr (Comm::shared_address_space) {
     return detail::exchange_with_root_shared<Space>(comm, operation, words, stream);
   } else {
+    detail::Range const range(operation);
     return detail::RootRounds<Space, Comm>(comm, operation, words, stream).run();
   }
 }

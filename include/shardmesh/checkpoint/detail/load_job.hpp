@@ -267,13 +267,17 @@ class LoadJob {
   }
 
   /// Notes what the others read for this rank.
-  void count_received(std::vector<std::size_t> const& round, int rank) const {
+  /// @returns bytes.
+  std::uint64_t count_received(std::vector<std::size_t> const& round, int rank) const {
+    std::uint64_t bytes = 0;
     for (std::size_t const i : round) {
       ReadUnit const& unit = plan_.units[i];
       if (unit.reader != rank && wants(unit, rank)) {
-        report_.bytes_received += wanted_bytes(unit, index_->boxes(unit.key, rank));
+        bytes += wanted_bytes(unit, index_->boxes(unit.key, rank));
       }
     }
+    report_.bytes_received += bytes;
+    return bytes;
   }
 
   /// Makes room for what the others will send in a round.

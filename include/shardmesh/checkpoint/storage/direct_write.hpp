@@ -13,6 +13,7 @@
 
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/storage/size_signal.hpp>
+#include <shardmesh/core/counters.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -65,6 +66,7 @@ class PastCache {
       break;
     }
     done += static_cast<std::size_t>(count);
+    counts().storage_written_bytes.add(static_cast<std::size_t>(count));
     if (done % direct_alignment != 0) {
       break;
     }

@@ -13,6 +13,7 @@
 
 #include <shardmesh/comm/detail/siphash.hpp>
 #include <shardmesh/comm/detail/socket.hpp>
+#include <shardmesh/core/counters.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -102,6 +103,7 @@ class Link {
                  MSG_NOSIGNAL | MSG_DONTWAIT | (queue_.size() > 1 ? MSG_MORE : 0));
       if (count > 0) {
         sent += static_cast<std::size_t>(count);
+        counts().socket_sent_bytes.add(static_cast<std::size_t>(count));
         piece.sent += static_cast<std::size_t>(count);
         if (piece.sent == piece.bytes().size()) {
           queue_.pop_front();
@@ -131,6 +133,7 @@ class Link {
       ssize_t const count = ::recv(socket_.descriptor(), room.data(), room.size(), MSG_DONTWAIT);
       if (count > 0) {
         received += static_cast<std::size_t>(count);
+        counts().socket_received_bytes.add(static_cast<std::size_t>(count));
         if (in_payload_) {
           digest_.add(room.first(static_cast<std::size_t>(count)));
         }

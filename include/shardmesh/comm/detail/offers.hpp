@@ -10,23 +10,26 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/host.hpp>
 #include <shardmesh/core/error.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-/// How many messages a rank sends and receives: the start of its offer. The messages follow.
+/// How many messages a rank sends and receives, and on which machine it is: the start of its offer. The messages
+/// follow.
 struct OfferHeader {
   std::uint64_t sends = 0;
   std::uint64_t receives = 0;
+  std::uint64_t host = 0;
 };
 
 /// What a rank brings to an exchange as bytes, for the other ranks.
 /// @tparam Sends, Receives ranges of `Message`.
 template <class Sends, class Receives>
 [[nodiscard]] std::vector<std::byte> pack_offer(Sends const& sends, Receives const& receives) {
-  OfferHeader const header{sends.size(), receives.size()};
+  OfferHeader const header{sends.size(), receives.size(), host_id()};
   std::size_t const to_send = sends.size() * sizeof(Message);
   std::size_t const to_receive = receives.size() * sizeof(Message);
   std::vector<std::byte> packed(sizeof(header) + to_send + to_receive);
@@ -69,6 +72,16 @@ class Offers {
     Message one;
     std::memcpy(&one, bytes(rank).data() + sizeof(OfferHeader) + i * sizeof(one), sizeof(one));
     return one;
+  }
+
+  /// Counts what `rank`, the caller, sends to other processes.
+  void count_sent_by(int rank) const {
+    for (std::size_t i = 0; i < header(rank).sends; ++i) {
+      Message const one = message(rank, i);
+      if (one.peer != rank) {
+        count_sent(header(one.peer).host, one.bytes);
+      }
+    }
   }
 
   /// What follows the offer of a rank.

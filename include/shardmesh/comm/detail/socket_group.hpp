@@ -14,6 +14,7 @@
 
 #include <shardmesh/comm/call.hpp>
 #include <shardmesh/comm/detail/socket_star.hpp>
+#include <shardmesh/comm/detail/waiting.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -42,6 +43,7 @@ class SocketGroup {
   /// @throws RankFailed, TimeoutError, after which the group meets no more; MismatchError on every rank
   ///         if their calls differ
   [[nodiscard]] std::vector<Bytes> all_gather(std::span<std::byte const> mine, Call const& call) {
+    count_meeting();
     auto const lock = star_.enter();
     Gathered gathered = gather(mine, call.fingerprint());
     if (std::size_t const other = first_other(gathered.calls); other > 0) {

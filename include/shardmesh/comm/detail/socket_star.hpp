@@ -22,6 +22,7 @@
 #include <shardmesh/comm/detail/link.hpp>
 #include <shardmesh/comm/detail/presence.hpp>
 #include <shardmesh/comm/detail/socket.hpp>
+#include <shardmesh/comm/detail/waiting.hpp>
 #include <shardmesh/comm/limits.hpp>
 #include <shardmesh/core/text.hpp>
 
@@ -138,6 +139,7 @@ class SocketStar {
   /// @throws the failure of the group, if there is one and not all are done.
   template <class Done>
   void wait_until(Done peer_is_done, char const* missed, Reading reading = Reading::yes) {
+    Waiting const waiting;
     Time const since = clock_.now();
     Relay relay(activity_);
     for (bool first = true;; first = false) {

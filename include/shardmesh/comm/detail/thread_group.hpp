@@ -22,6 +22,7 @@
 #include <shardmesh/comm/detail/activity.hpp>
 #include <shardmesh/comm/detail/presence.hpp>
 #include <shardmesh/comm/detail/threads_job.hpp>
+#include <shardmesh/comm/detail/waiting.hpp>
 #include <shardmesh/comm/limits.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/error.hpp>
@@ -64,6 +65,7 @@ class ThreadGroup {
       job_->throw_if_failed(call.operation());
       throw TimeoutError(given_up_);
     }
+    count_meeting();
     std::size_t const meeting = meetings();  // nobody can end it before this rank arrives
     Seat& seat = seats_[static_cast<std::size_t>(rank)];
     seat.call = &call;
@@ -233,6 +235,7 @@ class ThreadGroup {
 
   /// Waits for the end of a meeting at which the rank has arrived.
   void wait(std::size_t me, std::size_t meeting, std::string_view operation) {
+    Waiting const waiting;
     if (spins_ && spin(meeting)) {
       return;
     }

@@ -20,6 +20,7 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/detail/activity.hpp>
 #include <shardmesh/comm/detail/offers.hpp>
+#include <shardmesh/comm/detail/waiting.hpp>
 #include <shardmesh/comm/limits.hpp>
 #include <shardmesh/comm/mpi/detail/job.hpp>
 #include <shardmesh/comm/mpi/detail/traffic.hpp>
@@ -143,6 +144,7 @@ class MpiCommunicator {
                 Call const& call = "exchange") const {
     stream.synchronize();
     detail::Offers const offers(gather(detail::pack_offer(sends, receives), call), members_);
+    offers.count_sent_by(rank_);
     detail::MpiTraffic traffic(*job_, tag_, call.operation());
     std::vector<Message> to_itself;
     for (Message const& one : receives) {
@@ -190,6 +192,7 @@ class MpiCommunicator {
   using Bytes = std::vector<std::byte>;
 
   [[nodiscard]] std::vector<Bytes> gather(std::span<std::byte const> mine, Call const& call) const {
+    detail::count_meeting();
     std::vector<std::uint64_t> calls;
     std::vector<Bytes> all = gather(mine, call.fingerprint(), call.operation(), calls);
     if (std::size_t const other = detail::first_other(calls); other > 0) {

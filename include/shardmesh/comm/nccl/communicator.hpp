@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/neighbours.hpp>
+#include <shardmesh/comm/detail/waiting.hpp>
 #include <shardmesh/comm/nccl/data_type.hpp>
 #include <shardmesh/comm/nccl/family.hpp>
 #include <shardmesh/comm/nccl/handle.hpp>
@@ -82,6 +84,7 @@ class NcclCommunicator {
     result.checks_ = checks;
     result.look_after(std::make_shared<nccl::Family>());
     result.link_ = std::make_shared<Link>(result.watchdog_, result.family_, comm, false, "world");
+    result.link_->neighbours = detail::Neighbours(result.control_, "NcclCommunicator");
     return result;
   }
 
@@ -302,6 +305,7 @@ class NcclCommunicator {
     ncclComm_t native;
     nccl::OperationLog log;
     int splits = 0;
+    detail::Neighbours neighbours;
   };
 
   void look_after(std::shared_ptr<nccl::Family> family) {
@@ -312,6 +316,7 @@ class NcclCommunicator {
   void adopt(std::shared_ptr<nccl::Family> const& family, ncclComm_t comm, std::string group) {
     watchdog_->check();
     link_ = std::make_shared<Link>(watchdog_, family, comm, true, std::move(group));
+    link_->neighbours = detail::Neighbours(control_, "NcclCommunicator");
   }
 
   /// Lets the watchdog compare a call that does not go through NCCL.
@@ -352,6 +357,7 @@ class NcclCommunicator {
   /// One operation: `give(stream)` gives it to NCCL and returns NCCL's status.
   template <class Give>
   void issue(Call const& call, CudaStream caller, Give&& give) const {
+    detail::count_meeting();
     explained([&] {
       if (checks_ == Checks::full) {
         control_.barrier(call);
@@ -386,6 +392,7 @@ class NcclCommunicator {
         if (one.peer != rank() && one.bytes > 0) {
           nccl::check(ncclSend(one.data, one.bytes, ncclUint8, one.peer, comm, stream), "ncclSend",
                       comm);
+          link_->neighbours.count_sent(one.peer, one.bytes);
         }
       }
       for (Message const& one : receives) {

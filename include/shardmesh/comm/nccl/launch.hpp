@@ -3,7 +3,6 @@
 #pragma once
 
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <string>
@@ -15,6 +14,7 @@
 #include <shardmesh/comm/nccl/communicator.hpp>
 #include <shardmesh/comm/sockets.hpp>
 #include <shardmesh/comm/threads.hpp>
+#include <shardmesh/core/log.hpp>
 #include <shardmesh/memory/cuda/device.hpp>
 
 namespace shardmesh {
@@ -66,7 +66,9 @@ inline void take_device(int rank, int local_rank, int local_size, bool share) {
   if (share) {
     ::setenv("NCCL_HOSTID", ("shardmesh-rank-" + std::to_string(rank)).c_str(), 1);
     if (rank == 0) {
-      std::fprintf(stderr, "shardmesh: ranks share GPUs through sockets; timings mean nothing\n");
+      say(LogLevel::warning, [] {
+        return std::string("shardmesh: ranks share GPUs through sockets; timings mean nothing");
+      });
     }
   }
   int const devices = cuda::device_count();

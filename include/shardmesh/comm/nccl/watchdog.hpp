@@ -21,6 +21,7 @@
 #include <nccl.h>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/waiting.hpp>
 #include <shardmesh/comm/nccl/beat.hpp>
 #include <shardmesh/comm/nccl/call_watch.hpp>
 #include <shardmesh/comm/nccl/family.hpp>
@@ -133,6 +134,7 @@ class Watchdog {
   }
 
   void run() {
+    detail::Housekeeping const uncounted;
     try {
       cuda::check(cudaSetDevice(device_), "cudaSetDevice");
       // Asking for an event must not disturb a thread that captures a graph.

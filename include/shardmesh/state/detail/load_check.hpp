@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <optional>
 #include <string>
 #include <utility>
@@ -13,6 +12,7 @@
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/algorithm.hpp>
 #include <shardmesh/core/key_map.hpp>
+#include <shardmesh/core/log.hpp>
 #include <shardmesh/core/text.hpp>
 #include <shardmesh/memory/convert.hpp>
 #include <shardmesh/state/detail/load_plain.hpp>
@@ -412,8 +412,9 @@ class LoadCheck {
       throw KeyError(text + where + ". Set options." + name + " to go on without them");
     }
     for (std::size_t i = 0; policy == KeyPolicy::log && logs && i < keys.size(); ++i) {
-      std::fprintf(stderr, "shardmesh::load_state_dict: %s key \"%s\"\n", name.c_str(),
-                   keys[i].c_str());
+      say(LogLevel::warning, [&] {
+        return concat("shardmesh::load_state_dict: ", name, " key \"", escaped(keys[i]), '"');
+      });
     }
     if (policy == KeyPolicy::ignore) {
       keys.clear();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/counters.hpp>
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/tensor/detail/job.hpp>
 
@@ -133,8 +134,10 @@ void exchange_shared(Comm const& comm,
   Space::record(mine.events().ready, stream);
   phase.show(&mine, call);
 
+  std::size_t sent = 0;
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     for (Transfer const& one : jobs[j].step->sends) {
+      sent += static_cast<std::size_t>(one.box.volume()) * size_of(jobs[j].dtype);
       Window const& theirs = phase.template shown<Window>(one.peer);
       if (mine.first_time(one.peer)) {
         Space::wait(stream, theirs.events().ready);
@@ -144,6 +147,7 @@ void exchange_shared(Comm const& comm,
                   stream);
     }
   }
+  counts().process_bytes.add(sent);
   Space::record(mine.events().done, stream);
   copy_what_stays<Space>(jobs, staging, mine.events(), stream);
   // A rank that has met the others again may open its window for the next exchange.

@@ -11,6 +11,7 @@
 
 #include <mpi.h>
 
+#include <shardmesh/comm/detail/waiting.hpp>
 #include <shardmesh/comm/mpi/detail/job.hpp>
 
 namespace shardmesh {
@@ -72,6 +73,7 @@ class MpiTraffic {
   /// @throws TimeoutError naming ranks, if nothing moves for as long as the timeout; RankFailed;
   ///         CommError
   void wait() {
+    Waiting const waiting;
     auto last_move = std::chrono::steady_clock::now();
     MpiPause pause;
     for (std::size_t next = 0; next < pending_.size();) {
