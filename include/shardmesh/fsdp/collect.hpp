@@ -272,11 +272,14 @@ template <template <class, class, class, class, class> class Sharded,
           class Model,
           class Sharding>
 [[nodiscard]] auto make_sharded(Model& model, Sharding sharding, FullyShardOptions options) {
-  using Whole = typename KnownModelParameter<Model>::type;
+  static_assert(!std::is_const_v<Model>,
+                "shardmesh::fully_shard: the model is const; sharding empties its tensors but in a "
+                "pass, so pass a model that is not const");
+  using Whole = typename KnownModelParameter<std::remove_const_t<Model>>::type;
   using T = typename Whole::value_type;
   using Chosen = std::conditional_t<std::is_void_v<P>, Precision<T>, P>;
-  return Sharded<Model, Sharding, T, typename Whole::memory_space, Chosen>(
-      model, std::move(sharding), std::move(options), {});
+  return Sharded<std::remove_const_t<Model>, Sharding, T, typename Whole::memory_space, Chosen>(
+      const_cast<std::remove_const_t<Model>&>(model), std::move(sharding), std::move(options), {});
 }
 
 }  // namespace detail

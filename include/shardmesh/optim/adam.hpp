@@ -98,8 +98,9 @@ class Adam : public Optimizer<Parameter, AdamOptions> {
  public:
   using Optimizer<Parameter, AdamOptions>::Optimizer;
 };
-template <Visitable Model>
-explicit Adam(Model&, AdamOptions = {}) -> Adam<typename detail::OptimizedParameter<Model>::type>;
+template <detail::ModelType Model>
+explicit Adam(Model&, AdamOptions = {})
+    -> Adam<typename detail::OptimizedParameter<std::remove_const_t<Model>>::type>;
 template <class Parameter>
 explicit Adam(std::vector<NamedParameter<Parameter>>, AdamOptions = {}) -> Adam<Parameter>;
 template <class Parameter>
@@ -112,9 +113,9 @@ class AdamW : public Optimizer<Parameter, AdamWOptions> {
  public:
   using Optimizer<Parameter, AdamWOptions>::Optimizer;
 };
-template <Visitable Model>
+template <detail::ModelType Model>
 explicit AdamW(Model&, AdamWOptions = {})
-    -> AdamW<typename detail::OptimizedParameter<Model>::type>;
+    -> AdamW<typename detail::OptimizedParameter<std::remove_const_t<Model>>::type>;
 template <class Parameter>
 explicit AdamW(std::vector<NamedParameter<Parameter>>, AdamWOptions = {}) -> AdamW<Parameter>;
 template <class Parameter>

@@ -90,7 +90,7 @@ class Optimizer {
 
   /// Of all parameters of type `Parameter` of a model, see `named_parameters`.
   /// @throws InvalidArgument if an option makes no sense.
-  template <Visitable Model>
+  template <detail::ModelType Model>
   explicit Optimizer(Model& model, Options options = {})
       : Optimizer(named_parameters<Parameter>(model), options) {}
 

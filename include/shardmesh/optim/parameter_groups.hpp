@@ -92,7 +92,7 @@ template <class Parameter>
 /// The tensors of a model that are of type `Parameter` and have the role of a parameter (frozen ones
 /// and buffers have not), with their names, in the order of the model. Tied parameters, several names
 /// of the same elements, are one, under the first name.
-template <class Parameter, Visitable Model>
+template <class Parameter, detail::ModelType Model>
 [[nodiscard]] std::vector<NamedParameter<Parameter>> named_parameters(Model& model) {
   std::vector<NamedParameter<Parameter>> found;
   for_each_leaf(model, [&found]<class Leaf>(std::string const& name, Leaf& leaf, Role role) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <shardmesh/core/error.hpp>
@@ -75,8 +76,9 @@ class Sgd : public Optimizer<Parameter, SgdOptions> {
  public:
   using Optimizer<Parameter, SgdOptions>::Optimizer;
 };
-template <Visitable Model>
-explicit Sgd(Model&, SgdOptions = {}) -> Sgd<typename detail::OptimizedParameter<Model>::type>;
+template <detail::ModelType Model>
+explicit Sgd(Model&, SgdOptions = {})
+    -> Sgd<typename detail::OptimizedParameter<std::remove_const_t<Model>>::type>;
 template <class Parameter>
 explicit Sgd(std::vector<NamedParameter<Parameter>>, SgdOptions = {}) -> Sgd<Parameter>;
 template <class Parameter>

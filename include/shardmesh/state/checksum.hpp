@@ -147,7 +147,7 @@ template <Communicator Comm>
 
 /// The checksum of the state of a model.
 /// @collective over `comm`.
-template <Communicator Comm, Visitable Model>
+template <Communicator Comm, detail::ModelType Model>
 [[nodiscard]] std::uint64_t checksum(Comm const& comm, Model& model) {
   return checksum(comm, state_dict(model));
 }

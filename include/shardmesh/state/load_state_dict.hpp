@@ -80,6 +80,9 @@ StateLoadReport load_state_dict(Comm const& comm,
                                 Model& model,
                                 StateDict const& from,
                                 StateOptions const& options = {}) {
+  static_assert(!std::is_const_v<Model>,
+                "shardmesh::load_state_dict: the model is const; a load writes into it, so pass a "
+                "model that is not const");
   detail::LoadExtras extras;
   StateDict into;
   for_each_leaf(model, [&](std::string const& name, auto& leaf, Role role) {

@@ -47,7 +47,7 @@ struct StateSize {
 }
 
 /// Adds up the parameters of a model, frozen ones included.
-template <Visitable Model>
+template <detail::ModelType Model>
 [[nodiscard]] StateSize count(Model& model) {
   StateDict parameters;
   for_each_leaf(model, [&parameters](std::string const& name, auto& leaf, Role role) {

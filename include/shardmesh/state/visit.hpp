@@ -84,6 +84,19 @@ concept Visitable =
     detail::HasVisitMember<std::remove_reference_t<T>> ||
     detail::HasVisitFunction<std::remove_reference_t<T>> || Reflected<std::remove_reference_t<T>>;
 
+namespace detail {
+
+/// A struct that can be visited, const or not: what models are taken as, so that one which must not be const is told so
+/// and not that it has no `visit`.
+template <class T>
+concept ModelType = Visitable<T> || Visitable<std::remove_const_t<T>>;
+
+/// Const, and the `visit` of its type is not.
+template <class T>
+concept VisitableButForConst = !Visitable<T> && Visitable<std::remove_const_t<T>>;
+
+}  // namespace detail
+
 /// A leaf of a model: a tensor, or a plain value: a number, a string, a vector of such, a `Value`.
 template <class T>
 concept StateLeaf = AnyTensorType<T> || detail::NumberOrText<std::remove_cvref_t<T>> ||
@@ -149,13 +162,19 @@ class LeafWalker {
         walk(path, *value);
       }
     } else {
-      static_assert(Visitable<T>,
+      static_assert(!VisitableButForConst<T>,
+                    "shardmesh::for_each_leaf: this member is const here, and the visit() of its "
+                    "struct is not; pass a model that is not const, or declare the visit() of "
+                    "both const (members are then only read)");
+      static_assert(ModelType<T>,
                     "shardmesh::for_each_leaf: this member is neither a tensor, a number, a "
                     "string, a vector, an optional or owning pointer of such, nor a struct with a "
                     "visit() or member_names; add `template <class V> void visit(V&& v) { "
                     "v(\"name\", name); }`");
-      LeafWalker inner(path + ".", role_, *f_);
-      visit_members(value, inner);
+      if constexpr (Visitable<T>) {
+        LeafWalker inner(path + ".", role_, *f_);
+        visit_members(value, inner);
+      }
     }
   }
 
@@ -172,11 +191,18 @@ class LeafWalker {
 /// optionals and pointers are passed over.
 template <class Model, class F>
 void for_each_leaf(Model& model, F&& f) {
-  static_assert(Visitable<Model>,
+  static_assert(
+      !detail::VisitableButForConst<Model>,
+      "shardmesh::for_each_leaf: the model is const, and its visit() is not; pass a model "
+      "that is not const, or declare `template <class V> void visit(V&& v) const` (its "
+      "members are then only read)");
+  static_assert(detail::ModelType<Model>,
                 "shardmesh::for_each_leaf: the model has no visit(); add `template <class V> void "
                 "visit(V&& v) { v(\"name\", name); }` to the struct");
-  detail::LeafWalker<std::remove_reference_t<F>> walker("", Role::parameter, f);
-  visit_members(model, walker);
+  if constexpr (Visitable<Model>) {
+    detail::LeafWalker<std::remove_reference_t<F>> walker("", Role::parameter, f);
+    visit_members(model, walker);
+  }
 }
 
 }  // namespace v0
