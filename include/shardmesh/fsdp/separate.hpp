@@ -38,6 +38,24 @@ SHARDMESH_INSTANTIATE class detail::
     ShardUnit<detail::ThreadsSharding<1>, float, HostMemory, Precision<float>>;
 SHARDMESH_INSTANTIATE class detail::
     ShardUnit<detail::ThreadsSharding<2>, float, HostMemory, Precision<float>>;
+SHARDMESH_INSTANTIATE void detail::take_from_first(
+    detail::ThreadsSharding<1> const&,
+    std::vector<detail::FoundParameter<float, HostMemory>>&,
+    HostMemory::Stream);
+SHARDMESH_INSTANTIATE void detail::take_from_first(
+    detail::ThreadsSharding<2> const&,
+    std::vector<detail::FoundParameter<float, HostMemory>>&,
+    HostMemory::Stream);
+SHARDMESH_INSTANTIATE class DistTensor<float,
+                                       DeviceMesh<1, ThreadsCommunicator>,
+                                       detail::ThreadsSharding<1>::placements_type,
+                                       HostMemory>;
+SHARDMESH_INSTANTIATE class DistTensor<float,
+                                       DeviceMesh<2, ThreadsCommunicator>,
+                                       detail::ThreadsSharding<2>::placements_type,
+                                       HostMemory>;
+SHARDMESH_INSTANTIATE AnyTensor::AnyTensor(detail::ThreadsParameter<1> const&);
+SHARDMESH_INSTANTIATE AnyTensor::AnyTensor(detail::ThreadsParameter<2> const&);
 SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<1>, AdamOptions>;
 SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<2>, AdamOptions>;
 SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<1>, AdamWOptions>;

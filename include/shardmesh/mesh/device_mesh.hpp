@@ -36,12 +36,7 @@ class DeviceMesh {
   /// @param comm  communicator over exactly the ranks of the mesh, in row-major order; empty on
   ///              ranks outside.
   /// @param world communicator that the mesh was made over.
-  DeviceMesh(MeshDescription description, Comm comm, Comm world)
-      : state_(std::make_shared<State>(std::move(description), std::move(comm), std::move(world))) {
-    if (is_member()) {
-      state_->coordinate = unravel(state_->comm.rank(), shape());
-    }
-  }
+  DeviceMesh(MeshDescription description, Comm comm, Comm world);
 
   [[nodiscard]] MeshDescription const& description() const noexcept { return state_->description; }
   [[nodiscard]] Shape const& shape() const noexcept { return description().shape; }
@@ -169,13 +164,7 @@ class DeviceMesh {
     std::vector<std::pair<unsigned, std::unique_ptr<Comm>>> groups;
   };
 
-  void require_member(char const* what) const {
-    if (!is_member()) {
-      throw InvalidArgument(std::string("shardmesh::DeviceMesh::") + what +
-                            ": the calling rank is not part of " + to_string(description()) +
-                            "; ask is_member() first");
-    }
-  }
+  void require_member(char const* what) const;
 
   template <std::size_t M>
   [[nodiscard]] std::vector<std::size_t> dimensions(std::array<std::string, M> const& dims) const {
@@ -192,57 +181,81 @@ class DeviceMesh {
   }
 
   /// The ranks that differ from the caller only in the given dimensions, row-major.
-  [[nodiscard]] std::vector<int> ranks_over(std::vector<std::size_t> const& dims) const {
-    Coordinate at = coordinate();
-    Shape sub;
-    for (std::size_t dim : dims) {
-      sub.push_back(shape()[dim]);
-    }
-    std::vector<int> found;
-    for (index_t linear = 0; linear < volume(sub); ++linear) {
-      Coordinate const inner = unravel(linear, sub);
-      for (std::size_t i = 0; i < dims.size(); ++i) {
-        at[dims[i]] = inner[i];
-      }
-      found.push_back(ranks()[static_cast<std::size_t>(ravel(at, shape()))]);
-    }
-    return found;
-  }
+  [[nodiscard]] std::vector<int> ranks_over(std::vector<std::size_t> const& dims) const;
 
-  [[nodiscard]] Comm const& group_over(std::vector<std::size_t> const& dims) const {
-    unsigned mask = 0;
-    Coordinate others = coordinate();
-    index_t key = 0;
-    for (std::size_t dim : dims) {
-      mask |= 1U << dim;
-      key = key * shape()[dim] + others[dim];
-      others[dim] = 0;
-    }
-    if (dims.size() == N) {
-      return state_->comm;
-    }
-    for (auto const& [dimensions, group] : state_->groups) {
-      if (dimensions == mask) {
-        return *group;
-      }
-    }
-    auto const color = static_cast<int>(ravel(others, shape()));
-    auto const words = [this, &dims] {
-      std::string text = "the group along";
-      for (std::size_t dim : dims) {
-        text += detail::concat(" dimension ", std::to_string(dim));
-      }
-      return text + " of " + to_string(description());
-    };
-    Call const call("DeviceMesh::group", Fingerprint().add(mask).add(to_string(description())),
-                    words);
-    state_->groups.emplace_back(
-        mask, std::make_unique<Comm>(state_->comm.split(color, static_cast<int>(key), call)));
-    return *state_->groups.back().second;
-  }
+  [[nodiscard]] Comm const& group_over(std::vector<std::size_t> const& dims) const;
 
   std::shared_ptr<State> state_;
 };
+
+template <std::size_t N, Communicator Comm>
+DeviceMesh<N, Comm>::DeviceMesh(MeshDescription description, Comm comm, Comm world)
+    : state_(std::make_shared<State>(std::move(description), std::move(comm), std::move(world))) {
+  if (is_member()) {
+    state_->coordinate = unravel(state_->comm.rank(), shape());
+  }
+}
+
+template <std::size_t N, Communicator Comm>
+auto DeviceMesh<N, Comm>::ranks_over(std::vector<std::size_t> const& dims) const
+    -> std::vector<int> {
+  Coordinate at = coordinate();
+  Shape sub;
+  for (std::size_t dim : dims) {
+    sub.push_back(shape()[dim]);
+  }
+  std::vector<int> found;
+  for (index_t linear = 0; linear < volume(sub); ++linear) {
+    Coordinate const inner = unravel(linear, sub);
+    for (std::size_t i = 0; i < dims.size(); ++i) {
+      at[dims[i]] = inner[i];
+    }
+    found.push_back(ranks()[static_cast<std::size_t>(ravel(at, shape()))]);
+  }
+  return found;
+}
+
+template <std::size_t N, Communicator Comm>
+auto DeviceMesh<N, Comm>::group_over(std::vector<std::size_t> const& dims) const -> Comm const& {
+  unsigned mask = 0;
+  Coordinate others = coordinate();
+  index_t key = 0;
+  for (std::size_t dim : dims) {
+    mask |= 1U << dim;
+    key = key * shape()[dim] + others[dim];
+    others[dim] = 0;
+  }
+  if (dims.size() == N) {
+    return state_->comm;
+  }
+  for (auto const& [dimensions, group] : state_->groups) {
+    if (dimensions == mask) {
+      return *group;
+    }
+  }
+  auto const color = static_cast<int>(ravel(others, shape()));
+  auto const words = [this, &dims] {
+    std::string text = "the group along";
+    for (std::size_t dim : dims) {
+      text += detail::concat(" dimension ", std::to_string(dim));
+    }
+    return text + " of " + to_string(description());
+  };
+  Call const call("DeviceMesh::group", Fingerprint().add(mask).add(to_string(description())),
+                  words);
+  state_->groups.emplace_back(
+      mask, std::make_unique<Comm>(state_->comm.split(color, static_cast<int>(key), call)));
+  return *state_->groups.back().second;
+}
+
+template <std::size_t N, Communicator Comm>
+void DeviceMesh<N, Comm>::require_member(char const* what) const {
+  if (!is_member()) {
+    throw InvalidArgument(std::string("shardmesh::DeviceMesh::") + what +
+                          ": the calling rank is not part of " + to_string(description()) +
+                          "; ask is_member() first");
+  }
+}
 
 namespace detail {
 

@@ -101,18 +101,7 @@ class Optimizer {
 
   /// Of groups with hyper-parameters of their own.
   /// @throws InvalidArgument if an option makes no sense, or a parameter is in two groups.
-  explicit Optimizer(std::vector<Group> const& groups) {
-    detail::SeenParameters<Parameter> seen;
-    for (Group const& group : groups) {
-      group.options.check();
-      core_->groups.push_back({group.options, parameters_.size(), 0});
-      for (auto const& parameter : detail::without_ties(group.parameters)) {
-        check_new(parameter, seen);
-        seen.add(parameter);
-        add(parameter);
-      }
-    }
-  }
+  explicit Optimizer(std::vector<Group> const& groups);
 
   /// All parameters, group by group.
   [[nodiscard]] std::vector<NamedParameter<Parameter>> const& parameters() const noexcept {
@@ -142,22 +131,7 @@ class Optimizer {
   /// @param stream where the parameters, gradients and state are in order.
   /// @throws ShapeError if a gradient is missing or has another local shape; InvalidArgument if
   ///         options were changed so that they need other state. Nothing is changed then.
-  void step(std::vector<Parameter> const& gradients, Stream stream = {}) {
-    detail::Range const range("step");
-    check(gradients);
-    for (auto const& group : core_->groups) {
-      for (std::size_t i = group.first; i < group.first + group.count; ++i) {
-        float& count = core_->steps[i].span()[0];
-        count += 1;
-        auto const& weights = local_part(parameters_[i].value);
-        UpdateOperands operands{weights.data(), local_part(gradients[i]).data(), {}, double{count}};
-        for (Parameter const& one : state_[i]) {
-          operands.state.push_back(local_part(one).data());
-        }
-        Space::for_each_index(weights.size(), group.options.update(operands), stream);
-      }
-    }
-  }
+  void step(std::vector<Parameter> const& gradients, Stream stream = {});
 
   /// PyTorch's nested form: `state.PARAMETER.NAME`, `param_groups.GROUP.OPTION`. `step` is a
   /// 0-d tensor in host memory, never sharded. Complete before the first step, too. A load finds groups
@@ -167,15 +141,7 @@ class Optimizer {
   [[nodiscard]] StateDict state_dict() const { return state_dict(names()); }
 
   /// The same with other names of the parameters, one for each of `parameters()`.
-  [[nodiscard]] StateDict state_dict(std::vector<std::string> const& names) const {
-    StateDict dict;
-    auto const values = values_of(detail::OptimizerForm::nested, names);
-    for_each_state([&](std::size_t i, std::string const& name, AnyTensor const& tensor) {
-      dict.insert({"state", names[i], name}, {tensor, {values, i, name, 3}});
-    });
-    insert_options(values, dict);
-    return dict;
-  }
+  [[nodiscard]] StateDict state_dict(std::vector<std::string> const& names) const;
 
   /// PyTorch's flattened form (`flatten_optimizer_state_dict`), which does not depend on the grouping:
   /// `state.PARAMETER.NAME`, `param_groups.PARAMETER.OPTION`, each key a single name. It has no
@@ -183,104 +149,28 @@ class Optimizer {
   [[nodiscard]] StateDict flattened_state_dict() const { return flattened_state_dict(names()); }
 
   /// The same with other names of the parameters, one for each of `parameters()`.
-  [[nodiscard]] StateDict flattened_state_dict(std::vector<std::string> const& names) const {
-    StateDict dict;
-    auto const values = values_of(detail::OptimizerForm::flattened, names);
-    for_each_state([&](std::size_t i, std::string const& name, AnyTensor const& tensor) {
-      dict.insert("state." + names[i] + "." + name, {tensor, {values, i, name, 1}});
-    });
-    insert_options(values, dict);
-    return dict;
-  }
+  [[nodiscard]] StateDict flattened_state_dict(std::vector<std::string> const& names) const;
 
  private:
-  [[nodiscard]] std::vector<std::string> names() const {
-    std::vector<std::string> names;
-    for (auto const& parameter : parameters_) {
-      names.push_back(parameter.name);
-    }
-    return names;
-  }
+  [[nodiscard]] std::vector<std::string> names() const;
 
   [[nodiscard]] std::shared_ptr<LiveValues> values_of(detail::OptimizerForm form,
-                                                      std::vector<std::string> const& names) const {
-    std::vector<std::vector<std::string>> each;
-    for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      each.push_back({names.at(i)});
-    }
-    return std::make_shared<detail::OptimizerValues<Options>>(core_, form, std::move(each));
-  }
+                                                      std::vector<std::string> const& names) const;
 
   /// Does this rank hold a part of a parameter, be it an empty one?
   [[nodiscard]] bool takes_part(std::size_t parameter) const {
     return AnyTensor(parameters_[parameter].value).is_member();
   }
 
-  void insert_options(std::shared_ptr<LiveValues> const& values, StateDict& dict) const {
-    bool trains = parameters_.empty();
-    for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      trains = trains || takes_part(i);
-    }
-    if (!trains) {
-      return;
-    }
-    for (LiveValues::Place& place : values->places()) {
-      std::size_t const depth = place.path.size();
-      dict.insert(std::move(place.path),
-                  LiveLink{values, place.group, std::move(place.name), depth, place.is_carried});
-    }
-  }
+  void insert_options(std::shared_ptr<LiveValues> const& values, StateDict& dict) const;
 
   void check_new(NamedParameter<Parameter> const& parameter,
-                 detail::SeenParameters<Parameter> const& seen) const {
-    std::string const who = std::string("shardmesh::") + Options::name + ": ";
-    if (seen.has_name(parameter.name)) {
-      throw InvalidArgument(who + "two parameters are named \"" + parameter.name +
-                            "\"; a parameter is in one group, once");
-    }
-    if (auto const* other = seen.tied_to(parameter.value)) {
-      throw InvalidArgument(who + "\"" + other->name + "\" and \"" + parameter.name +
-                            "\" are the same elements, in two groups; leave one of them out");
-    }
-  }
+                 detail::SeenParameters<Parameter> const& seen) const;
 
   /// To the last group.
-  void add(NamedParameter<Parameter> const& parameter) {
-    auto& group = core_->groups.back();
-    core_->steps.push_back(Tensor<float>::zeros({}));
-    state_.emplace_back();
-    for (std::size_t i = 0; i < group.options.state_names().size(); ++i) {
-      state_.back().push_back(zeros_like(parameter.value));
-    }
-    parameters_.push_back(parameter);
-    ++group.count;
-  }
+  void add(NamedParameter<Parameter> const& parameter);
 
-  void check(std::vector<Parameter> const& gradients) const {
-    std::string const who = std::string("shardmesh::") + Options::name + "::step: ";
-    if (gradients.size() != parameters_.size()) {
-      throw ShapeError(who + std::to_string(gradients.size()) + " gradients for " +
-                       std::to_string(parameters_.size()) +
-                       " parameters; give one for each, in order");
-    }
-    for (std::size_t i = 0; i < gradients.size(); ++i) {
-      Shape const& got = local_part(gradients[i]).shape();
-      Shape const& wanted = local_part(parameters_[i].value).shape();
-      if (!(got == wanted)) {
-        throw ShapeError(who + "the gradient of \"" + parameters_[i].name + "\" has local shape " +
-                         to_string(got) + ", the parameter " + to_string(wanted) +
-                         "; shard gradients as their parameters");
-      }
-    }
-    for (auto const& group : core_->groups) {
-      group.options.check();
-      if (group.count > 0 && state_[group.first].size() != group.options.state_names().size()) {
-        throw InvalidArgument(who + "the options were changed so that they need other state (" +
-                              detail::joined(group.options.state_names()) +
-                              "); construct an optimizer with them");
-      }
-    }
-  }
+  void check(std::vector<Parameter> const& gradients) const;
 
   /// f(parameter, name, tensor), in PyTorch's order.
   template <class F>
@@ -303,6 +193,152 @@ class Optimizer {
   std::shared_ptr<detail::OptimizerCore<Options>> core_ =
       std::make_shared<detail::OptimizerCore<Options>>();
 };
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+Optimizer<Parameter, Options>::Optimizer(std::vector<Group> const& groups) {
+  detail::SeenParameters<Parameter> seen;
+  for (Group const& group : groups) {
+    group.options.check();
+    core_->groups.push_back({group.options, parameters_.size(), 0});
+    for (auto const& parameter : detail::without_ties(group.parameters)) {
+      check_new(parameter, seen);
+      seen.add(parameter);
+      add(parameter);
+    }
+  }
+}
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+void Optimizer<Parameter, Options>::step(std::vector<Parameter> const& gradients, Stream stream) {
+  detail::Range const range("step");
+  check(gradients);
+  for (auto const& group : core_->groups) {
+    for (std::size_t i = group.first; i < group.first + group.count; ++i) {
+      float& count = core_->steps[i].span()[0];
+      count += 1;
+      auto const& weights = local_part(parameters_[i].value);
+      UpdateOperands operands{weights.data(), local_part(gradients[i]).data(), {}, double{count}};
+      for (Parameter const& one : state_[i]) {
+        operands.state.push_back(local_part(one).data());
+      }
+      Space::for_each_index(weights.size(), group.options.update(operands), stream);
+    }
+  }
+}
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+auto Optimizer<Parameter, Options>::state_dict(std::vector<std::string> const& names) const
+    -> StateDict {
+  StateDict dict;
+  auto const values = values_of(detail::OptimizerForm::nested, names);
+  for_each_state([&](std::size_t i, std::string const& name, AnyTensor const& tensor) {
+    dict.insert({"state", names[i], name}, {tensor, {values, i, name, 3}});
+  });
+  insert_options(values, dict);
+  return dict;
+}
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+auto Optimizer<Parameter, Options>::flattened_state_dict(
+    std::vector<std::string> const& names) const -> StateDict {
+  StateDict dict;
+  auto const values = values_of(detail::OptimizerForm::flattened, names);
+  for_each_state([&](std::size_t i, std::string const& name, AnyTensor const& tensor) {
+    dict.insert("state." + names[i] + "." + name, {tensor, {values, i, name, 1}});
+  });
+  insert_options(values, dict);
+  return dict;
+}
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+auto Optimizer<Parameter, Options>::names() const -> std::vector<std::string> {
+  std::vector<std::string> names;
+  for (auto const& parameter : parameters_) {
+    names.push_back(parameter.name);
+  }
+  return names;
+}
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+auto Optimizer<Parameter, Options>::values_of(detail::OptimizerForm form,
+                                              std::vector<std::string> const& names) const
+    -> std::shared_ptr<LiveValues> {
+  std::vector<std::vector<std::string>> each;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    each.push_back({names.at(i)});
+  }
+  return std::make_shared<detail::OptimizerValues<Options>>(core_, form, std::move(each));
+}
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+void Optimizer<Parameter, Options>::insert_options(std::shared_ptr<LiveValues> const& values,
+                                                   StateDict& dict) const {
+  bool trains = parameters_.empty();
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    trains = trains || takes_part(i);
+  }
+  if (!trains) {
+    return;
+  }
+  for (LiveValues::Place& place : values->places()) {
+    std::size_t const depth = place.path.size();
+    dict.insert(std::move(place.path),
+                LiveLink{values, place.group, std::move(place.name), depth, place.is_carried});
+  }
+}
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+void Optimizer<Parameter, Options>::check_new(NamedParameter<Parameter> const& parameter,
+                                              detail::SeenParameters<Parameter> const& seen) const {
+  std::string const who = std::string("shardmesh::") + Options::name + ": ";
+  if (seen.has_name(parameter.name)) {
+    throw InvalidArgument(who + "two parameters are named \"" + parameter.name +
+                          "\"; a parameter is in one group, once");
+  }
+  if (auto const* other = seen.tied_to(parameter.value)) {
+    throw InvalidArgument(who + "\"" + other->name + "\" and \"" + parameter.name +
+                          "\" are the same elements, in two groups; leave one of them out");
+  }
+}
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+void Optimizer<Parameter, Options>::add(NamedParameter<Parameter> const& parameter) {
+  auto& group = core_->groups.back();
+  core_->steps.push_back(Tensor<float>::zeros({}));
+  state_.emplace_back();
+  for (std::size_t i = 0; i < group.options.state_names().size(); ++i) {
+    state_.back().push_back(zeros_like(parameter.value));
+  }
+  parameters_.push_back(parameter);
+  ++group.count;
+}
+
+template <AnyTensorType Parameter, OptimizerOptions Options>
+void Optimizer<Parameter, Options>::check(std::vector<Parameter> const& gradients) const {
+  std::string const who = std::string("shardmesh::") + Options::name + "::step: ";
+  if (gradients.size() != parameters_.size()) {
+    throw ShapeError(who + std::to_string(gradients.size()) + " gradients for " +
+                     std::to_string(parameters_.size()) +
+                     " parameters; give one for each, in order");
+  }
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    Shape const& got = local_part(gradients[i]).shape();
+    Shape const& wanted = local_part(parameters_[i].value).shape();
+    if (!(got == wanted)) {
+      throw ShapeError(who + "the gradient of \"" + parameters_[i].name + "\" has local shape " +
+                       to_string(got) + ", the parameter " + to_string(wanted) +
+                       "; shard gradients as their parameters");
+    }
+  }
+  for (auto const& group : core_->groups) {
+    group.options.check();
+    if (group.count > 0 && state_[group.first].size() != group.options.state_names().size()) {
+      throw InvalidArgument(who + "the options were changed so that they need other state (" +
+                            detail::joined(group.options.state_names()) +
+                            "); construct an optimizer with them");
+    }
+  }
+}
 
 }  // namespace v0
 }  // namespace shardmesh

@@ -65,22 +65,7 @@ class AnyTensor {
 
   /// A distributed tensor.
   template <Element T, class Mesh, PlacementTuple P, MemorySpace Space>
-  AnyTensor(DistTensor<T, Mesh, P, Space> const& tensor)
-      : dtype_(dtype_of<T>),
-        layout_(tensor.layout()),
-        mesh_(tensor.mesh().description()),
-        kind_(TensorKind::distributed),
-        member_(tensor.mesh().is_member()),
-        local_shape_(tensor.to_local().shape()),
-        memory_(Space::kind),
-        data_(tensor.to_local().data()),
-        ops_(&operations<DistTensor<T, Mesh, P, Space>>),
-        handle_(std::make_shared<DistTensor<T, Mesh, P, Space>>(tensor)) {
-    if (member_) {
-      coordinate_ = tensor.mesh().coordinate();
-      first_ = ravel(coordinate_, layout_.mesh()) == 0;
-    }
-  }
+  AnyTensor(DistTensor<T, Mesh, P, Space> const& tensor);
 
   /// A tensor that is sharded over a group without a mesh.
   template <Element T, class Comm, MemorySpace Space>
@@ -440,6 +425,24 @@ class AnyTensor {
   AnyStream stream_;
   std::shared_ptr<void> handle_;
 };
+
+template <Element T, class Mesh, PlacementTuple P, MemorySpace Space>
+AnyTensor::AnyTensor(DistTensor<T, Mesh, P, Space> const& tensor)
+    : dtype_(dtype_of<T>),
+      layout_(tensor.layout()),
+      mesh_(tensor.mesh().description()),
+      kind_(TensorKind::distributed),
+      member_(tensor.mesh().is_member()),
+      local_shape_(tensor.to_local().shape()),
+      memory_(Space::kind),
+      data_(tensor.to_local().data()),
+      ops_(&operations<DistTensor<T, Mesh, P, Space>>),
+      handle_(std::make_shared<DistTensor<T, Mesh, P, Space>>(tensor)) {
+  if (member_) {
+    coordinate_ = tensor.mesh().coordinate();
+    first_ = ravel(coordinate_, layout_.mesh()) == 0;
+  }
+}
 
 }  // namespace v0
 }  // namespace shardmesh

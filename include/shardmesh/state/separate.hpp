@@ -42,6 +42,25 @@ SHARDMESH_INSTANTIATE void execute<HostMemory>(ThreadsCommunicator const&,
                                                std::span<ExchangeJob const>,
                                                Call const&,
                                                HostMemory::Stream);
+SHARDMESH_INSTANTIATE GatherReport exchange_with_root<HostMemory>(ThreadsCommunicator const&,
+                                                                  char const*,
+                                                                  RootDirection,
+                                                                  std::span<RootJob const>,
+                                                                  std::size_t,
+                                                                  HostMemory::Stream);
+SHARDMESH_INSTANTIATE void FusedExchange::run(ThreadsCommunicator const&,
+                                              std::vector<Tensor<float, HostMemory>>,
+                                              std::vector<Tensor<float, HostMemory>> const&,
+                                              HostMemory::Stream) const;
+SHARDMESH_INSTANTIATE FusedExchange::FusedExchange(char const*,
+                                                   std::string,
+                                                   std::vector<Plan> const&,
+                                                   int);
+SHARDMESH_INSTANTIATE Tensor<float, HostMemory> detail::run(RankPlan const&,
+                                                            ThreadsCommunicator const&,
+                                                            Tensor<float, HostMemory> const&,
+                                                            char const*,
+                                                            HostMemory::Stream);
 SHARDMESH_INSTANTIATE std::uint64_t checksum(ThreadsCommunicator const&, StateDict const&);
 SHARDMESH_INSTANTIATE StateDict full_state_dict(ThreadsCommunicator const&,
                                                 StateDict const&,

@@ -34,15 +34,7 @@ class DistTensor {
 
   /// From a local part that fits its place in `layout`; users call `from_local` or `distribute`.
   /// @throws ShapeError if the shape of `local` is not that of the calling rank's part.
-  DistTensor(Mesh mesh, Layout layout, Tensor<T, Space> local)
-      : mesh_(std::move(mesh)), layout_(layout), local_(std::move(local)) {
-    if (!(local_.shape() == expected_local_shape(mesh_, layout_))) {
-      throw ShapeError("shardmesh::DistTensor: the local tensor has shape " +
-                       to_string(local_.shape()) + ", but this rank's part of " +
-                       to_string(layout_) + " has shape " +
-                       to_string(expected_local_shape(mesh_, layout_)));
-    }
-  }
+  DistTensor(Mesh mesh, Layout layout, Tensor<T, Space> local);
 
   [[nodiscard]] Mesh const& mesh() const noexcept { return mesh_; }
   [[nodiscard]] Layout const& layout() const noexcept { return layout_; }
@@ -75,6 +67,16 @@ class DistTensor {
   Layout layout_;
   Tensor<T, Space> local_;
 };
+
+template <Element T, class Mesh, PlacementTuple P, MemorySpace Space>
+DistTensor<T, Mesh, P, Space>::DistTensor(Mesh mesh, Layout layout, Tensor<T, Space> local)
+    : mesh_(std::move(mesh)), layout_(layout), local_(std::move(local)) {
+  if (!(local_.shape() == expected_local_shape(mesh_, layout_))) {
+    throw ShapeError("shardmesh::DistTensor: the local tensor has shape " +
+                     to_string(local_.shape()) + ", but this rank's part of " + to_string(layout_) +
+                     " has shape " + to_string(expected_local_shape(mesh_, layout_)));
+  }
+}
 
 namespace detail {
 
