@@ -9,6 +9,8 @@
 #include <thrust/host_vector.h>
 #include <thrust/reduce.h>
 
+#include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/fsdp/fully_shard.hpp>
 #include <shardmesh/interop/cuda_types.hpp>

@@ -88,9 +88,9 @@ class SocketCommunicator {
     };
     auto const wishes = all_gather_value(*this, Wish{color, key}, call);
     std::vector<int> members;
-    for (int rank = 0; rank < size(); ++rank) {
-      if (color >= 0 && wishes[static_cast<std::size_t>(rank)].color == color) {
-        members.push_back(rank);
+    for (int one = 0; one < size(); ++one) {
+      if (color >= 0 && wishes[static_cast<std::size_t>(one)].color == color) {
+        members.push_back(one);
       }
     }
     std::sort(members.begin(), members.end(), [&wishes](int a, int b) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,13 +31,22 @@ struct PickleLimits {
 /// A well-formed pickle that asks for an opcode, a global or a call that is not allowed.
 class SHARDMESH_EXPORT PickleRefused : public CorruptError {
  public:
-  using CorruptError::CorruptError;
+  // Spelled out: nvcc 13 does not survive constructors that are inherited with a default source location.
+  PickleRefused(std::string path,
+                std::uint64_t offset,
+                std::string const& message,
+                std::source_location where = std::source_location::current())
+      : CorruptError(std::move(path), offset, message, where) {}
 };
 
 /// A pickle of which more would be made than its size lets expect.
 class SHARDMESH_EXPORT PickleTooLarge : public PickleRefused {
  public:
-  using PickleRefused::PickleRefused;
+  PickleTooLarge(std::string path,
+                 std::uint64_t offset,
+                 std::string const& message,
+                 std::source_location where = std::source_location::current())
+      : PickleRefused(std::move(path), offset, message, where) {}
 };
 
 namespace detail {
