@@ -538,7 +538,7 @@ int main(int argc, char** argv) {
   int level = 0;
   int rank = 0;
   int size = 0;
-  MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &level);
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   doctest::Context context(argc, argv);
