@@ -78,7 +78,7 @@ void run_mpi_rank(Limits timeout, Body&& body) {
     check_launcher(world.size());
     try {
       body(world);
-      world.barrier();
+      world.barrier("end of launch");
     } catch (std::exception const& error) {
       world.report_failure(error.what());
       throw;
