@@ -15,6 +15,8 @@
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
+#include "../comm/ranks.hpp"
+#include "../support/checkpoint_disagreements.hpp"
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 
@@ -211,6 +213,35 @@ TEST_CASE("ranks in different calls hear the names that they have called") {
   });
   CHECK(said.find("rank 0 is in save") != said.npos);
   CHECK(said.find("rank 1 is in load") != said.npos);
+}
+
+TEST_CASE("threads, sockets: ranks that do not save or load the same are told which") {
+  test::Scratch const scratch;
+  auto const check = [&](std::string const& engine, auto const& run) {
+    for (int const ranks : {2, 3}) {
+      std::string const folder = scratch / (engine + std::to_string(ranks));
+      sm::PosixStorage::make_directories(folder);
+      std::vector<std::string> faults(static_cast<std::size_t>(ranks));
+      std::vector<std::size_t> pairs(static_cast<std::size_t>(ranks));
+      run(ranks, [&](auto const& comm) {
+        auto const me = static_cast<std::size_t>(comm.rank());
+        faults[me] = test::fault_of_checkpoints(comm, folder, pairs[me]);
+        if (!faults[me].empty()) {
+          throw sm::CommError(faults[me]);
+        }
+      });
+      CHECK(faults == std::vector<std::string>(static_cast<std::size_t>(ranks)));
+      CHECK(pairs == std::vector<std::size_t>(static_cast<std::size_t>(ranks), 110));
+      MESSAGE(pairs[0] << " disagreements of " << ranks << " ranks on " << engine);
+      CHECK_FALSE(sm::PosixStorage::exists(folder + "/a"));
+    }
+  };
+  check("threads",
+        [](int ranks, auto body) { sm::launch(sm::threads{ranks, test::patience}, body); });
+  check("sockets", [](int ranks, auto body) {
+    CHECK(test::run_sockets(ranks, test::patience, body) ==
+          test::Texts(static_cast<std::size_t>(ranks), "no error"));
+  });
 }
 
 TEST_SUITE_END();

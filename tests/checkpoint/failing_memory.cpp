@@ -3,6 +3,7 @@
 // A load in which one allocation fails, or all from one on: either every rank has loaded everything, or
 // none anything. A program of its own, since it replaces operator new.
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -22,7 +23,9 @@
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/optim/adam.hpp>
+#include <shardmesh/state/load_state_dict.hpp>
 #include <shardmesh/tensor/distribute.hpp>
+#include <shardmesh/tensor/redistribute.hpp>
 
 #include "../support/checkpoints.hpp"
 
@@ -150,7 +153,9 @@ Outcome load_with(Load const& load, int ranks, int rank, std::size_t first, bool
   outcome.held.resize(count);
   std::vector<std::exception_ptr> others(count);
   try {
-    sm::launch(sm::threads{ranks}, [&](World& world) {
+    // A rank that breaks off while another waits for it in a copy phase is waited for until that one gives up.
+    auto const limit = std::chrono::seconds(first == SIZE_MAX ? 60 : 5);
+    sm::launch(sm::threads{ranks, limit}, [&](World& world) {
       auto const me = static_cast<std::size_t>(world.rank());
       Job job(world, 2);
       world.barrier();
@@ -247,6 +252,65 @@ TEST_CASE("a load of a stream") {
         sm::load_stream(in, dict);
       },
       1);
+}
+
+TEST_CASE("a load of another state dict: copies, plain values, an optimizer") {
+  fail_each(
+      [](World const& world, sm::StateDict& dict) {
+        Failing const kept = std::exchange(failing, {});
+        Job const from(world, 1);
+        failing = kept;
+        sm::load_state_dict(world, dict, from.dict);
+      },
+      2);
+}
+
+TEST_CASE("a load of another state dict: whole tensors that are cut, other layouts, other types") {
+  fail_each(
+      [](World const& world, sm::StateDict& dict) {
+        Failing const kept = std::exchange(failing, {});
+        Job const from(world, 1);
+        sm::StateDict const whole = sm::replicated_state_dict(world, from.dict);
+        failing = kept;
+        sm::load_state_dict(world, dict, whole, {.full_state_dict = true});
+      },
+      2);
+  fail_each(
+      [](World const& world, sm::StateDict& dict) {
+        Failing const kept = std::exchange(failing, {});
+        Job const from(world, 1);
+        sm::StateDict other;
+        for (sm::StateEntry const& entry : from.dict) {
+          if (entry.key == "weight") {
+            auto const& mesh = from.weight.mesh();
+            sm::Tensor<double> ones(sm::Shape{6, 3});
+            std::fill(ones.span().begin(), ones.span().end(), 1.0);
+            other.insert("weight", sm::distribute(ones, mesh, sm::placements<sm::Shard<1>>,
+                                                  sm::DataSource::own));
+          } else {
+            other.insert(entry.path, entry.value);
+          }
+        }
+        failing = kept;
+        sm::load_state_dict(world, dict, other, {.dtype = sm::DTypePolicy::cast});
+      },
+      2);
+  fail_each(
+      [](World const& world, sm::StateDict& dict) {
+        Failing const kept = std::exchange(failing, {});
+        Job const from(world, 1);
+        sm::StateDict other;
+        for (sm::StateEntry const& entry : from.dict) {
+          if (entry.key == "weight") {
+            other.insert("weight", sm::redistribute(from.weight, sm::placements<sm::Shard<1>>));
+          } else {
+            other.insert(entry.path, entry.value);
+          }
+        }
+        failing = kept;
+        sm::load_state_dict(world, dict, other);
+      },
+      2);
 }
 
 TEST_SUITE_END();

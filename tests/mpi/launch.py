@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
 """launch.py KIND PROGRAM: starts program.cpp under the real mpirun of KIND (see mpirun.py): jobs that end well, and
-jobs with a rank that throws, hangs, is killed, or finds no other ranks. Each must end by itself, with words."""
+jobs with a rank that throws, hangs, is stopped or killed, works for long, or finds no other ranks. Each must end by itself, with words."""
 import os
 import shutil
 import socket
@@ -49,11 +49,22 @@ for timeout_ms in (2000, 30000):  # on a busy machine others are late as well, a
         break
 expect("a rank that hangs ends the job when the time is over, and is named", status != 0 and named in text, text)
 
-for timeout_ms in (500, 5000, 30000):  # on a busy machine others are late as well
-    status, text = run(KIND, 4, "work", timeout_ms)
-    if status == 0:
-        break
-expect("a rank that works for three times the timeout is waited for", status == 0 and text.count(" of 4: sum 10") == 4, text)
+for deed, ranks, what in (("work", 4, "a rank that works for three times the timeout"),
+                          ("alone-work", 4, "the same where MPI takes calls from one thread only"),
+                          ("relay", 3, "one that waits in another group for one that works")):
+    for timeout_ms in (500, 5000, 30000):  # on a busy machine others are late as well
+        status, text = run(KIND, ranks, deed, timeout_ms)
+        if status == 0:
+            break
+    expect(f"{what} is waited for", status == 0 and text.count(f" of {ranks}: sum ") == ranks, text)
+
+for deed, what in (("stop", "a rank that is stopped"), ("work-stop", "a rank that is stopped while it works")):
+    for timeout_ms in (1000, 10000, 30000):  # on a busy machine nothing is heard of others as well
+        status, text = run(KIND, 4, deed, timeout_ms)
+        named = f" rank 3 did not arrive: nothing has been heard from it for {timeout_ms} ms; it hangs or is stopped"
+        if named in text:
+            break
+    expect(f"{what} is given up when nothing has been heard from it for the time of silence", status != 0 and named in text, text)
 
 status, text = run(KIND, 4, "kill")
 expect("a rank that is killed ends the job: the launcher's doing", status != 0 and " of 4: sum" not in text and "did not arrive" not in text, text)

@@ -44,8 +44,10 @@ void on_even_ranks(Body const& body) {
 
 #include "../comm/ranks.hpp"
 #include "../support/behaviour_cases.hpp"
+#include "../support/checkpoint_disagreements.hpp"
 #include "../support/disagreements.hpp"
 #include "../support/offload_cases.hpp"
+#include "../support/scratch.hpp"
 #include "../support/transfer_cases.hpp"
 
 namespace sm = shardmesh;
@@ -377,30 +379,6 @@ TEST_CASE("mpi: messages that do not match give every rank an error that names b
                  "rank 0 has a message for rank " + std::to_string(world.size())));
 }
 
-TEST_CASE("mpi: ranks that do not do the same all get an error that names both sides") {
-  MpiCommunicator const world = adopt();
-  if (world.size() == 1) {
-    return;
-  }
-  auto actions = test::moving_actions<sm::HostMemory, MpiCommunicator>();
-  for (auto& one : test::talking_actions<MpiCommunicator>()) {
-    actions.push_back(std::move(one));
-  }
-  bool const last = world.rank() + 1 == world.size();
-  int pairs = 0;
-  for (std::size_t a = 0; a < actions.size(); ++a) {
-    for (std::size_t b = 0; b < actions.size(); ++b) {
-      if (a != b) {
-        ++pairs;
-        std::string const fault = test::fault_of(actions[last ? b : a], world);
-        REQUIRE_MESSAGE(fault.empty(),
-                        actions[a].name << " against " << actions[b].name << ": " << fault);
-      }
-    }
-  }
-  CHECK(pairs > 900);
-}
-
 TEST_CASE("mpi: ranks that make different calls get an error that names both") {
   MpiCommunicator const world = adopt();
   CHECK(error_of<sm::MismatchError>([&] {
@@ -534,16 +512,75 @@ TEST_CASE("mpi: ranks that do not adopt a communicator together are given up") {
 
 TEST_SUITE_END();
 
+TEST_SUITE_BEGIN("mpi.disagreements");
+
+TEST_CASE("mpi: ranks that do not do the same all get an error that names both sides") {
+  MpiCommunicator const world = adopt();
+  auto const actions = test::all_actions<MpiCommunicator>();
+  bool const last = world.rank() + 1 == world.size();
+  int pairs = 0;
+  for (std::size_t a = 0; a < actions.size(); ++a) {
+    for (std::size_t b = 0; b < actions.size(); ++b) {
+      if (a != b) {
+        ++pairs;
+        std::string const fault = test::fault_of(actions[last ? b : a], world);
+        REQUIRE_MESSAGE(fault.empty(),
+                        actions[a].name << " against " << actions[b].name << ": " << fault);
+      }
+    }
+  }
+  MESSAGE(pairs << " disagreements of " << world.size() << " processes of MPI");
+  CHECK(pairs > 900);
+}
+
+TEST_CASE("mpi: ranks that do not save or load the same are told which") {
+  MpiCommunicator const world = adopt();
+  test::Scratch const scratch;
+  std::string const folder = sm::all_gather_text(world, scratch / "")[0];
+  std::size_t pairs = 0;
+  REQUIRE(test::fault_of_checkpoints(world, folder, pairs) == "");
+  MESSAGE(pairs << " disagreements of " << world.size() << " processes of MPI over checkpoints");
+  CHECK(pairs == 110);
+  CHECK_FALSE(sm::PosixStorage::exists(folder + "/a"));
+  world.barrier();  // the folder is rank 0's
+}
+
+TEST_CASE("mpi: ranks that do the same are not taken for different ones") {
+  std::size_t const calls = test::agreeing_calls(2'000);
+  CHECK(test::false_alarm(MpiCommunicator::from_native_handle(MPI_COMM_WORLD), calls) == "");
+  MESSAGE(calls << " calls that agree");
+}
+
+TEST_CASE("mpi: a call that one rank leaves out ends in an error on all, not in a wrong value") {
+  auto const actions = test::all_actions<MpiCommunicator>();
+  for (auto const& action : actions) {
+    std::string const what =
+        error_of_launch<sm::Error>(test::patience, [&action](MpiCommunicator& world) {
+          test::DisagreementWorld<MpiCommunicator> const all(world);
+          if (world.rank() > 0) {
+            action.run(all);
+          }
+        });
+    CAPTURE(action.name);
+    // The rank that leaves it out comes to the end of the launch, or hears it from another one.
+    CHECK(test::contains(what, "rank 0 is in end of launch"));
+    CHECK(test::contains(what, ", rank 1 is in "));
+  }
+  MESSAGE(actions.size() << " calls that one of the processes leaves out");
+}
+
+TEST_SUITE_END();
+
 int main(int argc, char** argv) {
   int level = 0;
   int rank = 0;
   int size = 0;
-  MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &level);
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   doctest::Context context(argc, argv);
   if (size == 1) {
-    context.addFilter("test-suite-exclude", "mpi.several");
+    context.addFilter("test-suite-exclude", "mpi.several,mpi.disagreements");
   }
   context.setOption("no-colors", true);  // mpirun's pipes look like terminals
   std::ostringstream output;

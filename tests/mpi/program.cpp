@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 // What launch.py starts under mpirun: `program DEED TIMEOUT_MS`. The last rank does the deed when the
-// ranks have met; the others say what they hear of it.
+// ranks have met; the others say what they hear of it. `alone-...`: with an MPI that takes calls from
+// one thread only.
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -28,6 +29,14 @@ void do_deed(Comm const& world, std::string const& deed, std::chrono::millisecon
   if (deed == "work") {
     sm::Working const work(world, "works");
     std::this_thread::sleep_for(3 * timeout);
+  }
+  if (deed == "stop") {
+    std::raise(SIGSTOP);
+  }
+  if (deed == "work-stop") {  // others have heard of the work before they hear nothing more
+    sm::Working const work(world, "writes its part");
+    std::this_thread::sleep_for(2 * timeout);
+    std::raise(SIGSTOP);
   }
   if (deed == "throw") {
     throw std::runtime_error("the disk is full");
@@ -57,6 +66,29 @@ void meet(Comm const& world, std::string const& deed, std::chrono::milliseconds 
   std::fflush(stdout);
 }
 
+/// The first of three ranks waits for the second, which waits in another group for the last, which works.
+template <class Comm>
+void meet_in_a_row(Comm const& world, std::chrono::milliseconds timeout) {
+  auto const first_two = world.split(world.rank() < 2 ? 0 : 1, 0);
+  auto const last_two = world.split(world.rank() > 0 ? 0 : 1, 0);
+  if (world.rank() == 2) {
+    sm::Working const work(world, "works");
+    std::this_thread::sleep_for(3 * timeout);
+  }
+  last_two.barrier();
+  first_two.barrier();
+  meet(world, "good", timeout);
+}
+
+/// A rank that is stopped has no time in which it could make the call: only silence tells.
+sm::Limits limits(std::string const& deed, std::chrono::milliseconds timeout) {
+  sm::Limits all = timeout;
+  if (deed.ends_with("stop")) {
+    all.call = std::chrono::hours(1);
+  }
+  return all;
+}
+
 void run(std::string const& deed, std::chrono::milliseconds timeout) {
   if (deed == "environment") {
     sm::Environment const place = sm::read_environment();
@@ -66,8 +98,12 @@ void run(std::string const& deed, std::chrono::milliseconds timeout) {
     return;
   }
   sm::MpiCommunicator left_over;  // outlives MPI
-  sm::launch(sm::mpi{timeout}, [&](auto& world) {
-    meet(world, deed, timeout);
+  sm::launch(sm::mpi{limits(deed, timeout)}, [&](auto& world) {
+    if (deed == "relay") {
+      meet_in_a_row(world, timeout);
+    } else {
+      meet(world, deed, timeout);
+    }
     left_over = world.split(0, 0);
   });
   if (deed == "again") {
@@ -79,11 +115,23 @@ void run(std::string const& deed, std::chrono::milliseconds timeout) {
 
 int main(int argc, char** argv) {
   if (argc != 3) {
-    std::fprintf(stderr, "program good|again|throw|kill|hang|work|environment TIMEOUT_MS\n");
+    std::fprintf(stderr,
+                 "program [alone-]good|again|throw|kill|hang|stop|work|work-stop|relay|environment "
+                 "TIMEOUT_MS\n");
     return 2;
   }
+  std::string deed = argv[1];
+  bool const alone = deed.starts_with("alone-");
+  if (alone) {
+    deed.erase(0, 6);
+    int level = 0;
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SINGLE, &level);
+  }
   try {
-    run(argv[1], std::chrono::milliseconds(std::atoi(argv[2])));
+    run(deed, std::chrono::milliseconds(std::atoi(argv[2])));
+    if (alone) {
+      MPI_Finalize();
+    }
   } catch (std::exception const& error) {
     std::fprintf(stderr, "rank %d ends: %s\n", rank_for_messages, error.what());
     return 1;

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <optional>
@@ -145,6 +146,38 @@ std::vector<DisagreementAction<Comm>> talking_actions() {
          static_cast<void>(sm::full_state_dict(world.comm, sm::StateDict{}, {{1}}));
        }},
   };
+}
+
+template <class Comm>
+std::vector<DisagreementAction<Comm>> all_actions() {
+  auto actions = moving_actions<sm::HostMemory, Comm>();
+  for (auto& one : talking_actions<Comm>()) {
+    actions.push_back(std::move(one));
+  }
+  return actions;
+}
+
+/// SHARDMESH_CALLS: how many calls that agree are made in all.
+inline std::size_t agreeing_calls(std::size_t usual) {
+  char const* const text = std::getenv("SHARDMESH_CALLS");
+  return text == nullptr ? usual : static_cast<std::size_t>(std::atoll(text));
+}
+
+/// Makes calls that agree with those of the other ranks.
+/// @returns what the first false alarm says; empty if there was none.
+template <class Comm>
+std::string false_alarm(Comm const& comm, std::size_t calls) {
+  auto const actions = all_actions<Comm>();
+  DisagreementWorld<Comm> const world(comm);
+  for (std::size_t i = 0; i < calls; ++i) {
+    auto const& action = actions[i % actions.size()];
+    try {
+      action.run(world);
+    } catch (std::exception const& error) {
+      return action.name + ": " + error.what();
+    }
+  }
+  return "";
 }
 
 /// Does this error of a rank name two sides? What is wrong with it, if not.

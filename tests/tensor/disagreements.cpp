@@ -2,8 +2,8 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include "../support/disagreements.hpp"
 
+#include <chrono>
 #include <cstddef>
-#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -18,21 +18,12 @@ namespace sm = shardmesh;
 
 namespace {
 
-template <class Comm>
-std::vector<test::DisagreementAction<Comm>> all_actions() {
-  auto actions = test::moving_actions<sm::HostMemory, Comm>();
-  for (auto& one : test::talking_actions<Comm>()) {
-    actions.push_back(std::move(one));
-  }
-  return actions;
-}
-
 /// Every two actions, on `run(body)`, which calls body(comm) on all ranks of one launch. A rank whose
 /// error was not as it should be ends its launch, and is reported.
 /// @returns how many pairs there were.
 template <class Comm, class Run>
 std::size_t try_all_pairs(Run run) {
-  auto const actions = all_actions<Comm>();
+  auto const actions = test::all_actions<Comm>();
   std::size_t pairs = 0;
   std::mutex mutex;
   std::vector<std::string> faults;
@@ -72,6 +63,7 @@ TEST_CASE("threads: ranks that do not do the same all get an error that names bo
       } catch (sm::CommError const&) {  // it is in the list
       }
     });
+    MESSAGE(pairs << " disagreements of " << ranks << " threads");
     CHECK(pairs > 900);
   }
 }
@@ -81,25 +73,34 @@ TEST_CASE("sockets: ranks that do not do the same all get an error that names bo
     std::size_t const pairs = try_all_pairs<sm::SocketCommunicator>([ranks](auto&& body) {
       static_cast<void>(test::run_sockets(ranks, test::patience, body));
     });
+    MESSAGE(pairs << " disagreements of " << ranks << " ranks on sockets");
     CHECK(pairs > 900);
   }
 }
 
-TEST_CASE("ranks that do the same are not taken for different ones") {
-  // SHARDMESH_CALLS: how many calls in all; 1,000,000 were made once.
-  char const* const text = std::getenv("SHARDMESH_CALLS");
-  int const calls = text == nullptr ? 20'000 : std::atoi(text);
-  auto const actions = all_actions<sm::ThreadsCommunicator>();
+TEST_CASE("threads: ranks that do the same are not taken for different ones") {
+  std::size_t const calls = test::agreeing_calls(20'000);
   sm::launch(sm::threads{2}, [&](sm::ThreadsCommunicator const& comm) {
-    test::DisagreementWorld<sm::ThreadsCommunicator> const world(comm);
-    for (int i = 0; i < calls; ++i) {
-      CHECK_NOTHROW(actions[static_cast<std::size_t>(i) % actions.size()].run(world));
-    }
+    CHECK(test::false_alarm(comm, calls) == "");
   });
+  MESSAGE(calls << " calls that agree");
 }
 
-TEST_CASE("a call that one rank leaves out ends in an error on the others, not in a wrong value") {
-  auto const actions = all_actions<sm::ThreadsCommunicator>();
+TEST_CASE("sockets: ranks that do the same are not taken for different ones") {
+  std::size_t const calls = test::agreeing_calls(10'000);
+  std::vector<std::string> alarms(2);
+  auto const errors =
+      test::run_sockets(2, std::chrono::minutes(1), [&](sm::SocketCommunicator const& comm) {
+        alarms[static_cast<std::size_t>(comm.rank())] = test::false_alarm(comm, calls);
+      });
+  CHECK(alarms == std::vector<std::string>(2));
+  CHECK(errors == test::Texts(2, "no error"));
+  MESSAGE(calls << " calls that agree");
+}
+
+TEST_CASE("threads: a call that one rank leaves out ends in an error on the others, not in a wrong "
+          "value") {
+  auto const actions = test::all_actions<sm::ThreadsCommunicator>();
   for (auto const& action : actions) {
     std::string what = "no error";
     CHECK_THROWS_AS(sm::launch(sm::threads{2, test::patience},
@@ -118,6 +119,31 @@ TEST_CASE("a call that one rank leaves out ends in an error on the others, not i
                     sm::CommError);
     CHECK(what.find("rank 0 has left without taking part") != std::string::npos);
   }
+  MESSAGE(actions.size() << " calls that one thread leaves out");
+}
+
+TEST_CASE("sockets: a call that one rank leaves out ends in an error on the others, not in a wrong "
+          "value") {
+  auto const actions = test::all_actions<sm::SocketCommunicator>();
+  for (auto const& action : actions) {
+    for (int const leaves : {0, 2}) {
+      auto const errors =
+          test::run_sockets(3, test::patience, [&](sm::SocketCommunicator const& comm) {
+            test::DisagreementWorld<sm::SocketCommunicator> const world(comm);
+            if (comm.rank() != leaves) {
+              action.run(world);
+            }
+          });
+      for (int rank = 0; rank < 3; ++rank) {
+        std::string const& what = errors[static_cast<std::size_t>(rank)];
+        CAPTURE(action.name);
+        CAPTURE(what);
+        CHECK((rank == leaves) == (what == "no error"));
+        CHECK((rank == leaves || what.find("rank " + std::to_string(leaves)) != what.npos));
+      }
+    }
+  }
+  MESSAGE((2 * actions.size()) << " calls that one of three ranks on sockets leaves out");
 }
 
 TEST_CASE("long lists of arguments show where they differ") {

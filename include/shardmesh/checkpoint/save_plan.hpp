@@ -115,36 +115,56 @@ inline void check_alike(SaveItem const& a, int rank_a, SaveItem const& b, int ra
   return found;
 }
 
+/// The ranks that offer parts, for messages.
+[[nodiscard]] inline std::string ranks_of(std::vector<Candidates const*> const& parts) {
+  std::vector<int> ranks;
+  for (Candidates const* const part : parts) {
+    ranks.insert(ranks.end(), part->ranks.begin(), part->ranks.end());
+  }
+  std::sort(ranks.begin(), ranks.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
+  constexpr std::size_t most = 8;
+  std::string text = ranks.size() == 1 ? "rank " : "ranks ";
+  for (std::size_t i = 0; i < std::min(most, ranks.size()); ++i) {
+    text += concat(i == 0 ? "" : ", ", std::to_string(ranks[i]));
+  }
+  return ranks.size() > most ? concat(text, " and ", std::to_string(ranks.size() - most), " more")
+                             : text;
+}
+
 /// Does every tensor have each element once? Volumes must add up, and no two boxes may overlap.
 inline void check_coverage(std::vector<Candidates> const& candidates) {
   std::unordered_map<std::string, std::size_t> index;
-  std::vector<std::vector<SaveItem const*>> tensors;
+  std::vector<std::vector<Candidates const*>> tensors;
   for (Candidates const& one : candidates) {
     if (one.item->dtype) {
       auto const [at, is_new] = index.emplace(one.item->key, tensors.size());
       if (is_new) {
         tensors.emplace_back();
       }
-      tensors[at->second].push_back(one.item);
+      tensors[at->second].push_back(&one);
     }
   }
-  for (auto const& items : tensors) {
-    std::string const& key = items.front()->key;
+  auto const part = [](Candidates const& one) {
+    return concat(to_string(one.item->box), " of ", ranks_of({&one}));
+  };
+  for (auto const& parts : tensors) {
+    SaveItem const& first = *parts.front()->item;
     index_t covered = 0;
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      covered += items[i]->box.volume();
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      covered += parts[i]->item->box.volume();
       for (std::size_t j = 0; j < i; ++j) {
-        if (intersect(items[i]->box, items[j]->box)) {
-          throw ShapeError("shardmesh::save: parts of \"" + key + "\" overlap: " +
-                           to_string(items[i]->box) + " and " + to_string(items[j]->box));
+        if (intersect(parts[i]->item->box, parts[j]->item->box)) {
+          throw ShapeError(concat("shardmesh::save: parts of \"", first.key,
+                                  "\" overlap: ", part(*parts[i]), " and ", part(*parts[j])));
         }
       }
     }
-    if (covered != volume(items.front()->shape)) {
-      throw ShapeError("shardmesh::save: the parts of \"" + key + "\" hold " +
-                       std::to_string(covered) + " of its " +
-                       std::to_string(volume(items.front()->shape)) +
-                       " elements; every rank of its mesh must take part in the save");
+    if (covered != volume(first.shape)) {
+      throw ShapeError(concat("shardmesh::save: the parts of \"", first.key, "\" hold ",
+                              std::to_string(covered), " of its ",
+                              std::to_string(volume(first.shape)), " elements: ", ranks_of(parts),
+                              " offer some; every rank of its mesh must take part in the save"));
     }
   }
 }

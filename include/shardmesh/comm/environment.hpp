@@ -209,7 +209,7 @@ void launch(environment const& options, Body&& body) {
   SocketCommunicator world = detail::connect(read_environment(), options.timeout);
   try {
     body(world);
-    world.barrier();
+    world.barrier("end of launch");
   } catch (std::exception const& error) {
     world.report_failure(error.what());
     throw;

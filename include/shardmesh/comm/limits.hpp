@@ -17,7 +17,7 @@ struct Limits {
   /// wait; the other one ended a `Working`.
   std::chrono::milliseconds call = std::chrono::seconds(60);
   /// Nothing at all is heard from its process: it is stopped, hangs, or its host is cut off. (Threads of
-  /// one process hear each other always.)
+  /// one process hear each other always. MPI needs MPI_THREAD_MULTIPLE for it.)
   std::chrono::milliseconds silence = std::chrono::seconds(60);
   /// It says that it is `Working`, but gets no further.
   std::chrono::milliseconds progress = std::chrono::minutes(30);

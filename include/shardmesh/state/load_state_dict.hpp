@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -21,12 +23,14 @@ inline namespace v0 {
 
 namespace detail {
 
-template <Communicator Comm>
+/// @param stage  as for `LoadMove::prepare`.
+template <Communicator Comm, class Stage>
 [[nodiscard]] StateLoadReport load(Comm const& comm,
                                    StateDict& into,
                                    StateDict const& from,
                                    StateOptions const& options,
-                                   LoadExtras const& extras) {
+                                   LoadExtras const& extras,
+                                   Stage const& stage) {
   if (options.broadcast_from_rank0 && !options.full_state_dict) {
     throw InvalidArgument(
         "shardmesh::load_state_dict: broadcast_from_rank0 sends whole tensors, so "
@@ -34,13 +38,13 @@ template <Communicator Comm>
   }
   check_ceiling(options.gather);
   if (auto const current = up_to_date(from)) {
-    return load(comm, into, *current, options, extras);
+    return load(comm, into, *current, options, extras, stage);
   }
   LoadSources const sources = find_sources(comm, into, from, options.broadcast_from_rank0);
   LoadCheck check(comm, into, sources, options, extras);
   StateLoadReport report = check.agree();
   LoadMove move(comm, into, sources, check, options);
-  move.prepare();
+  move.prepare(stage);
   report.traffic = move.run();
   return report;
 }
@@ -52,8 +56,10 @@ template <Communicator Comm>
 /// of its options, those that it does not know included, which it carries along; groups are found by the
 /// names of their parameters.
 ///
-/// Nothing is written before everything has been checked on all ranks; then they all throw, or all
-/// load. Distributed values come from whole tensors (`full_state_dict`), or from distributed ones: of
+/// Nothing is written before everything has been checked, and all memory found, on all ranks; then they all
+/// throw, or all load; redistributed parts and converted ones lie beside the old ones until then. With
+/// `broadcast_from_rank0` elements travel after that, so as not to lie in memory twice: a rank that runs
+/// out of memory in it leaves tensors that are half loaded. Distributed values come from whole tensors (`full_state_dict`), or from distributed ones: of
 /// the same layout and mesh, or with the same local parts (copied), or of another layout over the same
 /// mesh (redistributed). Keys may differ between ranks where values are plain.
 ///
@@ -69,7 +75,7 @@ StateLoadReport load_state_dict(Comm const& comm,
                                 StateDict& into,
                                 StateDict const& from,
                                 StateOptions const& options = {}) {
-  return detail::load(comm, into, from, options, {});
+  return detail::load(comm, into, from, options, {}, [](StateDict const&) {});
 }
 
 /// The same for a model: tensors are written in place, plain members replaced. `renames` give the
@@ -95,15 +101,26 @@ StateLoadReport load_state_dict(Comm const& comm,
     }
   });
   into.order_on(options.stream);
-  StateLoadReport report = detail::load(comm, into, from, options, extras);
-  for_each_leaf(model, [&](std::string const& name, auto& leaf, Role) {
-    if constexpr (!AnyTensorType<decltype(leaf)>) {
-      std::string const key = renamed(name, options);
-      if (into.contains(key)) {
-        leaf = *detail::model_value<std::remove_cvref_t<decltype(leaf)>>(into.at(key).plain());
-      }
-    }
-  });
+  std::vector<std::function<void()>>
+      set;  // what allocates is done before any rank changes anything
+  StateLoadReport report =
+      detail::load(comm, into, from, options, extras, [&](StateDict const& next) {
+        for_each_leaf(model, [&](std::string const& name, auto& leaf, Role) {
+          if constexpr (!AnyTensorType<decltype(leaf)>) {
+            using Leaf = std::remove_cvref_t<decltype(leaf)>;
+            static_assert(std::is_nothrow_swappable_v<Leaf>);
+            std::string const key = renamed(name, options);
+            if (next.contains(key)) {
+              auto const value =
+                  std::make_shared<Leaf>(*detail::model_value<Leaf>(next.at(key).plain()));
+              set.emplace_back([&leaf, value] { std::swap(leaf, *value); });
+            }
+          }
+        });
+      });
+  for (auto const& one : set) {
+    one();
+  }
   return report;
 }
 

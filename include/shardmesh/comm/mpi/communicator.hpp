@@ -49,6 +49,10 @@ class MpiCommunicator {
   /// host program itself calls MPI in none of them at the same time (or with MPI_THREAD_MULTIPLE);
   /// otherwise from the thread that initialised MPI alone.
   ///
+  /// With MPI_THREAD_MULTIPLE on all ranks a thread of each answers those that wait for it, until
+  /// MPI_Finalize begins, and all of `Limits` means what it says. With less, `silence` has no meaning: a
+  /// rank that is stopped or cut off while it says that it is `Working` is waited for up to `progress`.
+  ///
   /// @param timeout how long a rank waits for others before it gives up.
   /// @throws InvalidArgument if MPI does not run or `comm` connects two groups; TimeoutError if not
   ///         all ranks come; CommError

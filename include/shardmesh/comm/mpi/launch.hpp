@@ -37,9 +37,8 @@ class MpiRuntime {
     int started = 0;
     MPI_Initialized(&started);
     if (started == 0) {
-      int level = 0;
-      mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level),
-                "MPI_Init_thread");
+      int level = 0;  // less serves as well, but then no thread can answer for a rank that works
+      mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level), "MPI_Init_thread");
       ours_ = true;
     }
   }
@@ -79,7 +78,7 @@ void run_mpi_rank(Limits timeout, Body&& body) {
     check_launcher(world.size());
     try {
       body(world);
-      world.barrier();
+      world.barrier("end of launch");
     } catch (std::exception const& error) {
       world.report_failure(error.what());
       throw;
@@ -113,8 +112,9 @@ struct MpiLocalPlace {
 }  // namespace detail
 
 /// Runs `body(communicator)` as the rank that mpirun made this process. Initialises MPI if nobody
-/// has, and finalizes it if it did, but not after a failure: the process must end by itself then, with
-/// a status that is not 0, and must not call MPI_Finalize.
+/// has, with MPI_THREAD_MULTIPLE where it can do that, and finalizes it if it did, but not after a
+/// failure: the process must end by itself then, with a status that is not 0, and must not call
+/// MPI_Finalize.
 /// @throws what the body throws, after telling the other ranks.
 template <class Body>
 void launch(mpi const& options, Body&& body) {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -18,8 +19,9 @@ namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-/// Moves what a `LoadCheck` has let pass: first everything that must be converted into temporary
-/// memory, then, when all ranks have managed that, everything into its place.
+/// Moves what a `LoadCheck` has let pass: first what must be made for it, in temporary memory; then, when
+/// all ranks have managed that, everything into its place, which allocates nothing, but where whole
+/// tensors are sent by rank 0.
 template <Communicator Comm>
 class LoadMove {
  public:
@@ -37,14 +39,20 @@ class LoadMove {
     }
   }
 
-  /// @throws InvalidArgument on every rank if something cannot be converted on one.
+  /// @param stage  prepares whatever else is to be changed with it: gets the dict as it will be.
+  /// @throws InvalidArgument on every rank if something cannot be converted on one; whoever throws
+  ///         anything else lets no other rank through.
   /// @collective over the communicator.
-  void prepare() {
+  template <class Stage>
+  void prepare(Stage const& stage) {
     std::string problem;
     auto const each = [&](std::string const& key) {
       AnyTensor const& target = into_.at(key).tensor();
       LoadSource const& source = *sources_.by_key.find(key);
       if (source.dtype == target.dtype()) {
+        if (target.is_distributed()) {
+          ready_part(key, target, source);
+        }
         return;
       }
       try {
@@ -65,10 +73,14 @@ class LoadMove {
       }
     }
     throw_together<InvalidArgument>(comm_, problem);
+    next_ = check_.plain().dict_after(into_);
+    stage(std::as_const(next_));
+    comm_.barrier("load_state_dict");  // whoever comes through has nothing left to do that can fail
   }
 
   /// @collective over the ranks that hold the distributed tensors.
   GatherReport run() {
+    static_assert(std::is_nothrow_move_assignable_v<StateDict>);
     for (StateEntry const& entry : into_) {
       LoadSource const* const source = sources_.by_key.find(entry.key);
       if (auto const* const number = check_.number(entry.key)) {
@@ -77,7 +89,6 @@ class LoadMove {
         move_plain(entry.key, entry.tensor(), *source);
       }
     }
-    check_.plain().apply_values(into_);
     GatherReport report;
     if (options_.broadcast_from_rank0) {
       broadcast(report);
@@ -86,7 +97,8 @@ class LoadMove {
         move_part(key, into_.at(key).tensor(), *sources_.by_key.find(key));
       }
     }
-    check_.plain().apply_plans(into_);
+    check_.plain().apply();
+    into_ = std::move(next_);
     return report;
   }
 
@@ -96,15 +108,27 @@ class LoadMove {
   }
 
   /// Cuts this rank's part of `target` out of a whole tensor into `local`.
-  static void cut(AnyTensor const& whole, AnyTensor const& target, AnyTensor const& local) {
+  static void cut(AnyTensor const& whole,
+                  AnyTensor const& target,
+                  std::vector<Piece> const& pieces,
+                  AnyTensor const& local) {
     std::size_t const bytes = size_of(whole.dtype());
     AnyTensor const& mover = whole.memory() == MemoryKind::cuda ? whole : local;
     if (!(whole.stream() == local.stream())) {
       (&mover == &whole ? local : whole).synchronize();
     }
-    for (Piece const& piece : target.pieces()) {
+    for (Piece const& piece : pieces) {
       mover.copy_box(copy_between(whole.data(), {piece.box.offset, whole.shape()}, local.data(),
                                   {piece.local, target.local_shape()}, piece.box.extent, bytes));
+    }
+  }
+
+  /// What a part of the same dtype needs before it can be put into its place.
+  void ready_part(std::string const& key, AnyTensor const& target, LoadSource const& source) {
+    if (check_.way(key) == LoadWay::redistribute) {
+      converted_.add(key, part_of(key, target, source));
+    } else if (check_.way(key) == LoadWay::cut) {
+      pieces_.add(key, target.pieces());
     }
   }
 
@@ -136,7 +160,7 @@ class LoadMove {
         break;
     }
     AnyTensor const local = source.tensor->on_host(target.local_shape());
-    cut(*source.tensor, target, local);
+    cut(*source.tensor, target, target.pieces(), local);
     return local;
   }
 
@@ -158,9 +182,9 @@ class LoadMove {
     if (AnyTensor const* const converted = converted_.find(key)) {
       target.copy_from(*converted);
     } else if (check_.way(key) == LoadWay::cut) {
-      cut(*source.tensor, target, target);
+      cut(*source.tensor, target, *pieces_.find(key), target);
     } else {
-      target.copy_from(part_of(key, target, source));
+      target.copy_from(*source.tensor);
     }
   }
 
@@ -230,7 +254,9 @@ class LoadMove {
   LoadCheck<Comm>& check_;
   StateOptions const& options_;
   std::vector<std::string> distributed_;
-  KeyMap<AnyTensor> converted_;
+  KeyMap<AnyTensor> converted_;  // and redistributed
+  KeyMap<std::vector<Piece>> pieces_;
+  StateDict next_;
 };
 
 }  // namespace detail

@@ -62,7 +62,7 @@ class LoadPlain {
         load.tensors.emplace_back(link.group, link.name);
       }
     }
-    plans_.push_back(section.owner->prepare(load));
+    plans_.push_back({section.owner.get(), section.owner->prepare(load)});
     for (std::string const& key : keys) {
       if (load.asks_for(key)) {
         used_.add(key);
@@ -74,23 +74,35 @@ class LoadPlain {
   /// Is it the source of a value with another key?
   [[nodiscard]] bool uses(std::string const& key) const { return used_.contains(key); }
 
-  /// Replaces the plain values of the dict.
-  void apply_values(StateDict& into) {
-    for (auto& [key, value] : values_) {
-      into.set(key, std::move(value));
+  /// The dict with its new plain values, and with what the optimizers will have after `apply`.
+  [[nodiscard]] StateDict dict_after(StateDict const& into) const {
+    StateDict next = into;
+    for (auto const& [key, value] : values_) {
+      next.set(key, value);
     }
+    auto current = up_to_date(next, [this](LiveSection const& section) {
+      for (std::size_t i = plans_.size(); i-- > 0;) {
+        if (plans_[i].owner == section.owner.get()) {
+          return plans_[i].plan->places();
+        }
+      }
+      return section.owner->places();
+    });
+    return current ? *std::move(current) : next;
   }
-  /// Gives the optimizers what was found for them, and the dict what they have by then.
-  void apply_plans(StateDict& into) {
-    for (auto const& plan : plans_) {
-      plan->apply();
-    }
-    if (auto current = up_to_date(into)) {
-      into = std::move(*current);
+
+  /// Gives the optimizers what was found for them.
+  void apply() const noexcept {
+    for (Prepared const& one : plans_) {
+      one.plan->apply();
     }
   }
 
  private:
+  struct Prepared {
+    LiveValues const* owner;
+    std::unique_ptr<LivePlan> plan;
+  };
   struct ValueOf {
     KeyMap<Value> const& read;
     Value const& operator()(std::string const& key) const { return read.at(key); }
@@ -115,7 +127,7 @@ class LoadPlain {
   KeyMap<Value> read_;
   KeyList used_;
   std::vector<std::pair<std::string, Value>> values_;
-  std::vector<std::unique_ptr<LivePlan>> plans_;
+  std::vector<Prepared> plans_;
 };
 
 }  // namespace detail

@@ -9,52 +9,23 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <source_location>
-#include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <mpi.h>
 
 #include <shardmesh/comm/call.hpp>
 #include <shardmesh/comm/detail/activity.hpp>
+#include <shardmesh/comm/detail/presence.hpp>
 #include <shardmesh/comm/limits.hpp>
+#include <shardmesh/comm/mpi/detail/check.hpp>
+#include <shardmesh/comm/mpi/detail/thread.hpp>
+#include <shardmesh/comm/mpi/detail/words.hpp>
 #include <shardmesh/core/error.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {
-
-/// Throws if a call of MPI failed.
-/// @throws CommError with MPI's own words.
-inline void mpi_check(int status,
-                      char const* call,
-                      std::source_location where = std::source_location::current()) {
-  if (status == MPI_SUCCESS) {
-    return;
-  }
-  char text[MPI_MAX_ERROR_STRING] = {};
-  int length = 0;
-  MPI_Error_string(status, text, &length);
-  throw CommError(std::string("shardmesh: ") + call + " failed: " + text, where);
-}
-
-/// Between two looks at something that has not happened yet: ranks share cores, so busy waiting is
-/// for short waits only.
-class MpiPause {
- public:
-  void operator()() {
-    if (++looks_ < 200) {
-      std::this_thread::yield();
-    } else {
-      std::this_thread::sleep_for(std::chrono::microseconds(std::min(looks_ / 10, 500)));
-    }
-  }
-
- private:
-  int looks_ = 0;
-};
 
 /// What all groups of a job share: a duplicate of a communicator of MPI, so that no message of the
 /// host program is mistaken for one of ours, and the news of ranks that failed.
@@ -63,14 +34,18 @@ class MpiPause {
 /// by the launcher. So everything here is non-blocking and polled, and a rank that fails says so to
 /// all others on a tag of its own. After the first failure every call throws it again.
 ///
+/// A rank that waits for long asks the ranks that are missing what they do. With MPI_THREAD_MULTIPLE a
+/// thread of each rank answers, whatever the rank is at, so that silence means that a process hangs
+/// or its host is cut off. Where one rank has less, none asks: ranks tell when a `Working` begins,
+/// gets further and ends, and one that was cut off in it is waited for as long as for one that works.
+///
 /// Groups are not communicators of MPI but tags: a split needs no collective call that could hang,
 /// and no ranks outside the group.
 class MpiJob {
  public:
   using Deadline = std::chrono::steady_clock::time_point;
   static constexpr int failure_tag = 0;
-  static constexpr int work_tag = 1;
-  static constexpr int world_tag = 2;
+  static constexpr int world_tag = 1;
 
   /// @collective over `host`.
   /// @throws TimeoutError, CommError, InvalidArgument
@@ -80,7 +55,13 @@ class MpiJob {
             [](void* job, Activity::State const& now) {
               static_cast<MpiJob*>(job)->tell_work(now);
             },
-            this)) {
+            this)),
+        thread_(
+            [this]() noexcept {
+              std::lock_guard const lock(mutex_);
+              hear_words();
+            },
+            beat()) {
     int between_groups = 0;
     mpi_check(MPI_Query_thread(&level_), "MPI_Query_thread");
     mpi_check(MPI_Comm_test_inter(host, &between_groups), "MPI_Comm_test_inter");
@@ -89,18 +70,27 @@ class MpiJob {
           "shardmesh::MpiCommunicator: an inter-communicator connects two groups; "
           "merge them with MPI_Intercomm_merge first");
     }
-    duplicate(host);
+    comm_ = duplicate(host);
     mpi_check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     mpi_check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     mpi_check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
     heard_from_.resize(static_cast<std::size_t>(size_), false);
-    works_.resize(static_cast<std::size_t>(size_));
     void* most = nullptr;
     int known = 0;
     mpi_check(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, static_cast<void*>(&most), &known),
               "MPI_Comm_get_attr");
     if (known != 0) {
       most_tag_ = *static_cast<int const*>(most);
+    }
+    MpiWordChannel* channel = MpiWordChannel::of(host);
+    if (channel == nullptr) {
+      channel = MpiWordChannel::keep(host, duplicate(host));
+    }
+    words_ = std::make_unique<MpiWords>(*channel, size_, most_tag_);
+    bool const could = size_ > 1 && level_ == MPI_THREAD_MULTIPLE && thread_.start();
+    all_answer_ = all_can(could);
+    if (!all_answer_) {
+      thread_.stop();
     }
   }
   MpiJob(MpiJob const&) = delete;
@@ -110,6 +100,7 @@ class MpiJob {
   /// The duplicate of a job that failed is left alone: messages may still be on their way.
   ~MpiJob() {
     activity_->detach();
+    thread_.stop();
     int over = 0;
     MPI_Finalized(&over);
     if (over == 0 && !failure_) {
@@ -122,8 +113,7 @@ class MpiJob {
   [[nodiscard]] int size() const noexcept { return size_; }
   [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return limits_.call; }
   [[nodiscard]] Limits const& limits() const noexcept { return limits_; }
-  /// What this rank does between its calls. As MPI has no thread that would look after it, the rank
-  /// tells the others whenever that changes.
+  /// What this rank does between its calls.
   [[nodiscard]] std::shared_ptr<Activity> const& activity() const noexcept { return activity_; }
 
   /// The right to call MPI: threads take turns, so that MPI_THREAD_SERIALIZED suffices.
@@ -166,26 +156,45 @@ class MpiJob {
     }
   }
 
-  /// Hears of other ranks' work what has arrived.
-  void hear_work() {
-    int there = 0;
-    MPI_Status status{};
-    while (MPI_Iprobe(MPI_ANY_SOURCE, work_tag, comm_, &there, &status) == MPI_SUCCESS &&
-           there != 0) {
-      char working = 0;
-      mpi_check(
-          MPI_Recv(&working, 1, MPI_CHAR, status.MPI_SOURCE, work_tag, comm_, MPI_STATUS_IGNORE),
-          "MPI_Recv");
-      works_[static_cast<std::size_t>(status.MPI_SOURCE)] = {working != 0,
-                                                             std::chrono::steady_clock::now()};
+  /// The time in which this process has run.
+  [[nodiscard]] Deadline now() { return clock_.now(); }
+  /// How long a rank waits before it looks what the others do, and between two looks.
+  [[nodiscard]] std::chrono::milliseconds beat() const {
+    using Milliseconds = std::chrono::milliseconds;
+    Milliseconds const shortest = std::min({limits_.call, limits_.silence, limits_.progress});
+    return std::clamp(shortest / 8, Milliseconds(1), Milliseconds(500));
+  }
+
+  /// Something has come from another rank, or is to be taken for that: what was known before a rank
+  /// began to wait is not held against the others.
+  void moved(int rank, Deadline when) { words_->of(rank).moved(when); }
+
+  /// Looks after one that is missing. @returns what it is known to do.
+  [[nodiscard]] Presence const& look_at(int rank) {
+    if (all_answer_) {
+      words_->ask(rank);
+    }
+    return words_->of(rank);
+  }
+
+  /// Hears of other ranks' work what has arrived, and answers those that ask.
+  void hear_words() noexcept {
+    try {
+      words_->hear(now(), *activity_);
+    } catch (...) {  // then nothing is heard of the others
     }
   }
 
-  /// Whether a rank from which nothing has come since then may still be waited for.
-  [[nodiscard]] bool may_come(int rank, Deadline since) const {
-    Work const& work = works_[static_cast<std::size_t>(rank)];
-    auto const quiet = std::chrono::steady_clock::now() - std::max(since, work.told);
-    return quiet <= (work.now ? limits_.progress : limits_.call);
+  /// Whether a rank that says nothing hangs or is cut off.
+  [[nodiscard]] bool all_answer() const noexcept { return all_answer_; }
+
+  /// Why a rank from which nothing has come since then is waited for no longer; empty while it is.
+  [[nodiscard]] std::string given_up(Presence const& other, Deadline since) {
+    Limits limits = limits_;
+    if (!all_answer_) {
+      limits.silence = std::chrono::hours(24 * 3650);
+    }
+    return other.given_up("", since, now(), limits);
   }
 
   /// Tells all ranks why this one fails, and waits a little until all know: a process that ends takes
@@ -226,15 +235,13 @@ class MpiJob {
     int rank = -1;
     std::string words;
   };
-  /// What another rank has said last.
-  struct Work {
-    bool now = false;
-    Deadline told{};
-  };
   static constexpr std::size_t most_words = 2000;  // goes out at once, without the receiver's help
 
-  /// Of steps, no more than a few within a limit.
+  /// Where nobody could answer. Of steps, no more than a few within a limit.
   void tell_work(Activity::State const& state) {
+    if (all_answer_) {
+      return;
+    }
     auto const now = std::chrono::steady_clock::now();
     bool const is_due = now - last_told_ > std::min(limits_.call, limits_.progress) / 8;
     auto const lock = enter();
@@ -244,22 +251,43 @@ class MpiJob {
     told_working_ = state.working;
     last_told_ = now;
     for (int peer = 0; peer < size_; ++peer) {
-      MPI_Request request = MPI_REQUEST_NULL;
-      if (peer != rank_ && MPI_Isend(state.working ? &yes_ : &no_, 1, MPI_CHAR, peer, work_tag,
-                                     comm_, &request) == MPI_SUCCESS) {
-        MPI_Request_free(&request);  // what it sends stays as it is
+      if (peer != rank_) {
+        words_->tell(peer, state);
       }
     }
   }
 
-  void duplicate(MPI_Comm host) {
+  [[nodiscard]] MPI_Comm duplicate(MPI_Comm host) {
+    auto comm = std::make_unique<MPI_Comm>(MPI_COMM_NULL);
     MPI_Request request = MPI_REQUEST_NULL;
-    mpi_check(MPI_Comm_idup(host, &comm_, &request), "MPI_Comm_idup");
+    mpi_check(MPI_Comm_idup(host, comm.get(), &request), "MPI_Comm_idup");
+    all_arrive(request, comm);
+    return *comm;
+  }
+
+  /// Whether all ranks can. @collective
+  [[nodiscard]] bool all_can(bool this_one) {
+    struct Votes {
+      int mine;
+      int all;
+    };
+    auto votes = std::make_unique<Votes>(Votes{this_one ? 1 : 0, 0});
+    MPI_Request request = MPI_REQUEST_NULL;
+    mpi_check(MPI_Iallreduce(&votes->mine, &votes->all, 1, MPI_INT, MPI_MIN, comm_, &request),
+              "MPI_Iallreduce");
+    all_arrive(request, votes);
+    return votes->all != 0;
+  }
+
+  /// @param memory  of the request; left to MPI if not all ranks come.
+  template <class T>
+  void all_arrive(MPI_Request request, std::unique_ptr<T>& memory) {
     Deadline const deadline = std::chrono::steady_clock::now() + limits_.call;
     MpiPause pause;
     for (int done = 0; done == 0; pause()) {
       mpi_check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
       if (done == 0 && std::chrono::steady_clock::now() > deadline) {
+        [[maybe_unused]] T const* const left = memory.release();
         throw TimeoutError("shardmesh::MpiCommunicator: not all ranks of the communicator arrived "
                            "within " +
                            std::to_string(limits_.call.count()) +
@@ -321,14 +349,15 @@ class MpiJob {
   std::shared_ptr<Activity> activity_;
   bool told_working_ = false;
   Deadline last_told_{};
-  char yes_ = 1;
-  char no_ = 0;
-  std::vector<Work> works_;  // by rank
+  RunningClock clock_;
+  std::unique_ptr<MpiWords> words_;
+  bool all_answer_ = false;
   std::mutex mutex_;
   std::exception_ptr failure_;
   News news_;
   std::string told_;
   std::vector<bool> heard_from_;
+  MpiThread thread_;  // ends first
 };
 
 }  // namespace detail

@@ -3,16 +3,19 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <mpi.h>
 
+#include <shardmesh/comm/detail/presence.hpp>
 #include <shardmesh/comm/detail/waiting.hpp>
+#include <shardmesh/comm/mpi/detail/check.hpp>
 #include <shardmesh/comm/mpi/detail/job.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -70,33 +73,40 @@ class MpiTraffic {
   }
 
   /// Waits until all are sent and received.
-  /// @throws TimeoutError naming ranks, if nothing moves for as long as the timeout; RankFailed;
-  ///         CommError
+  /// @throws TimeoutError naming ranks, if one that is missing is given up; RankFailed; CommError
   void wait() {
     Waiting const waiting;
-    auto last_move = std::chrono::steady_clock::now();
     MpiPause pause;
+    Relay relay(job_.activity());
+    auto lock = job_.enter();
+    auto last_move = job_.now();
+    auto last_look = last_move;
+    bool is_first_look = true;
     for (std::size_t next = 0; next < pending_.size();) {
-      auto lock = job_.enter();
       if (done(pending_[next])) {
+        last_move = job_.now();
+        job_.moved(pending_[next].peer, last_move);
         ++next;
-        last_move = std::chrono::steady_clock::now();
         pause = {};
         continue;
       }
       job_.listen();
-      job_.hear_work();
-      // Each rank that is missing may be at work; those that have come are no reason to go on.
-      if (std::chrono::steady_clock::now() - last_move > job_.timeout() &&
-          anybody_is_late(last_move)) {
-        give_up(last_move);
+      job_.hear_words();
+      bool const is_time = job_.now() - last_look > job_.beat();
+      if (is_time) {
+        last_look = job_.now();
+        look(last_move, is_first_look, relay);
+        is_first_look = false;
       }
       lock.unlock();
+      if (is_time && job_.all_answer()) {
+        relay.pass_on();
+      }
       pause();
+      lock.lock();
     }
     pending_.clear();
-    auto const lock = job_.enter();
-    job_.hear_work();
+    job_.hear_words();
   }
 
  private:
@@ -133,35 +143,47 @@ class MpiTraffic {
     return flag != 0;
   }
 
-  [[nodiscard]] bool anybody_is_late(MpiJob::Deadline since) {
-    return !unfinished(true, since).empty() || !unfinished(false, since).empty();
-  }
-
-  [[noreturn]] void give_up(MpiJob::Deadline since) {
-    std::string absent = unfinished(true, since);
-    std::string const what = absent.empty() ? " did not take its data" : " did not arrive";
-    job_.fail(TimeoutError(std::string("shardmesh::") + operation_ + ": rank " +
-                           (absent.empty() ? unfinished(false, since) : absent) + what +
-                           " within " + std::to_string(job_.timeout().count()) +
-                           " ms; look at what it waits for, or raise the timeout of the launch"));
-  }
-
-  /// The ranks from which (or to which) something is still to come, though nothing has since then.
-  [[nodiscard]] std::string unfinished(bool arriving, MpiJob::Deadline since) {
-    std::vector<int> peers;
-    for (Pending& one : pending_) {
-      if (one.arrives == arriving && !job_.may_come(one.peer, since) && !done(one)) {
-        peers.push_back(one.peer);
+  /// Looks after the ranks that are missing.
+  /// @param since     nothing has come from anybody since then.
+  /// @param is_first  what was known of them before counts for nothing.
+  void look(MpiJob::Deadline since, bool is_first, Relay& relay) {
+    for (bool const arriving : {true, false}) {
+      std::vector<int> late;
+      std::string why;
+      for (Pending& one : pending_) {
+        if (one.arrives != arriving || done(one)) {
+          continue;
+        }
+        if (is_first) {
+          job_.moved(one.peer, since);
+        }
+        Presence const& other = job_.look_at(one.peer);
+        std::string const reason = job_.given_up(other, since);
+        if (reason.empty()) {
+          relay.look(one.peer, other);
+        } else if (late.empty() || reason == why) {
+          late.push_back(one.peer);
+          why = reason;
+        }
+      }
+      if (!late.empty()) {
+        give_up(std::move(late), arriving, why);
       }
     }
+  }
+
+  [[noreturn]] void give_up(std::vector<int> peers, bool arriving, std::string const& why) {
     std::sort(peers.begin(), peers.end());
     peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
-    std::string text;
+    std::string names;
     for (int peer : peers) {
-      text += text.empty() ? "" : ", ";
-      text += std::to_string(peer);
+      names += names.empty() ? "" : ", ";
+      names += std::to_string(peer);
     }
-    return text;
+    job_.fail(
+        TimeoutError(concat("shardmesh::", operation_, ": rank ", names,
+                            arriving ? " did not arrive" : " did not take its data", why,
+                            "; look at what it waits for, or raise the timeout of the launch")));
   }
 
   MpiJob& job_;
