@@ -33,7 +33,7 @@ using Path = std::vector<sm::PathElement>;
 
 namespace {
 
-std::string const file = test::data_directory + "/plain";
+std::string const plain_files = test::data_directory + "/plain";
 
 template <class T>
 sm::Tensor<T> scalar(T value) {
@@ -59,7 +59,7 @@ std::string loaded(Path const& path) {
   sm::launch(sm::threads{2}, [&](World& world) {
     sm::StateDict dict;
     dict.insert(path, sm::Value(sm::Value::List{}));
-    sm::load(world, file, dict);
+    sm::load(world, plain_files, dict);
     if (world.rank() == 1) {
       text = sm::to_string(dict.begin()->plain());
     }
@@ -195,7 +195,7 @@ TEST_CASE("numbers load into 0-d tensors and 0-d tensors into numbers") {
     dict.insert("scalar", sm::Value("anything"));
     dict.insert(Path{"numpy", "uint16"}, numpy);
     dict.insert(Path{"numpy", "float32"}, everywhere);
-    sm::load(world, file, dict);
+    sm::load(world, plain_files, dict);
     CHECK(value_of(steps) == 3.0F);
     CHECK(value_of(count) == 5);
     CHECK(static_cast<float>(value_of(half)) == 0.5F);
