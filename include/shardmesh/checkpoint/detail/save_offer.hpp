@@ -59,7 +59,9 @@ inline void refuse_partial(StateEntry const& entry) {
   return ranks.empty() ? 0 : hash_text(text) | 1U;
 }
 
-inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
+inline void offer_tensor(StateEntry const& entry,
+                         format::TensorItemFrames& frames,
+                         SaveOffer& offer) {
   AnyTensor const& tensor = entry.tensor();
   refuse_partial(entry);
   std::vector<Piece> pieces = tensor.pieces();
@@ -74,9 +76,9 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
     if (piece.box.empty() && volume(tensor.shape()) > 0) {
       continue;
     }
-    format::TensorItemFrame const frame(tensor.dtype(), piece.box.extent);
+    std::uint64_t const size = frames.of(tensor.dtype(), piece.box.extent).size();
     offer.items.push_back(
-        {entry.key, entry.path, tensor.dtype(), tensor.shape(), piece.box, frame.size(), holders});
+        {entry.key, entry.path, tensor.dtype(), tensor.shape(), piece.box, size, holders});
     offer.sources.push_back({&tensor, piece.local, {}});
   }
 }
@@ -185,9 +187,10 @@ inline void offer_value(StateDict const& dict,
   }
   StateDict const& all = offer.dict != nullptr ? *offer.dict : dict;
   KeyList elements;
+  format::TensorItemFrames frames;
   for (StateEntry const& entry : all) {
     if (entry.is_tensor()) {
-      offer_tensor(entry, offer);
+      offer_tensor(entry, frames, offer);
     } else {
       offer_value(all, entry, elements, offer);
     }
