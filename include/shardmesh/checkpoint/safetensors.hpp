@@ -210,7 +210,7 @@ class SafetensorsCatalog {
     return {first, static_cast<std::uint64_t>(part.volume()) * element};
   }
 
-  [[nodiscard]] std::pair<format::Bytes, std::size_t> read_checked(std::size_t file,
+  [[nodiscard]] std::pair<HostBlock, std::size_t> read_checked(std::size_t file,
                                                                    std::size_t number,
                                                                    std::uint64_t first,
                                                                    std::uint64_t count) {

@@ -21,6 +21,7 @@
 #include <shardmesh/state/detail/tensor_group.hpp>
 #include <shardmesh/tensor/dist_tensor.hpp>
 #include <shardmesh/tensor/local_part.hpp>
+#include <shardmesh/tensor/pooled.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
 #include <shardmesh/tensor/root_exchange.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
@@ -261,7 +262,7 @@ class AnyTensor {
   static AnyTensor copied(X const& tensor, AnyStream const& stream) {
     using Copies = CopyStream<Target, typename X::memory_space>;
     AnyTensor result =
-        with_local_part(tensor, local_part(tensor).template clone<Target>(stream.as<Copies>()));
+        with_local_part(tensor, detail::pooled_clone<Target>(local_part(tensor), stream.as<Copies>()));
     result.stream_ = stream;
     return result;
   }
@@ -319,7 +320,8 @@ class AnyTensor {
 
   template <class X>
   static AnyTensor on_host_now(Shape const& shape) {
-    return Tensor<typename X::value_type, HostMemory>(shape);
+    detail::prepare_host_for<typename X::memory_space>();
+    return detail::pooled_tensor<typename X::value_type>(shape);
   }
 
   template <class Space, class Comm>

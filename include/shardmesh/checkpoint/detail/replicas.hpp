@@ -46,7 +46,7 @@ namespace detail {
 }
 
 [[nodiscard]] inline std::uint64_t fingerprint(SaveItem const& item, SaveSource const& source) {
-  return item.dtype ? fingerprint(box_elements(*source.tensor, source.local, item.box.extent))
+  return item.dtype ? fingerprint(box_elements(*source.tensor, source.local, item.box.extent).span())
                     : fingerprint(source.value);
 }
 

@@ -18,6 +18,7 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/key_map.hpp>
 #include <shardmesh/core/value.hpp>
+#include <shardmesh/memory/host_block.hpp>
 #include <shardmesh/state/checksum.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -200,11 +201,11 @@ inline void offer_value(StateDict const& dict,
 
 /// The elements of a box of a local tensor, row-major, in host memory.
 /// @param local  the box's place in the local tensor.
-[[nodiscard]] inline std::vector<std::byte> box_elements(AnyTensor const& tensor,
-                                                         Shape const& local,
-                                                         Shape const& extent) {
+[[nodiscard]] inline HostBlock box_elements(AnyTensor const& tensor,
+                                            Shape const& local,
+                                            Shape const& extent) {
   std::size_t const bytes = size_of(tensor.dtype());
-  std::vector<std::byte> elements(static_cast<std::size_t>(volume(extent)) * bytes);
+  HostBlock elements(static_cast<std::size_t>(volume(extent)) * bytes);
   LocalPlace const from{local, tensor.local_shape()};
   if (!elements.empty()) {
     tensor.copy_box({static_cast<std::byte const*>(tensor.data()) + byte_offset(from, bytes),

@@ -17,6 +17,7 @@
 #include <shardmesh/memory/convert.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/memory/host_arena.hpp>
+#include <shardmesh/memory/host_block.hpp>
 #include <shardmesh/state/number.hpp>
 #include <shardmesh/state/policy.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -119,8 +120,8 @@ class StagedTensor {
       return;
     }
     auto const count = static_cast<std::size_t>(common.volume());
-    std::vector<std::byte> packed(count * size_of(stored_));
-    std::vector<std::byte> converted(count * bytes);
+    HostBlock const packed(count * size_of(stored_));
+    HostBlock const converted(count * bytes);
     HostMemory::copy({from, packed.data(), common.extent, strides,
                       byte_strides(common.extent, size_of(stored_)), size_of(stored_)});
     try {

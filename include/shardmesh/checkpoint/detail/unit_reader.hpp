@@ -18,7 +18,7 @@
 #include <shardmesh/checkpoint/storage/checked_run.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/memory/host.hpp>
-#include <shardmesh/memory/host_arena.hpp>
+#include <shardmesh/memory/host_block.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -69,7 +69,7 @@ class UnitReader {
   /// @param done  counts bytes.
   void read(std::vector<ReadTask> const& tasks, std::atomic<std::uint64_t>& done) {
     std::vector<std::size_t> const first = batches(tasks);
-    on_threads<HostPages>(first.size() - 1, threads_, [&](std::size_t i, HostPages& slot) {
+    on_threads<HostBlock>(first.size() - 1, threads_, [&](std::size_t i, HostBlock& slot) {
       std::size_t const count = first[i + 1] - first[i];
       if (count > 1) {
         read_small(std::span(tasks).subspan(first[i], count), done);
@@ -120,7 +120,7 @@ class UnitReader {
   }
 
   /// @returns false for what must be read whole.
-  [[nodiscard]] bool read_run(ReadTask const& task, HostPages& slot) {
+  [[nodiscard]] bool read_run(ReadTask const& task, HostBlock& slot) {
     if constexpr (requires { catalog_.open_run(std::string(), 0, Box()); }) {
       if (task.converts != nullptr) {
         return false;
@@ -140,14 +140,14 @@ class UnitReader {
     }
   }
 
-  static void take_run(CheckedRun& run, ReadTask const& task, HostPages& slot) {
+  static void take_run(CheckedRun& run, ReadTask const& task, HostBlock& slot) {
     ReadUnit const& unit = *task.unit;
     std::size_t const element = size_of(unit.dtype);
     Shape const strides = byte_strides(unit.part.extent, element);
     for (Box const& slab : cut_rows(unit.part, element, slot_bytes)) {
       auto const bytes = static_cast<std::size_t>(slab.volume()) * element;
       if (slot.size() < bytes) {
-        slot = HostPages(std::max<std::size_t>(bytes, slot_bytes));
+        slot = HostBlock(std::max<std::size_t>(bytes, slot_bytes));
       }
       run.read(slot.span().first(bytes));
       for (StagedPlace const& place : task.places) {
