@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
-#include <shardmesh/memory/host_arena.hpp>
-#include <shardmesh/memory/host_block.hpp>
 #include <shardmesh/memory/host_pool.hpp>
 
 #include <cstddef>
@@ -9,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <random>
@@ -19,6 +18,8 @@
 #include <sys/resource.h>
 
 #include <doctest/doctest.h>
+#include <shardmesh/memory/host_block.hpp>
+#include <shardmesh/memory/host_buckets.hpp>
 
 namespace sm = shardmesh;
 using sm::HostPool;
@@ -45,23 +46,22 @@ Ledger& ledger() {
   static Ledger instance;
   return instance;
 }
-constexpr sm::PageHook noting{
-    [](void* pages, std::size_t bytes) noexcept {
-      std::lock_guard const lock(ledger().mutex);
-      if (!ledger().refuses) {
-        ledger().pages.emplace(pages, bytes);
-        ++ledger().arrived;
-      }
-      return !ledger().refuses;
-    },
-    [](void* pages, std::size_t bytes) noexcept {
-      std::lock_guard const lock(ledger().mutex);
-      auto const found = ledger().pages.find(pages);
-      if (found == ledger().pages.end() || found->second != bytes) {
-        std::abort();
-      }
-      ledger().pages.erase(found);
-    }};
+constexpr sm::PageHook noting{[](void* pages, std::size_t bytes) noexcept {
+                                std::lock_guard const lock(ledger().mutex);
+                                if (!ledger().refuses) {
+                                  ledger().pages.emplace(pages, bytes);
+                                  ++ledger().arrived;
+                                }
+                                return !ledger().refuses;
+                              },
+                              [](void* pages, std::size_t bytes) noexcept {
+                                std::lock_guard const lock(ledger().mutex);
+                                auto const found = ledger().pages.find(pages);
+                                if (found == ledger().pages.end() || found->second != bytes) {
+                                  std::abort();
+                                }
+                                ledger().pages.erase(found);
+                              }};
 
 }  // namespace
 
@@ -238,17 +238,32 @@ TEST_CASE("blocks of the process's pool go back to it") {
     CHECK(sm::HostBlock().empty());
     sm::HostBlock const direct(8192);
     CHECK(reinterpret_cast<std::uintptr_t>(direct.data()) % 4096 == 0);
-    sm::HostArena arena;
-    std::byte* last = nullptr;
-    for (std::size_t bytes : {std::size_t{1}, std::size_t{0}, std::size_t{100'000}, 9 * mebi, 3 * mebi}) {
-      auto const taken = arena.take(bytes);
-      CHECK(taken.size() == bytes);
-      CHECK((bytes == 0 || taken.data() != last));
-      CHECK(reinterpret_cast<std::uintptr_t>(taken.data()) % sm::HostArena::alignment == 0);
-      last = bytes == 0 ? last : taken.data();
-    }
-    CHECK(sm::host_pool().in_use() > before);
   }
+  CHECK(sm::host_pool().in_use() == before);
+}
+
+TEST_CASE("small pieces share blocks, which go back with the last of their pieces") {
+  std::size_t const before = sm::host_pool().in_use();
+  std::vector<std::pair<std::shared_ptr<std::byte>, std::size_t>> pieces;
+  {
+    sm::HostBuckets buckets;
+    CHECK(buckets.take(0) == nullptr);
+    std::mt19937_64 random(3);
+    for (int i = 0; i < 300; ++i) {
+      std::size_t const bytes = 1 + random() % (i % 10 == 0 ? 2 * mebi : std::size_t{70'000});
+      pieces.emplace_back(buckets.take(bytes), bytes);
+      std::byte* const first = pieces.back().first.get();
+      CHECK(reinterpret_cast<std::uintptr_t>(first) % sm::HostBuckets::alignment == 0);
+      std::memset(first, i, bytes);
+    }
+  }
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    auto const* const first = pieces[i].first.get();
+    CHECK(first[0] == static_cast<std::byte>(i));
+    CHECK(std::memcmp(first, first + 1, pieces[i].second - 1) == 0);
+  }
+  CHECK(sm::host_pool().in_use() > before);
+  pieces.clear();
   CHECK(sm::host_pool().in_use() == before);
 }
 

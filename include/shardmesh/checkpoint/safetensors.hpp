@@ -211,9 +211,9 @@ class SafetensorsCatalog {
   }
 
   [[nodiscard]] std::pair<HostBlock, std::size_t> read_checked(std::size_t file,
-                                                                   std::size_t number,
-                                                                   std::uint64_t first,
-                                                                   std::uint64_t count) {
+                                                               std::size_t number,
+                                                               std::uint64_t first,
+                                                               std::uint64_t count) {
     return detail::read_in(directory_, [&] {
       return reader_.read(*open_.open(directory_, files_[file].name), files_[file].blob, number,
                           first, count);

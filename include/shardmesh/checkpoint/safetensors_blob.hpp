@@ -114,10 +114,10 @@ class CheckedReader {
   /// @param number  of the tensor in the header.
   /// @returns what was read, and where the first byte is in it.
   [[nodiscard]] std::pair<HostBlock, std::size_t> read(File const& file,
-                                                           SafetensorsBlob const& blob,
-                                                           std::size_t number,
-                                                           std::uint64_t first,
-                                                           std::uint64_t count) {
+                                                       SafetensorsBlob const& blob,
+                                                       std::size_t number,
+                                                       std::uint64_t first,
+                                                       std::uint64_t count) {
     format::SafetensorsEntry const& entry = blob.header.tensors[number];
     if (!blob.checks.there() || count == 0) {
       bytes_read_ += count;
@@ -129,9 +129,9 @@ class CheckedReader {
         std::min((first + count + step - 1) / step * step, entry.end - entry.begin);
     std::uint64_t const place = blob.data + entry.begin + begin;
     if (path_ == file.path() && place_ <= place && place - place_ + (end - begin) <= kept_.size()) {
-      return {HostBlock::copy_of(kept_.span().subspan(
-                  static_cast<std::size_t>(place - place_ + (first - begin)),
-                  static_cast<std::size_t>(count))),
+      return {HostBlock::copy_of(
+                  kept_.span().subspan(static_cast<std::size_t>(place - place_ + (first - begin)),
+                                       static_cast<std::size_t>(count))),
               0};
     }
     auto bytes = file.read<HostBlock>(place, end - begin);

@@ -69,7 +69,7 @@ struct Candidates {
   SaveItem const* item = nullptr;
   std::vector<int> ranks;
   std::vector<std::size_t> numbers;  ///< of the item in what each of them offers
-  bool same_holders = true;  ///< all who offer it answer for each other
+  bool same_holders = true;          ///< all who offer it answer for each other
 };
 
 [[nodiscard]] inline std::string describe(SaveItem const& item) {

@@ -118,8 +118,8 @@ class StreamCatalog {
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) const {
     format::StorageInfo const& info = index_.place(key, i);
     StoredTensor const& tensor = *index_.tensor(key);
-    return read_stored_item(HostBlock::copy_of(range(info)), stream_name,
-                            start_ + info.offset, key, tensor.dtype, tensor.boxes[i]);
+    return read_stored_item(HostBlock::copy_of(range(info)), stream_name, start_ + info.offset, key,
+                            tensor.dtype, tensor.boxes[i]);
   }
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return items_.size(); }
   [[nodiscard]] Value value(std::string const& key) const {
@@ -134,8 +134,8 @@ class StreamCatalog {
                        "not fit");
   }
   [[nodiscard]] format::ByteSpan range(format::StorageInfo const& info) const {
-    return format::ByteSpan(items_.span()).subspan(static_cast<std::size_t>(info.offset),
-                                            static_cast<std::size_t>(info.length));
+    return format::ByteSpan(items_.span())
+        .subspan(static_cast<std::size_t>(info.offset), static_cast<std::size_t>(info.length));
   }
 
   DcpIndex index_;

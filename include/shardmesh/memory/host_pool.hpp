@@ -10,8 +10,6 @@
 #include <set>
 #include <utility>
 
-#include <unistd.h>
-
 #include <shardmesh/core/config.hpp>
 #include <shardmesh/memory/huge_pages.hpp>
 
@@ -46,13 +44,7 @@ class HostPool {
 
   /// A sixteenth of the machine's memory, at most 16 GiB.
   [[nodiscard]] static std::size_t usual_bound() noexcept {
-    long const pages = ::sysconf(_SC_PHYS_PAGES);
-    long const bytes = ::sysconf(_SC_PAGESIZE);
-    std::size_t const all =
-        pages <= 0 || bytes <= 0
-            ? 0
-            : static_cast<std::size_t>(pages) * static_cast<std::size_t>(bytes);
-    return std::min(all / 16, std::size_t{16} << 30);
+    return std::min(HugePages::machine_bytes() / 16, std::size_t{16} << 30);
   }
 
   /// @param bytes  more than 0.
@@ -246,7 +238,7 @@ class HostPool {
   }
 
   mutable std::mutex mutex_;
-  Blocks blocks_;                          // by address
+  Blocks blocks_;  // by address
   Free free_;
   std::map<std::byte*, Mapping> mappings_;  // by address
   PageHook hook_;

@@ -83,6 +83,7 @@ template <class GroupOf>
     GatherOptions const& options,
     GatherReport& report) {
   std::vector<std::optional<AnyTensor>> wholes(tensors.size());
+  HostBuckets buckets;
   for (GroupBatch const& batch :
        batches_of(tensors, [](AnyTensor const& x) { return x.group(); })) {
     std::vector<RootJob> jobs;
@@ -96,7 +97,7 @@ template <class GroupOf>
                     false,
                     keys[i]};
         if (root == batch.group.rank) {
-          wholes[i] = tensors[i].on_host(tensors[i].shape());
+          wholes[i] = tensors[i].on_host(tensors[i].shape(), &buckets);
           job.target = wholes[i]->data();
         }
         jobs.push_back(job);
@@ -181,6 +182,7 @@ template <class Whole>
   if (auto const current = up_to_date(dict)) {
     return assemble(*current, offload, std::move(whole));
   }
+  HostBuckets buckets;
   StateDict result;
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor() && entry.tensor().is_distributed()) {
@@ -190,7 +192,7 @@ template <class Whole>
     } else {
       bool const copies = offload && entry.is_tensor();
       result.insert(entry.path,
-                    copies ? StateValue(entry.tensor().offloaded()) : entry.value.detached());
+                    copies ? StateValue(entry.tensor().offloaded(&buckets)) : entry.value.detached());
     }
   }
   return result;

@@ -5,11 +5,14 @@
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 #include <shardmesh/core/shape.hpp>
+#include <shardmesh/memory/any_stream.hpp>
 #include <shardmesh/memory/copy.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/memory/host_block.hpp>
+#include <shardmesh/memory/host_buckets.hpp>
 #include <shardmesh/memory/resource.hpp>
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/tensor/tensor.hpp>
@@ -18,35 +21,39 @@ namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-/// Readies the pool for copies from and to a space, where that needs it.
-template <MemorySpace Space>
-void prepare_host_for() {
-  if constexpr (requires { Space::prepare_host(); }) {
-    Space::prepare_host();
-  }
-}
-
 /// A tensor in host memory of the pool, or of the resource that takes the place of all host memory. Elements are
 /// uninitialised.
-template <Element T>
-[[nodiscard]] Tensor<T> pooled_tensor(Shape const& shape) {
+/// @tparam From    a space from which it will be filled.
+/// @param buckets  that small tensors share, where there are many; or nullptr.
+template <Element T, MemorySpace From = HostMemory>
+[[nodiscard]] Tensor<T> pooled_tensor(Shape const& shape, HostBuckets* buckets) {
+  if constexpr (requires { From::prepare_host(); }) {
+    From::prepare_host();
+  }
   auto const bytes = static_cast<std::size_t>(volume(shape)) * sizeof(T);
   if (bytes == 0 || resource_in_use<HostMemory>() != nullptr) {
     return Tensor<T>(shape);
   }
-  auto const block = std::make_shared<HostBlock>(bytes);
-  return Tensor<T>::view(shape,
-                         std::shared_ptr<T>(block, static_cast<T*>(static_cast<void*>(block->data()))));
+  std::shared_ptr<std::byte> memory;
+  if (buckets != nullptr) {
+    memory = buckets->take(bytes);
+  } else {
+    auto const block = std::make_shared<HostBlock>(bytes);
+    memory = {block, block->data()};
+  }
+  auto* const first = static_cast<T*>(static_cast<void*>(memory.get()));
+  return Tensor<T>::view(shape, std::shared_ptr<T>(std::move(memory), first));
 }
 
-/// `tensor.clone<Target>(stream)`, in memory of the pool if that is ordinary host memory.
+/// `tensor.clone<Target>(any)`, in memory of the pool if that is ordinary host memory.
 template <MemorySpace Target, Element T, MemorySpace Space>
 [[nodiscard]] Tensor<T, Target> pooled_clone(Tensor<T, Space> const& tensor,
-                                             CopyStream<Target, Space> stream) {
+                                             AnyStream const& any,
+                                             HostBuckets* buckets) {
+  auto const stream = any.as<CopyStream<Target, Space>>();
   if constexpr (std::same_as<Target, HostMemory>) {
     if (!tensor.is_sharded_away()) {
-      prepare_host_for<Space>();
-      Tensor<T> copy = pooled_tensor<T>(tensor.shape());
+      Tensor<T> copy = pooled_tensor<T, Space>(tensor.shape(), buckets);
       copy_bytes<HostMemory, Space>(copy.data(), tensor.data(), tensor.bytes(), stream);
       return copy;
     }

@@ -28,8 +28,8 @@
 #include <shardmesh/checkpoint/load_options.hpp>
 #include <shardmesh/checkpoint/load_plan.hpp>
 #include <shardmesh/comm/communicator.hpp>
-#include <shardmesh/memory/host_arena.hpp>
 #include <shardmesh/memory/host_block.hpp>
+#include <shardmesh/memory/host_buckets.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -436,7 +436,7 @@ class LoadJob {
   std::vector<LoadWishes> all_;  ///< by rank
   std::optional<WishIndex> index_;
   LoadPlan plan_;
-  std::shared_ptr<HostArena> memory_ = std::make_shared<HostArena>();  ///< what is staged
+  HostBuckets memory_;  ///< of what is staged
   OpenPlaces places_;
 };
 

@@ -84,8 +84,7 @@ struct PinnedMemory : HostMemory {
   /// @returns nullptr for 0 bytes.
   /// @throws DeviceError, std::bad_alloc
   [[nodiscard]] static void* allocate(std::size_t bytes, Stream = {}) {
-    return is_small(bytes) ? cuda::pinned_pool().allocate(bytes)
-                           : cuda::PinnedPages::obtain(bytes);
+    return is_small(bytes) ? cuda::pinned_pool().allocate(bytes) : cuda::PinnedPages::obtain(bytes);
   }
   static void deallocate(void* pointer, std::size_t bytes, Stream = {}) noexcept {
     if (pointer != nullptr && is_small(bytes)) {

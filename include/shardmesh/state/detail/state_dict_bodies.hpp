@@ -95,6 +95,7 @@ SHARDMESH_INLINE StateDict offloaded(StateDict const& dict) {
   if (auto const current = detail::up_to_date(dict)) {
     return offloaded(*current);
   }
+  HostBuckets buckets;
   StateDict result;
   auto alias = dict.aliases().begin();
   for (StateEntry const& entry : dict) {
@@ -102,7 +103,7 @@ SHARDMESH_INLINE StateDict offloaded(StateDict const& dict) {
       result.insert(entry.path, result.at(alias->second).value);
       ++alias;
     } else {
-      result.insert(entry.path, entry.is_tensor() ? StateValue(entry.tensor().offloaded())
+      result.insert(entry.path, entry.is_tensor() ? StateValue(entry.tensor().offloaded(&buckets))
                                                   : entry.value.detached());
     }
   }
