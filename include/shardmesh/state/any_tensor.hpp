@@ -266,7 +266,6 @@ class AnyTensor {
   /// The tensor with a copy of its local part in `Target` memory, made in the order of the stream.
   template <class Target, class X>
   static AnyTensor copied(X const& tensor, AnyStream const& any, HostBuckets* buckets = nullptr) {
-    auto const stream = any.as<CopyStream<Target, typename X::memory_space>>();
     auto const local = detail::pooled_clone<Target>(local_part(tensor), any, buckets);
     return AnyTensor(with_local_part(tensor, local)).ordered_on(any);
   }

@@ -87,6 +87,7 @@ template <class GroupOf>
   for (GroupBatch const& batch :
        batches_of(tensors, [](AnyTensor const& x) { return x.group(); })) {
     std::vector<RootJob> jobs;
+    jobs.reserve(batch.members.size());
     for (int const root : roots_in(batch.group, options.roots)) {
       for (std::size_t const i : batch.members) {
         RootJob job{tensors[i].layout(),
@@ -184,15 +185,16 @@ template <class Whole>
   }
   HostBuckets buckets;
   StateDict result;
+  result.reserve(dict.size());
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor() && entry.tensor().is_distributed()) {
-      if (std::optional<AnyTensor> const tensor = whole(entry.key)) {
+      if (std::optional<AnyTensor> const& tensor = whole(entry.key)) {
         result.insert(entry.path, *tensor);
       }
     } else {
       bool const copies = offload && entry.is_tensor();
-      result.insert(entry.path,
-                    copies ? StateValue(entry.tensor().offloaded(&buckets)) : entry.value.detached());
+      result.insert(entry.path, copies ? StateValue(entry.tensor().offloaded(&buckets))
+                                       : entry.value.detached());
     }
   }
   return result;
@@ -259,11 +261,16 @@ template <Communicator Comm>
   detail::StateAgreement const agreed = detail::agree_on_tensors(comm, dict);
   std::vector<std::string> keys;
   std::vector<AnyTensor> tensors;
+  keys.reserve(agreed.order.size());
+  tensors.reserve(agreed.order.size());
   for (std::string const& key : agreed.order) {
-    if (dict.contains(key) && agreed.tied.find(key) == nullptr && dict.at(key).is_tensor() &&
-        dict.at(key).tensor().is_distributed()) {
+    if (!dict.contains(key) || agreed.tied.find(key) != nullptr) {
+      continue;
+    }
+    StateEntry const& entry = dict.at(key);
+    if (entry.is_tensor() && entry.tensor().is_distributed()) {
       keys.push_back(key);
-      tensors.push_back(dict.at(key).tensor());
+      tensors.push_back(entry.tensor());
     }
   }
   GatherReport traffic;
@@ -275,12 +282,13 @@ template <Communicator Comm>
   if (!detail::contains(options.roots, mine)) {
     return {};
   }
-  detail::WholeTensors wholes;
+  detail::KeyMap<std::size_t> places;
   for (std::size_t i = 0; i < keys.size(); ++i) {
-    wholes.add(keys[i], gathered[i]);
+    places.add(keys[i], i);
   }
-  return detail::assemble(
-      dict, true, [&](std::string const& key) { return wholes.at(agreed.first_name(key)); });
+  return detail::assemble(dict, true, [&](std::string const& key) -> auto const& {
+    return gathered[places.at(agreed.first_name(key))];
+  });
 }
 
 /// The whole state on every rank, in the memory space that the tensors have.

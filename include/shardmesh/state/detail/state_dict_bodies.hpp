@@ -97,6 +97,7 @@ SHARDMESH_INLINE StateDict offloaded(StateDict const& dict) {
   }
   HostBuckets buckets;
   StateDict result;
+  result.reserve(dict.size());
   auto alias = dict.aliases().begin();
   for (StateEntry const& entry : dict) {
     if (alias != dict.aliases().end() && alias->first == entry.key) {
