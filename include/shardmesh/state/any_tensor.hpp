@@ -145,8 +145,7 @@ class AnyTensor {
         stream_);
   }
 
-  /// The same tensor with its local part copied to host memory; all else is unchanged.
-  /// @param buckets  that small tensors share, where many are offloaded; they go back together.
+  /// The same tensor, its local part copied to host memory: to `buckets` where many go together.
   [[nodiscard]] AnyTensor offloaded(HostBuckets* buckets = nullptr) const {
     return ops_->offload(handle_.get(), stream_, buckets);
   }
