@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/load_any.hpp>
@@ -27,13 +28,14 @@ inline sm::AnyTensor make_tensor(sm::DType dtype, sm::Shape const& shape) {
   });
 }
 
-/// A catalog that belongs to somebody else; it may show how far reading has come, or one key alone.
+/// A catalog that belongs to somebody else; it may show how far reading has come, or some keys alone.
 template <class C>
 class Borrowed {
  public:
   explicit Borrowed(C& catalog, Progress* progress = nullptr)
       : catalog_(&catalog), progress_(progress) {}
-  Borrowed(C& catalog, std::string const& key) : catalog_(&catalog), only_{key} {}
+  Borrowed(C& catalog, std::vector<std::string> only)
+      : catalog_(&catalog), only_(std::move(only)) {}
 
   [[nodiscard]] std::string describe() const { return catalog_->describe(); }
   [[nodiscard]] std::vector<std::string> keys() const {
@@ -70,16 +72,20 @@ class Borrowed {
   std::vector<std::string> only_;
 };
 
-/// The bytes of one tensor in full, row-major.
+/// Some tensors in full, in memory.
 template <class C>
-std::vector<std::byte> read_tensor(C& catalog, std::string const& key) {
-  sm::StoredTensor const& stored = *catalog.tensor(key);
+sm::StateDict read_tensors(C& catalog, std::vector<std::string> const& keys) {
   sm::StateDict dict;
-  dict.insert(key, make_tensor(stored.dtype, stored.shape));
-  sm::launch(sm::threads{1}, [&](auto& world) {
-    sm::load_from(world, [&] { return Borrowed<C>(catalog, key); }, dict);
-  });
-  return dict.at(key).tensor().local_bytes();
+  for (std::string const& key : keys) {
+    sm::StoredTensor const& stored = *catalog.tensor(key);
+    dict.insert(key, make_tensor(stored.dtype, stored.shape));
+  }
+  if (!keys.empty()) {
+    sm::launch(sm::threads{1}, [&](auto& world) {
+      sm::load_from(world, [&] { return Borrowed<C>(catalog, keys); }, dict);
+    });
+  }
+  return dict;
 }
 
 /// What is missing of a checkpoint, or may be, as far as its files tell.

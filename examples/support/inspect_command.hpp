@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -130,9 +132,10 @@ inline nlohmann::ordered_json to_json(std::vector<Row> const& rows) {
   return list;
 }
 
-/// In what one key differs between two catalogs; empty if in nothing.
+/// In what one key differs between two catalogs, as far as that can be said without elements of tensors; nothing if those
+/// must be compared.
 template <class A, class B>
-std::string difference_at(A& a, B& b, std::string const& key) {
+std::optional<std::string> difference_at(A& a, B& b, std::string const& key) {
   for (std::string const* const problem : {sm::problem_of(a, key), sm::problem_of(b, key)}) {
     if (problem != nullptr) {
       return "cannot be read: " + *problem;
@@ -155,20 +158,73 @@ std::string difference_at(A& a, B& b, std::string const& key) {
   if (!x->unsupported.empty()) {
     return "cannot be compared: " + x->unsupported;
   }
-  auto const p = read_tensor(a, key);
-  auto const q = read_tensor(b, key);
-  std::size_t const size = sm::size_of(x->dtype);
+  return std::nullopt;
+}
+
+/// How many elements of two tensors of one dtype and shape differ, in words; empty if none.
+inline std::string unequal_elements(sm::AnyTensor const& x, sm::AnyTensor const& y) {
+  auto const* const p = static_cast<std::byte const*>(x.data());
+  auto const* const q = static_cast<std::byte const*>(y.data());
+  if (x.bytes() == 0 || std::memcmp(p, q, x.bytes()) == 0) {
+    return "";
+  }
+  std::size_t const size = sm::size_of(x.dtype());
   std::size_t unequal = 0;
-  for (std::size_t at = 0; at < p.size(); at += size) {
-    auto const from = static_cast<std::ptrdiff_t>(at);
-    auto const to = static_cast<std::ptrdiff_t>(at + size);
-    if (!std::equal(p.begin() + from, p.begin() + to, q.begin() + from)) {
-      ++unequal;
+  for (std::size_t at = 0; at < x.bytes(); at += size) {
+    unequal += std::memcmp(p + at, q + at, size) == 0 ? 0U : 1U;
+  }
+  return sm::detail::concat(std::to_string(unequal), " of ", std::to_string(x.bytes() / size),
+                            " elements differ");
+}
+
+/// The keys of the first catalog in which two differ, and in what. Tensors are read many at a time: for a small one, to
+/// prepare reading costs more than to read.
+template <class A, class B>
+std::vector<std::pair<std::string, std::string>> differences(A& a,
+                                                             B& b,
+                                                             InspectOptions const& options,
+                                                             Progress& progress) {
+  constexpr std::uint64_t most_bytes = std::uint64_t{256} << 20;  // of each, or one tensor
+  std::vector<std::string> const keys = a.keys();
+  std::vector<std::string> what(keys.size());
+  std::vector<std::size_t> waiting;  // for their elements
+  std::uint64_t bytes = 0;
+  auto const compare = [&] {
+    std::vector<std::string> names;
+    for (std::size_t const i : waiting) {
+      names.push_back(keys[i]);
+    }
+    sm::StateDict const x = read_tensors(a, names);
+    sm::StateDict const y = read_tensors(b, names);
+    for (std::size_t const i : waiting) {
+      what[i] = unequal_elements(x.at(keys[i]).tensor(), y.at(keys[i]).tensor());
+    }
+    waiting.clear();
+    bytes = 0;
+    progress.at(a.bytes_read() + b.bytes_read());
+  };
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    std::optional<std::string> const known =
+        b.contains(keys[i]) ? difference_at(a, b, keys[i]) : "only in " + options.path;
+    if (known) {
+      what[i] = *known;
+      continue;
+    }
+    std::uint64_t const more = bytes_of(*a.tensor(keys[i]));
+    if (!waiting.empty() && bytes + more > most_bytes) {
+      compare();
+    }
+    waiting.push_back(i);
+    bytes += more;
+  }
+  compare();
+  std::vector<std::pair<std::string, std::string>> found;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    if (!what[i].empty()) {
+      found.emplace_back(keys[i], what[i]);
     }
   }
-  return unequal == 0 ? ""
-                      : std::to_string(unequal) + " of " + std::to_string(p.size() / size) +
-                            " elements differ";
+  return found;
 }
 
 /// What was found, and what could not be.
@@ -268,17 +324,8 @@ inline int run_verify(InspectOptions const& options) {
 inline int run_diff(InspectOptions const& options) {
   return sm::with_catalog(options.path, [&](auto& a) {
     return sm::with_catalog(options.other, [&](auto& b) {
-      std::vector<std::pair<std::string, std::string>> found;
-      auto const keys = a.keys();
       Progress progress("diff", total_bytes(a) + total_bytes(b), options.progress);
-      for (std::string const& key : keys) {
-        std::string const what =
-            b.contains(key) ? detail::difference_at(a, b, key) : "only in " + options.path;
-        if (!what.empty()) {
-          found.emplace_back(key, what);
-        }
-        progress.at(a.bytes_read() + b.bytes_read());
-      }
+      auto found = detail::differences(a, b, options, progress);
       for (std::string const& key : b.keys()) {
         if (!a.contains(key)) {
           found.emplace_back(key, "only in " + options.other);
@@ -295,7 +342,7 @@ inline int run_diff(InspectOptions const& options) {
         for (auto const& [key, what] : found) {
           std::printf("%s: %s\n", key.c_str(), what.c_str());
         }
-        std::printf("%zu values compared, %zu differ\n", keys.size(), found.size());
+        std::printf("%zu values compared, %zu differ\n", a.keys().size(), found.size());
       }
       return found.empty() ? 0 : 1;
     });

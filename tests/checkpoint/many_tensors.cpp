@@ -5,14 +5,20 @@
 #include <shardmesh/checkpoint/safetensors_save.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <ctime>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include <doctest/doctest.h>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
+#include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/load_any.hpp>
+#include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/threads.hpp>
 
@@ -58,13 +64,32 @@ format::SafetensorsHeader header_of(std::size_t tensors) {
   return header;
 }
 
+sm::StateDict state_of(std::size_t tensors) {
+  sm::StateDict dict;
+  for (std::size_t i = 0; i < tensors; ++i) {
+    dict.insert(name_of(i), sm::Tensor<std::int8_t>(sm::Shape{2}));
+  }
+  return dict;
+}
+
+/// Calls of the system by which this process has written so far; 0 where it does not say.
+std::uint64_t system_writes() {
+  std::ifstream said("/proc/self/io");
+  for (std::string word; said >> word;) {
+    if (std::uint64_t count = 0; word == "syscw:" && said >> count) {
+      return count;
+    }
+  }
+  return 0;
+}
+
 /// What two ranks would write: half of each tensor.
 std::vector<sm::PlacedItem> halves_of(std::size_t tensors) {
   std::vector<sm::PlacedItem> placed;
   for (int const rank : {0, 1}) {
     for (std::size_t i = 0; i < tensors; ++i) {
       placed.push_back(
-          {{name_of(i), {name_of(i)}, sm::DType::int8, {2}, {{rank}, {1}}, 1}, rank, 0});
+          {{name_of(i), {name_of(i)}, sm::DType::int8, {2}, {{rank}, {1}}, 1}, rank, i});
     }
   }
   return placed;
@@ -107,13 +132,6 @@ TEST_CASE("saving, listing, verifying and loading take linear time") {
   auto const on_one = [](auto part) {
     sm::launch(sm::threads{1}, [&](auto& world) { part(world); });
   };
-  auto const state_of = [](std::size_t tensors) {
-    sm::StateDict dict;
-    for (std::size_t i = 0; i < tensors; ++i) {
-      dict.insert(name_of(i), sm::Tensor<std::int8_t>(sm::Shape{2}));
-    }
-    return dict;
-  };
   auto const path_of = [&](std::size_t tensors) {
     return scratch / std::to_string(tensors) + ".safetensors";
   };
@@ -138,6 +156,55 @@ TEST_CASE("saving, listing, verifying and loading take linear time") {
             on_one([&](auto& world) { sm::load_any(world, path_of(tensors), dict); });
           };
         }) < linear);
+}
+
+TEST_CASE("a checkpoint of many tensors is saved, verified and loaded in linear time") {
+  test::Scratch const scratch;
+  auto const path_of = [&](std::size_t tensors) { return scratch / std::to_string(tensors); };
+  auto const on_two = [](auto part) {
+    sm::launch(sm::threads{2}, [&](auto& world) { part(world); });
+  };
+  CHECK(growth([&](std::size_t tensors) {
+          return [&, tensors, dict = state_of(tensors)] {
+            on_two([&](auto& world) { sm::save(world, path_of(tensors), dict); });
+          };
+        }) < linear);
+  CHECK(growth([&](std::size_t tensors) {
+          return [&, tensors] {
+            sm::DcpCatalog catalog(path_of(tensors));
+            CHECK(sm::verify(catalog).values == tensors);
+          };
+        }) < linear);
+  CHECK(growth([&](std::size_t tensors) {
+          return [&, tensors] {
+            on_two([&](auto& world) {
+              sm::StateDict dict = state_of(tensors);
+              sm::load(world, path_of(tensors), dict);
+            });
+          };
+        }) < linear);
+}
+
+TEST_CASE("many small tensors are written by few calls of the system, whatever the form") {
+  test::Scratch const scratch;
+  constexpr std::size_t tensors = 5'000;
+  sm::StateDict const dict = state_of(tensors);
+  auto const writes_of = [](auto const& save) {
+    std::uint64_t const before = system_writes();
+    sm::launch(sm::threads{1}, [&](auto& world) { save(world); });
+    return system_writes() - before;
+  };
+  constexpr std::uint64_t few = 100;
+  CHECK(writes_of([&](auto& world) { sm::save(world, scratch / "dcp", dict); }) < few);
+  CHECK(writes_of([&](auto& world) {
+          sm::save_safetensors(world, scratch / "one.safetensors", dict);
+        }) < few);
+  CHECK(writes_of([&](auto& world) {
+          sm::save_safetensors_sharded(world, scratch / "hub", dict, 5'000);
+        }) < few);
+  CHECK(writes_of([&](auto& world) {
+          sm::save_safetensors_by_rank(world, scratch / "shards", dict);
+        }) < few);
 }
 
 TEST_CASE(

@@ -21,8 +21,8 @@ ModelFile ModelPart ModelPlan NumberElement RangeCatalog RankPlan ReadValue Refl
 TensorParallelSharding
 check_ceiling check_reducible convert_contiguous digest_fault find_safetensors_files flat_key has_numbers is_manifest_of make_rank_plan manifest_name
 CallHistory CallWatch Family Handle OperationLog SideStream Watchdog reducible_type
-Deleter DeviceType HostPages Managed Mdspan TypeCode Version dtype_from
-PinnedPages is_no_device keep_freed_memory missing_kernels open_to_peer spacing_of
+Deleter DeviceType Managed Mdspan TypeCode Version dtype_from PinnedPages is_no_device keep_freed_memory
+missing_kernels open_to_peer spacing_of HostBlock HostBuckets PageHook pin_host_pool
 """.split())
 
 

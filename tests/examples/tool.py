@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import pty
+import resource
 import shutil
 import subprocess
 import sys
@@ -462,7 +463,27 @@ def check_hub() -> None:
         expect("convert after a loss", (done.returncode, "model-00002-of-00002.safetensors is not there" in done.stderr), (0, True))
 
 
+def check_many() -> None:
+    """What a tool does for each of very many tensors must not need another thread each: the scheduler counts that."""
+    sys.path.insert(0, str(DATA.parents[1] / "bench"))
+    from many_tensors import write_model
+    with tempfile.TemporaryDirectory() as folder:
+        model, copy, hub = (str(pathlib.Path(folder) / name) for name in ("model.safetensors", "dcp", "hub"))
+        count = 10_000
+        write_model(model, count)
+        for words in (["convert", model, copy, "--to", "dcp"], ["convert", model, hub, "--to", "hf"], ["verify", copy],
+                      ["diff", model, copy], ["diff", copy, hub]):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw
+            done = call(*words)
+            waits = resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw - before
+            expect(" ".join(words), (done.returncode, done.stderr), (0, ""))
+            if waits > count / 4:
+                sys.exit(f"{' '.join(words)} waited {waits} times for another thread, for {count} tensors")
+        expect("many tensors compared", done.stdout, f"{count} values compared, 0 differ\n")
+
+
 check_batch()
+check_many()
 check_looking()
 check_files()
 check_hub()

@@ -21,6 +21,8 @@
 #include <shardmesh/memory/cuda/pinned_memory.hpp>
 #include <shardmesh/memory/cuda/stream.hpp>
 #include <shardmesh/memory/host.hpp>
+#include <shardmesh/memory/host_block.hpp>
+#include <shardmesh/memory/host_pool.hpp>
 #include <shardmesh/memory/strided_copy.hpp>
 
 #include "../gpu/counted.hpp"
@@ -254,6 +256,26 @@ TEST_CASE("pinned memory is locked once and used again" * doctest::skip(no_devic
   }
   CHECK(sm::cuda::pinned_pool().obtained() == obtained);
   CHECK(test::counts.allocations == locked);
+}
+
+TEST_CASE("the pool of host memory is locked where there are devices, and gives memory back" *
+          doctest::skip(no_device())) {
+  CudaMemory::prepare_host();
+  auto const type_of = [](void const* pointer) {
+    cudaPointerAttributes attributes{};
+    sm::cuda::check(cudaPointerGetAttributes(&attributes, pointer), "cudaPointerGetAttributes");
+    return attributes.type;
+  };
+  std::size_t const before = sm::host_pool().in_use();
+  {
+    sm::HostBlock const block(5'000'000);
+    CHECK(type_of(block.data()) == cudaMemoryTypeHost);
+    CHECK(type_of(block.data() + block.size() - 1) == cudaMemoryTypeHost);
+    Buffer<PinnedMemory> const pinned(40'000'000);
+    CHECK(type_of(pinned.data()) == cudaMemoryTypeHost);
+    CHECK(sm::host_pool().in_use() >= before + 45'000'000);
+  }
+  CHECK(sm::host_pool().in_use() == before);
 }
 
 TEST_CASE("strided copies give the bytes of the naive copy" * doctest::skip(no_device())) {

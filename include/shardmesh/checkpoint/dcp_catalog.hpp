@@ -269,7 +269,7 @@ class DcpCatalog {
       bytes_read_ += data.bytes.size();
       return data;
     }
-    format::Bytes item = file->read(info.offset, info.length);
+    auto item = file->template read<HostBlock>(info.offset, info.length);
     bytes_read_ += item.size();
     return detail::read_stored_item(std::move(item), file->path(), info.offset, key, tensor.dtype,
                                     box, digest_of(info));

@@ -148,7 +148,7 @@ inline void refuse_other_tensor(DType said,
 /// @param path, offset  where `item` starts, for messages.
 /// @param expected      its `ItemDigest::crc`, if that is known.
 /// @throws CorruptError (damage, another dtype or shape, the item of another save), UnsupportedError.
-[[nodiscard]] inline StoredBox read_stored_item(format::Bytes item,
+[[nodiscard]] inline StoredBox read_stored_item(HostBlock item,
                                                 std::string const& path,
                                                 std::uint64_t offset,
                                                 std::string const& key,
@@ -157,19 +157,19 @@ inline void refuse_other_tensor(DType said,
                                                 std::optional<std::uint32_t> expected = {}) {
   format::TensorItem said;
   try {
-    said = format::read_tensor_item(item, path, offset);
+    said = format::read_tensor_item(item.span(), path, offset);
   } catch (UnsupportedError const& error) {
     throw UnsupportedError("shardmesh::load: \"" + key + "\": " + error.what());
   }
   refuse_other_tensor(said.dtype, said.sizes, path, offset, key, dtype, box);
   auto const start = static_cast<std::size_t>(said.storage.data() - item.data());
   if (expected) {
-    format::ByteSpan const all(item);
+    format::ByteSpan const all(item.span());
     std::uint32_t const head = format::crc32_of(all.first(start));
     refuse_other_item(expected, format::crc32_of(all.subspan(start + said.storage.size()), head),
                       key, path, offset);
   }
-  format::resolve(said.view, dtype, std::span(item).subspan(start, said.storage.size()));
+  format::resolve(said.view, dtype, item.span().subspan(start, said.storage.size()));
   return {std::move(item), start + said.first, said.strides};
 }
 

@@ -210,10 +210,10 @@ class SafetensorsCatalog {
     return {first, static_cast<std::uint64_t>(part.volume()) * element};
   }
 
-  [[nodiscard]] std::pair<format::Bytes, std::size_t> read_checked(std::size_t file,
-                                                                   std::size_t number,
-                                                                   std::uint64_t first,
-                                                                   std::uint64_t count) {
+  [[nodiscard]] std::pair<HostBlock, std::size_t> read_checked(std::size_t file,
+                                                               std::size_t number,
+                                                               std::uint64_t first,
+                                                               std::uint64_t count) {
     return detail::read_in(directory_, [&] {
       return reader_.read(*open_.open(directory_, files_[file].name), files_[file].blob, number,
                           first, count);

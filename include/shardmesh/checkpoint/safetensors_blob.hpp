@@ -113,15 +113,15 @@ class CheckedReader {
   /// `count` bytes of a tensor from `first` on.
   /// @param number  of the tensor in the header.
   /// @returns what was read, and where the first byte is in it.
-  [[nodiscard]] std::pair<format::Bytes, std::size_t> read(File const& file,
-                                                           SafetensorsBlob const& blob,
-                                                           std::size_t number,
-                                                           std::uint64_t first,
-                                                           std::uint64_t count) {
+  [[nodiscard]] std::pair<HostBlock, std::size_t> read(File const& file,
+                                                       SafetensorsBlob const& blob,
+                                                       std::size_t number,
+                                                       std::uint64_t first,
+                                                       std::uint64_t count) {
     format::SafetensorsEntry const& entry = blob.header.tensors[number];
     if (!blob.checks.there() || count == 0) {
       bytes_read_ += count;
-      return {file.read(blob.data + entry.begin + first, count), 0};
+      return {file.read<HostBlock>(blob.data + entry.begin + first, count), 0};
     }
     constexpr std::uint64_t step = format::check_bytes;
     std::uint64_t const begin = first / step * step;
@@ -129,16 +129,18 @@ class CheckedReader {
         std::min((first + count + step - 1) / step * step, entry.end - entry.begin);
     std::uint64_t const place = blob.data + entry.begin + begin;
     if (path_ == file.path() && place_ <= place && place - place_ + (end - begin) <= kept_.size()) {
-      auto const at = kept_.begin() + static_cast<std::ptrdiff_t>(place - place_ + (first - begin));
-      return {format::Bytes(at, at + static_cast<std::ptrdiff_t>(count)), 0};
+      return {HostBlock::copy_of(
+                  kept_.span().subspan(static_cast<std::size_t>(place - place_ + (first - begin)),
+                                       static_cast<std::size_t>(count))),
+              0};
     }
-    format::Bytes bytes = file.read(place, end - begin);
+    auto bytes = file.read<HostBlock>(place, end - begin);
     bytes_read_ += bytes.size();
-    format::verify_checks(blob.checks, number, begin, bytes, entry.name, file.path(), place);
+    format::verify_checks(blob.checks, number, begin, bytes.span(), entry.name, file.path(), place);
     if (end - begin > count && end - begin <= 2 * step) {
       path_ = file.path();
       place_ = place;
-      kept_ = bytes;
+      kept_ = HostBlock::copy_of(bytes.span());
     }
     return {std::move(bytes), static_cast<std::size_t>(first - begin)};
   }
@@ -149,7 +151,7 @@ class CheckedReader {
  private:
   std::string path_;
   std::uint64_t place_ = 0;  // in the file, of what is kept
-  format::Bytes kept_;       // has been checked
+  HostBlock kept_;           // has been checked
   std::uint64_t bytes_read_ = 0;
 };
 
@@ -175,7 +177,7 @@ class SafetensorsBlobs {
     if (!entry.unsupported.empty() || entry.dtype != dtype || !(entry.shape == box.extent)) {
       fail(file, key, "has another shape or dtype than .metadata says");
     }
-    return {file.read(known.blob.data + entry.begin, entry.end - entry.begin), 0,
+    return {file.read<HostBlock>(known.blob.data + entry.begin, entry.end - entry.begin), 0,
             detail::byte_strides(entry.shape, size_of(entry.dtype))};
   }
 

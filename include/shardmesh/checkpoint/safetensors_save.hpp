@@ -10,7 +10,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -193,18 +192,16 @@ inline void write_model_parts(ModelPlan const& model,
                               SaveOffer const& offer,
                               bool sharded,
                               std::vector<format::SafetensorsSums>& sums) {
-  std::unordered_map<std::string, std::size_t> own;
-  for (std::size_t i = 0; i < offer.items.size(); ++i) {
-    own.emplace(item_id(offer.items[i]), i);
-  }
   std::vector<ModelPart const*> parts;
   for (ModelPart const& part : model.parts) {
     if (part.item->rank == rank && !part.item->item.box.empty()) {
       parts.push_back(&part);
     }
   }
-  std::sort(parts.begin(), parts.end(),
-            [](ModelPart const* a, ModelPart const* b) { return a->file < b->file; });
+  // In the order of the bytes: what follows what was written last goes into the same slot.
+  std::sort(parts.begin(), parts.end(), [](ModelPart const* a, ModelPart const* b) {
+    return a->file != b->file ? a->file < b->file : a->offset < b->offset;
+  });
   std::optional<PartWriter> file;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     ModelPart const& part = *parts[i];
@@ -213,7 +210,7 @@ inline void write_model_parts(ModelPlan const& model,
       file.emplace(File::open_to_write(paths[part.file]), model.files[part.file].head.size(),
                    sums[part.file]);
     }
-    SaveSource const& source = offer.sources[own.at(item_id(item))];
+    SaveSource const& source = offer.sources[part.item->number];
     BoxBytes elements(*source.tensor, source.local, item.box.extent);
     if (sharded) {
       file->run(part.offset, elements.left(), elements);

@@ -109,8 +109,10 @@ class DigestedFile {
 };
 
 /// Appends one box of a tensor as an archive.
-inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const& source) {
-  format::TensorItemFrame const frame(*item.dtype, item.box.extent);
+inline void write_box(DigestedFile& file,
+                      format::TensorItemFrame const& frame,
+                      SaveItem const& item,
+                      SaveSource const& source) {
   std::uint64_t const start = file.bytes();
   std::uint32_t const head = format::crc32_of(frame.head());
   file.append(frame.head(), head);
@@ -126,10 +128,6 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
                                                           SaveOffer const& offer,
                                                           std::vector<PlacedItem> const& plan,
                                                           SaveCounters& counters) {
-  std::unordered_map<std::string, std::size_t> own;
-  for (std::size_t i = 0; i < offer.items.size(); ++i) {
-    own.emplace(item_id(offer.items[i]), i);
-  }
   std::vector<PlacedItem const*> items;
   std::uint64_t total = 0;
   for (PlacedItem const& placed : plan) {
@@ -145,10 +143,12 @@ inline void write_box(DigestedFile& file, SaveItem const& item, SaveSource const
   std::sort(items.begin(), items.end(),
             [](PlacedItem const* a, PlacedItem const* b) { return a->offset < b->offset; });
   DigestedFile file(directory, data_file_name(rank), total);
+  format::TensorItemFrames frames;
   for (PlacedItem const* const placed : items) {
-    SaveSource const& source = offer.sources[own.at(item_id(placed->item))];
+    SaveSource const& source = offer.sources[placed->number];
     if (placed->item.dtype) {
-      write_box(file, placed->item, source);
+      write_box(file, frames.of(*placed->item.dtype, placed->item.box.extent), placed->item,
+                source);
     } else {
       std::uint32_t const crc = format::crc32_of(source.value);
       file.note_item(file.bytes(), crc);

@@ -40,6 +40,7 @@ struct SaveItem {
 struct PlacedItem {
   SaveItem item;
   int rank = 0;              ///< who writes it, into its own file
+  std::size_t number = 0;    ///< of the item in what that rank offers
   std::uint64_t offset = 0;  ///< in that file
   /// Several ranks offer it, and nothing but its bytes can tell whether they hold the same.
   bool doubtful = false;
@@ -67,7 +68,8 @@ namespace detail {
 struct Candidates {
   SaveItem const* item = nullptr;
   std::vector<int> ranks;
-  bool same_holders = true;  ///< all who offer it answer for each other
+  std::vector<std::size_t> numbers;  ///< of the item in what each of them offers
+  bool same_holders = true;          ///< all who offer it answer for each other
 };
 
 [[nodiscard]] inline std::string describe(SaveItem const& item) {
@@ -95,10 +97,11 @@ inline void check_alike(SaveItem const& a, int rank_a, SaveItem const& b, int ra
   std::unordered_map<std::string, std::size_t> first_of_key;
   for (std::size_t rank = 0; rank < offers.size(); ++rank) {
     auto const number = static_cast<int>(rank);
-    for (SaveItem const& item : offers[rank]) {
+    for (std::size_t i = 0; i < offers[rank].size(); ++i) {
+      SaveItem const& item = offers[rank][i];
       auto const [at, is_new] = index.emplace(item_id(item), found.size());
       if (is_new) {
-        found.push_back({&item, {}});
+        found.push_back({&item, {}, {}});
         Candidates const& of_key = found[first_of_key.emplace(item.key, at->second).first->second];
         check_alike(*of_key.item, of_key.ranks.empty() ? number : of_key.ranks.front(), item,
                     number);
@@ -110,6 +113,7 @@ inline void check_alike(SaveItem const& a, int rank_a, SaveItem const& b, int ra
             one.same_holders && item.holders != 0 && item.holders == one.item->holders;
       }
       one.ranks.push_back(number);
+      one.numbers.push_back(i);
     }
   }
   return found;
@@ -177,14 +181,15 @@ inline std::vector<PlacedItem> plan_save(std::vector<std::vector<SaveItem>> cons
   std::vector<std::uint64_t> load(offers.size(), 0);
   std::vector<PlacedItem> placed;
   for (detail::Candidates const& one : candidates) {
-    int owner = one.ranks.front();
-    for (int rank : one.ranks) {
-      bool const lighter = one.item->dtype && load[static_cast<std::size_t>(rank)] <
-                                                  load[static_cast<std::size_t>(owner)];
-      owner = lighter ? rank : owner;
+    std::size_t owner = 0;  // of those who offer it
+    auto const load_of = [&](std::size_t i) -> std::uint64_t& {
+      return load[static_cast<std::size_t>(one.ranks[i])];
+    };
+    for (std::size_t i = 1; i < one.ranks.size(); ++i) {
+      owner = one.item->dtype && load_of(i) < load_of(owner) ? i : owner;
     }
-    load[static_cast<std::size_t>(owner)] += one.item->length;
-    placed.push_back({*one.item, owner, 0, !one.same_holders});
+    load_of(owner) += one.item->length;
+    placed.push_back({*one.item, one.ranks[owner], one.numbers[owner], 0, !one.same_holders});
   }
   std::vector<std::uint64_t> end(offers.size(), 0);
   for (bool tensors : {false, true}) {

@@ -13,6 +13,7 @@
 #include <shardmesh/core/shape.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/layout/box.hpp>
+#include <shardmesh/memory/host_block.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -34,7 +35,7 @@ struct StoredTensor {
 
 /// The elements of one stored box in host memory. They need not be row-major.
 struct StoredBox {
-  std::vector<std::byte> bytes;
+  HostBlock bytes;
   std::size_t first = 0;  ///< byte of the box's first element
   Shape strides;          ///< bytes per step of each dimension
 };

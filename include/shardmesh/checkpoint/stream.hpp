@@ -20,7 +20,7 @@
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>
-#include <shardmesh/memory/host_arena.hpp>
+#include <shardmesh/memory/host_block.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -42,22 +42,25 @@ inline void write_to(std::ostream& out, format::ByteSpan bytes) {
 }
 
 /// `count` bytes of a stream. Memory grows with what comes, not with what is promised.
-[[nodiscard]] inline format::Bytes read_from(std::istream& in,
-                                             std::uint64_t count,
-                                             std::uint64_t position) {
-  constexpr std::uint64_t step = std::uint64_t{1} << 24;
-  format::Bytes bytes;
-  while (bytes.size() < count) {
-    std::size_t const had = bytes.size();
-    bytes.resize(had + static_cast<std::size_t>(std::min(step, count - had)));
+[[nodiscard]] inline HostBlock read_from(std::istream& in,
+                                         std::uint64_t count,
+                                         std::uint64_t position) {
+  constexpr std::uint64_t least = std::uint64_t{1} << 24;
+  HostBlock bytes(static_cast<std::size_t>(std::min(least, count)));
+  for (std::size_t had = 0; had < count;) {
+    if (had == bytes.size()) {
+      HostBlock more(static_cast<std::size_t>(std::min<std::uint64_t>(2 * had, count)));
+      std::copy_n(bytes.data(), had, more.data());
+      bytes = std::move(more);
+    }
     in.read(reinterpret_cast<char*>(bytes.data() + had),
             static_cast<std::streamsize>(bytes.size() - had));
-    auto const came = static_cast<std::size_t>(in.gcount());
-    if (had + came < bytes.size()) {
-      throw CorruptError(stream_name, position + had + came,
+    had += static_cast<std::size_t>(in.gcount());
+    if (had < bytes.size()) {
+      throw CorruptError(stream_name, position + had,
                          "shardmesh::load_stream: the stream ends after " +
-                             std::to_string(position + had + came) + " bytes, " +
-                             std::to_string(count - had - came) +
+                             std::to_string(position + had) + " bytes, " +
+                             std::to_string(count - had) +
                              " more are needed (was it written to the end?)");
     }
   }
@@ -69,7 +72,8 @@ class StreamCatalog {
  public:
   explicit StreamCatalog(std::istream& in) {
     std::size_t const head_bytes = stream_mark.size() + 12;
-    format::Bytes const head = read_from(in, head_bytes, 0);
+    HostBlock const read = read_from(in, head_bytes, 0);
+    format::ByteSpan const head = read.span();
     if (format::as_text(head).substr(0, stream_mark.size()) != stream_mark) {
       throw CorruptError(stream_name, 0,
                          "shardmesh::load_stream: the stream does not start as save_stream starts "
@@ -80,7 +84,8 @@ class StreamCatalog {
     if (length > format::most_metadata_bytes) {
       damaged(stream_mark.size());
     }
-    format::Bytes const metadata = read_from(in, length, head_bytes);
+    HostBlock const said = read_from(in, length, head_bytes);
+    format::ByteSpan const metadata = said.span();
     if (format::crc32_of(metadata) != crc) {
       damaged(head_bytes);
     }
@@ -113,9 +118,8 @@ class StreamCatalog {
   [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) const {
     format::StorageInfo const& info = index_.place(key, i);
     StoredTensor const& tensor = *index_.tensor(key);
-    format::ByteSpan const item = range(info);
-    return read_stored_item(format::Bytes(item.begin(), item.end()), stream_name,
-                            start_ + info.offset, key, tensor.dtype, tensor.boxes[i]);
+    return read_stored_item(HostBlock::copy_of(range(info)), stream_name, start_ + info.offset, key,
+                            tensor.dtype, tensor.boxes[i]);
   }
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return items_.size(); }
   [[nodiscard]] Value value(std::string const& key) const {
@@ -130,13 +134,13 @@ class StreamCatalog {
                        "not fit");
   }
   [[nodiscard]] format::ByteSpan range(format::StorageInfo const& info) const {
-    return format::ByteSpan(items_).subspan(static_cast<std::size_t>(info.offset),
-                                            static_cast<std::size_t>(info.length));
+    return format::ByteSpan(items_.span())
+        .subspan(static_cast<std::size_t>(info.offset), static_cast<std::size_t>(info.length));
   }
 
   DcpIndex index_;
   std::uint64_t start_ = 0;  ///< byte of the stream where the items start
-  format::Bytes items_;
+  HostBlock items_;
 };
 
 }  // namespace detail
@@ -185,7 +189,7 @@ inline void save_stream(std::ostream& out, StateDict const& dict) {
   format::append_le(head, format::crc32_of(index));
   detail::write_to(out, head);
   detail::write_to(out, index);
-  HostPages const step(std::size_t{1} << 19);
+  HostBlock const step(std::size_t{1} << 19);
   auto value = values.begin();
   for (StateEntry const& entry : dict) {
     if (!entry.is_tensor()) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -57,6 +58,15 @@ struct HugePages {
 
   static void give_back(void* pointer, std::size_t bytes) noexcept {
     ::munmap(pointer, mapped(bytes));
+  }
+
+  /// Bytes of memory that the machine has; 0 if it does not say.
+  [[nodiscard]] static std::size_t machine_bytes() noexcept {
+    long const pages = ::sysconf(_SC_PHYS_PAGES);
+    long const bytes = ::sysconf(_SC_PAGESIZE);
+    return pages <= 0 || bytes <= 0
+               ? 0
+               : static_cast<std::size_t>(pages) * static_cast<std::size_t>(bytes);
   }
 
  private:

@@ -17,10 +17,12 @@
 #include <shardmesh/memory/any_stream.hpp>
 #include <shardmesh/memory/copy.hpp>
 #include <shardmesh/memory/host.hpp>
+#include <shardmesh/memory/host_buckets.hpp>
 #include <shardmesh/mesh/mesh_description.hpp>
 #include <shardmesh/state/detail/tensor_group.hpp>
 #include <shardmesh/tensor/dist_tensor.hpp>
 #include <shardmesh/tensor/local_part.hpp>
+#include <shardmesh/tensor/pooled.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
 #include <shardmesh/tensor/root_exchange.hpp>
 #include <shardmesh/tensor/sharded_tensor.hpp>
@@ -143,8 +145,10 @@ class AnyTensor {
         stream_);
   }
 
-  /// The same tensor with its local part copied to host memory; all else is unchanged.
-  [[nodiscard]] AnyTensor offloaded() const { return ops_->offload(handle_.get(), stream_); }
+  /// The same tensor, its local part copied to host memory: to `buckets` where many go together.
+  [[nodiscard]] AnyTensor offloaded(HostBuckets* buckets = nullptr) const {
+    return ops_->offload(handle_.get(), stream_, buckets);
+  }
 
   /// An independent copy of the local part, all else unchanged: in this tensor's memory space or,
   /// where that has no room or is not wanted, in the host memory that serves it. The copy is made in the order
@@ -191,8 +195,10 @@ class AnyTensor {
     return ops_->local_as(handle_.get(), target, stream_);
   }
 
-  /// A plain tensor of the same dtype in host memory, elements uninitialised.
-  [[nodiscard]] AnyTensor on_host(Shape const& shape) const { return ops_->on_host(shape); }
+  /// A plain tensor of the same dtype in host memory, uninitialised; `buckets` as for `offloaded`.
+  [[nodiscard]] AnyTensor on_host(Shape const& shape, HostBuckets* buckets = nullptr) const {
+    return ops_->on_host(shape, buckets);
+  }
 
   /// `execute` in the memory space and the order of the stream of this tensor.
   /// @throws InvalidArgument if `comm` is of another type than the communicator of its mesh.
@@ -221,9 +227,9 @@ class AnyTensor {
  private:
   struct Operations {
     void (*copy)(StridedCopy const&, AnyStream const&);
-    AnyTensor (*offload)(void const*, AnyStream const&);
+    AnyTensor (*offload)(void const*, AnyStream const&, HostBuckets*);
     AnyTensor (*local_as)(void const*, Layout const&, AnyStream const&);
-    AnyTensor (*on_host)(Shape const&);
+    AnyTensor (*on_host)(Shape const&, HostBuckets*);
     TensorGroup (*group)(void const*);
     TensorGroup (*replicas)(void const*);
     AnyTensor (*snapshot)(void const*, SnapshotSpace, AnyStream const&);
@@ -258,12 +264,9 @@ class AnyTensor {
 
   /// The tensor with a copy of its local part in `Target` memory, made in the order of the stream.
   template <class Target, class X>
-  static AnyTensor copied(X const& tensor, AnyStream const& stream) {
-    using Copies = CopyStream<Target, typename X::memory_space>;
-    AnyTensor result =
-        with_local_part(tensor, local_part(tensor).template clone<Target>(stream.as<Copies>()));
-    result.stream_ = stream;
-    return result;
+  static AnyTensor copied(X const& tensor, AnyStream const& any, HostBuckets* buckets = nullptr) {
+    auto const local = detail::pooled_clone<Target>(local_part(tensor), any, buckets);
+    return AnyTensor(with_local_part(tensor, local)).ordered_on(any);
   }
 
   template <class X>
@@ -284,9 +287,8 @@ class AnyTensor {
   }
 
   template <class X>
-  static AnyTensor offload_now(void const* handle, AnyStream const& stream) {
-    auto const& tensor = *static_cast<X const*>(handle);
-    AnyTensor const result = copied<HostMemory>(tensor, stream);
+  static AnyTensor offload_now(void const* handle, AnyStream const& stream, HostBuckets* buckets) {
+    AnyTensor const result = copied<HostMemory>(*static_cast<X const*>(handle), stream, buckets);
     wait_now<CopySpace<HostMemory, typename X::memory_space>>(stream);
     return result.ordered_on({});
   }
@@ -318,8 +320,8 @@ class AnyTensor {
   }
 
   template <class X>
-  static AnyTensor on_host_now(Shape const& shape) {
-    return Tensor<typename X::value_type, HostMemory>(shape);
+  static AnyTensor on_host_now(Shape const& shape, HostBuckets* buckets) {
+    return detail::pooled_tensor<typename X::value_type, typename X::memory_space>(shape, buckets);
   }
 
   template <class Space, class Comm>

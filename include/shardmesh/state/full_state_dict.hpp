@@ -83,9 +83,11 @@ template <class GroupOf>
     GatherOptions const& options,
     GatherReport& report) {
   std::vector<std::optional<AnyTensor>> wholes(tensors.size());
+  HostBuckets buckets;
   for (GroupBatch const& batch :
        batches_of(tensors, [](AnyTensor const& x) { return x.group(); })) {
     std::vector<RootJob> jobs;
+    jobs.reserve(batch.members.size());
     for (int const root : roots_in(batch.group, options.roots)) {
       for (std::size_t const i : batch.members) {
         RootJob job{tensors[i].layout(),
@@ -96,7 +98,7 @@ template <class GroupOf>
                     false,
                     keys[i]};
         if (root == batch.group.rank) {
-          wholes[i] = tensors[i].on_host(tensors[i].shape());
+          wholes[i] = tensors[i].on_host(tensors[i].shape(), &buckets);
           job.target = wholes[i]->data();
         }
         jobs.push_back(job);
@@ -181,16 +183,18 @@ template <class Whole>
   if (auto const current = up_to_date(dict)) {
     return assemble(*current, offload, std::move(whole));
   }
+  HostBuckets buckets;
   StateDict result;
+  result.reserve(dict.size());
   for (StateEntry const& entry : dict) {
     if (entry.is_tensor() && entry.tensor().is_distributed()) {
-      if (std::optional<AnyTensor> const tensor = whole(entry.key)) {
+      if (std::optional<AnyTensor> const& tensor = whole(entry.key)) {
         result.insert(entry.path, *tensor);
       }
     } else {
       bool const copies = offload && entry.is_tensor();
-      result.insert(entry.path,
-                    copies ? StateValue(entry.tensor().offloaded()) : entry.value.detached());
+      result.insert(entry.path, copies ? StateValue(entry.tensor().offloaded(&buckets))
+                                       : entry.value.detached());
     }
   }
   return result;
@@ -257,11 +261,16 @@ template <Communicator Comm>
   detail::StateAgreement const agreed = detail::agree_on_tensors(comm, dict);
   std::vector<std::string> keys;
   std::vector<AnyTensor> tensors;
+  keys.reserve(agreed.order.size());
+  tensors.reserve(agreed.order.size());
   for (std::string const& key : agreed.order) {
-    if (dict.contains(key) && agreed.tied.find(key) == nullptr && dict.at(key).is_tensor() &&
-        dict.at(key).tensor().is_distributed()) {
+    if (!dict.contains(key) || agreed.tied.find(key) != nullptr) {
+      continue;
+    }
+    StateEntry const& entry = dict.at(key);
+    if (entry.is_tensor() && entry.tensor().is_distributed()) {
       keys.push_back(key);
-      tensors.push_back(dict.at(key).tensor());
+      tensors.push_back(entry.tensor());
     }
   }
   GatherReport traffic;
@@ -273,12 +282,13 @@ template <Communicator Comm>
   if (!detail::contains(options.roots, mine)) {
     return {};
   }
-  detail::WholeTensors wholes;
+  detail::KeyMap<std::size_t> places;
   for (std::size_t i = 0; i < keys.size(); ++i) {
-    wholes.add(keys[i], gathered[i]);
+    places.add(keys[i], i);
   }
-  return detail::assemble(
-      dict, true, [&](std::string const& key) { return wholes.at(agreed.first_name(key)); });
+  return detail::assemble(dict, true, [&](std::string const& key) -> auto const& {
+    return gathered[places.at(agreed.first_name(key))];
+  });
 }
 
 /// The whole state on every rank, in the memory space that the tensors have.

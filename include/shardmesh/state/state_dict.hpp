@@ -44,6 +44,9 @@ class StateDict {
     insert(std::vector<PathElement>{std::string(std::string_view(name))}, std::move(value));
   }
 
+  /// Makes room for so many entries, so that none moves while they are inserted.
+  void reserve(std::size_t entries) { entries_.reserve(entries); }
+
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
   [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
   using const_iterator = std::vector<StateEntry>::const_iterator;

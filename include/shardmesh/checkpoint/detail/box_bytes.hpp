@@ -10,7 +10,7 @@
 
 #include <shardmesh/core/index.hpp>
 #include <shardmesh/core/shape.hpp>
-#include <shardmesh/memory/host_arena.hpp>
+#include <shardmesh/memory/host_block.hpp>
 #include <shardmesh/memory/strided_copy.hpp>
 #include <shardmesh/state/any_tensor.hpp>
 #include <shardmesh/tensor/detail/job.hpp>
@@ -70,7 +70,7 @@ class BoxBytes {
       if (slab_.empty()) {
         std::size_t const count = std::min(rows_, rows_left());
         if (kept_.size() == 0) {
-          kept_ = HostPages(rows_ * row_bytes_);
+          kept_ = HostBlock(rows_ * row_bytes_);
         }
         copy_rows(kept_.data(), count);
         slab_ = kept_.span().first(count * row_bytes_);
@@ -119,7 +119,7 @@ class BoxBytes {
   std::size_t row_bytes_ = 0;  // of one step of the first dimension
   std::size_t rows_ = 0;       // that are copied at once
   std::size_t next_row_ = 0;
-  HostPages kept_;             // rows of which a part was taken
+  HostBlock kept_;             // rows of which a part was taken
   std::span<std::byte> slab_;  // what is left of them
 };
 

@@ -44,7 +44,7 @@ void read_alone(C& catalog,
 template <Catalog C>
 void load_alone(C& catalog, StateDict& dict) {
   CheckpointReport report;
-  auto const memory = std::make_shared<HostArena>();
+  HostBuckets memory;
   std::vector<Staged> staged(dict.size());
   std::vector<bool> missed(dict.size(), false);
   LoadValues<std::remove_const_t<C>> values(catalog, dict);

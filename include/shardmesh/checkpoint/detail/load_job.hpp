@@ -28,7 +28,8 @@
 #include <shardmesh/checkpoint/load_options.hpp>
 #include <shardmesh/checkpoint/load_plan.hpp>
 #include <shardmesh/comm/communicator.hpp>
-#include <shardmesh/memory/host_arena.hpp>
+#include <shardmesh/memory/host_block.hpp>
+#include <shardmesh/memory/host_buckets.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -194,7 +195,7 @@ class LoadJob {
 
   /// Messages of a round, one for each pair of ranks, in the order of its units.
   struct Traffic {
-    std::vector<HostPages> buffers;
+    std::vector<HostBlock> buffers;
     std::vector<Message> sends;
     std::vector<Message> receives;
   };
@@ -225,7 +226,7 @@ class LoadJob {
     for (int receiver = 0; receiver < ranks; ++receiver) {
       auto const size = static_cast<std::size_t>(sizes[static_cast<std::size_t>(receiver)]);
       if (size > 0) {
-        HostPages const& buffer = traffic.buffers.emplace_back(size);
+        HostBlock const& buffer = traffic.buffers.emplace_back(size);
         next[static_cast<std::size_t>(receiver)] = buffer.data();
         traffic.sends.push_back({receiver, buffer.data(), size});
       }
@@ -435,7 +436,7 @@ class LoadJob {
   std::vector<LoadWishes> all_;  ///< by rank
   std::optional<WishIndex> index_;
   LoadPlan plan_;
-  std::shared_ptr<HostArena> memory_ = std::make_shared<HostArena>();  ///< what is staged
+  HostBuckets memory_;  ///< of what is staged
   OpenPlaces places_;
 };
 

@@ -205,7 +205,7 @@ class LoadValues {
                     Value const& number,
                     DTypePolicy policy,
                     CheckpointReport& report,
-                    Staged& staged) const {
+                    Staged& staged) {
     AnyTensor const& tensor = entry.tensor();
     std::string const place = catalog_->describe() + ": \"" + entry.key + "\"";
     refuse_partial_target(place, tensor);
@@ -223,7 +223,7 @@ class LoadValues {
   KeyList keys_;
   std::vector<std::string> unused_;
   std::vector<std::unique_ptr<LivePlan>> plans_;
-  std::shared_ptr<HostArena> memory_ = std::make_shared<HostArena>();  // of numbers in tensors
+  HostBuckets memory_;  // of numbers in tensors
 };
 
 /// What remains to be done of a load once everything is read and checked: to make it may fail, to apply it

@@ -46,8 +46,9 @@ namespace detail {
 }
 
 [[nodiscard]] inline std::uint64_t fingerprint(SaveItem const& item, SaveSource const& source) {
-  return item.dtype ? fingerprint(box_elements(*source.tensor, source.local, item.box.extent))
-                    : fingerprint(source.value);
+  return item.dtype
+             ? fingerprint(box_elements(*source.tensor, source.local, item.box.extent).span())
+             : fingerprint(source.value);
 }
 
 /// (place in the plan, fingerprint) of what this rank offers of the doubtful items, as text.

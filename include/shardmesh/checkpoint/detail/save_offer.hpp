@@ -18,6 +18,7 @@
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/key_map.hpp>
 #include <shardmesh/core/value.hpp>
+#include <shardmesh/memory/host_block.hpp>
 #include <shardmesh/state/checksum.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
@@ -59,7 +60,9 @@ inline void refuse_partial(StateEntry const& entry) {
   return ranks.empty() ? 0 : hash_text(text) | 1U;
 }
 
-inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
+inline void offer_tensor(StateEntry const& entry,
+                         format::TensorItemFrames& frames,
+                         SaveOffer& offer) {
   AnyTensor const& tensor = entry.tensor();
   refuse_partial(entry);
   std::vector<Piece> pieces = tensor.pieces();
@@ -74,9 +77,9 @@ inline void offer_tensor(StateEntry const& entry, SaveOffer& offer) {
     if (piece.box.empty() && volume(tensor.shape()) > 0) {
       continue;
     }
-    format::TensorItemFrame const frame(tensor.dtype(), piece.box.extent);
+    std::uint64_t const size = frames.of(tensor.dtype(), piece.box.extent).size();
     offer.items.push_back(
-        {entry.key, entry.path, tensor.dtype(), tensor.shape(), piece.box, frame.size(), holders});
+        {entry.key, entry.path, tensor.dtype(), tensor.shape(), piece.box, size, holders});
     offer.sources.push_back({&tensor, piece.local, {}});
   }
 }
@@ -185,9 +188,10 @@ inline void offer_value(StateDict const& dict,
   }
   StateDict const& all = offer.dict != nullptr ? *offer.dict : dict;
   KeyList elements;
+  format::TensorItemFrames frames;
   for (StateEntry const& entry : all) {
     if (entry.is_tensor()) {
-      offer_tensor(entry, offer);
+      offer_tensor(entry, frames, offer);
     } else {
       offer_value(all, entry, elements, offer);
     }
@@ -197,11 +201,11 @@ inline void offer_value(StateDict const& dict,
 
 /// The elements of a box of a local tensor, row-major, in host memory.
 /// @param local  the box's place in the local tensor.
-[[nodiscard]] inline std::vector<std::byte> box_elements(AnyTensor const& tensor,
-                                                         Shape const& local,
-                                                         Shape const& extent) {
+[[nodiscard]] inline HostBlock box_elements(AnyTensor const& tensor,
+                                            Shape const& local,
+                                            Shape const& extent) {
   std::size_t const bytes = size_of(tensor.dtype());
-  std::vector<std::byte> elements(static_cast<std::size_t>(volume(extent)) * bytes);
+  HostBlock elements(static_cast<std::size_t>(volume(extent)) * bytes);
   LocalPlace const from{local, tensor.local_shape()};
   if (!elements.empty()) {
     tensor.copy_box({static_cast<std::byte const*>(tensor.data()) + byte_offset(from, bytes),

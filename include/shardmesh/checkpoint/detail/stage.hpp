@@ -16,7 +16,8 @@
 #include <shardmesh/core/nearest.hpp>
 #include <shardmesh/memory/convert.hpp>
 #include <shardmesh/memory/host.hpp>
-#include <shardmesh/memory/host_arena.hpp>
+#include <shardmesh/memory/host_block.hpp>
+#include <shardmesh/memory/host_buckets.hpp>
 #include <shardmesh/state/number.hpp>
 #include <shardmesh/state/policy.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -64,19 +65,19 @@ class StagedTensor {
  public:
   /// @param where   the checkpoint and the key, for messages.
   /// @param policy  of a 0-d tensor of another dtype: a number that both types have is none.
-  /// @param memory  where the elements are collected.
+  /// @param memory  of which the elements are collected in a piece.
   StagedTensor(AnyTensor const& tensor,
                DType stored,
                std::string where,
                DTypePolicy policy,
-               std::shared_ptr<HostArena> memory)
+               HostBuckets& memory)
       : tensor_(tensor),
         stored_(stored),
         where_(std::move(where)),
         policy_(policy),
         pieces_(tensor.pieces()),
-        memory_(std::move(memory)),
-        local_(memory_->take(tensor.bytes())) {}
+        memory_(memory.take(tensor.bytes())),
+        local_(memory_.get(), tensor.bytes()) {}
 
   [[nodiscard]] std::vector<Piece> const& pieces() const noexcept { return pieces_; }
   [[nodiscard]] std::vector<Box> boxes() const {
@@ -119,8 +120,8 @@ class StagedTensor {
       return;
     }
     auto const count = static_cast<std::size_t>(common.volume());
-    std::vector<std::byte> packed(count * size_of(stored_));
-    std::vector<std::byte> converted(count * bytes);
+    HostBlock const packed(count * size_of(stored_));
+    HostBlock const converted(count * bytes);
     HostMemory::copy({from, packed.data(), common.extent, strides,
                       byte_strides(common.extent, size_of(stored_)), size_of(stored_)});
     try {
@@ -168,7 +169,7 @@ class StagedTensor {
   std::string where_;
   DTypePolicy policy_;
   std::vector<Piece> pieces_;
-  std::shared_ptr<HostArena> memory_;
+  std::shared_ptr<std::byte> memory_;
   std::span<std::byte> local_;
 };
 
@@ -205,7 +206,7 @@ template <class C>
                                         AnyTensor const& tensor,
                                         DTypePolicy policy,
                                         CheckpointReport& report,
-                                        std::shared_ptr<HostArena> const& memory) {
+                                        HostBuckets& memory) {
   refuse_unreadable(catalog, key);
   StoredTensor const* const stored = catalog.tensor(key);
   std::string const place = catalog.describe() + ": \"" + key + "\"";

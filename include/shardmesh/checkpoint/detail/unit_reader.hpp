@@ -18,7 +18,7 @@
 #include <shardmesh/checkpoint/storage/checked_run.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/memory/host.hpp>
-#include <shardmesh/memory/host_arena.hpp>
+#include <shardmesh/memory/host_block.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -57,7 +57,7 @@ inline void put(StagedPlace const& place,
 }
 
 /// Reads units of a checkpoint on several threads: large ones through a slot that stays in the cache of a processor, from which
-/// rows go to all their places; small ones, and those that must be converted, whole and one at a time.
+/// rows go to all their places; others, and those that must be converted, whole.
 template <Catalog C>
 class UnitReader {
  public:
@@ -68,19 +68,59 @@ class UnitReader {
 
   /// @param done  counts bytes.
   void read(std::vector<ReadTask> const& tasks, std::atomic<std::uint64_t>& done) {
-    on_threads<HostPages>(tasks.size(), threads_, [&](std::size_t i, HostPages& slot) {
-      if (!read_run(tasks[i], slot)) {
-        read_whole(tasks[i]);
+    std::vector<std::size_t> const first = batches(tasks);
+    on_threads<HostBlock>(first.size() - 1, threads_, [&](std::size_t i, HostBlock& slot) {
+      std::size_t const count = first[i + 1] - first[i];
+      if (count > 1) {
+        read_small(std::span(tasks).subspan(first[i], count), done);
+        return;
       }
-      done += tasks[i].unit->bytes();
+      ReadTask const& task = tasks[first[i]];
+      if (!read_run(task, slot)) {
+        std::unique_lock lock(mutex_);
+        StoredBox const data = read_now(*task.unit);
+        lock.unlock();
+        take_whole(task, data);
+      }
+      done += task.unit->bytes();
     });
   }
 
  private:
   static constexpr std::uint64_t slot_bytes = std::uint64_t{1} << 20;
+  static constexpr std::uint64_t small_bytes = std::uint64_t{1} << 16;
+  static constexpr std::size_t most_in_batch = 256;
+
+  /// The first task of each batch, and the number of tasks. Whole items that are small are read many at a time: their
+  /// readers would meet at the catalog's lock for each of them.
+  [[nodiscard]] std::vector<std::size_t> batches(std::vector<ReadTask> const& tasks) const {
+    std::vector<std::size_t> first;
+    bool open = false;  // may the last batch grow?
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      bool const small = is_small(*tasks[i].unit);
+      if (!(small && open && i - first.back() < most_in_batch)) {
+        first.push_back(i);
+      }
+      open = small;
+    }
+    first.push_back(tasks.size());
+    return first;
+  }
+  [[nodiscard]] bool is_small(ReadUnit const& unit) const {
+    return unit.bytes() <= small_bytes &&
+           unit.part == catalog_.tensor(keys_[unit.key])->boxes[unit.box];
+  }
+
+  void read_small(std::span<ReadTask const> tasks, std::atomic<std::uint64_t>& done) {
+    std::lock_guard const lock(mutex_);
+    for (ReadTask const& task : tasks) {
+      take_whole(task, read_now(*task.unit));
+      done += task.unit->bytes();
+    }
+  }
 
   /// @returns false for what must be read whole.
-  [[nodiscard]] bool read_run(ReadTask const& task, HostPages& slot) {
+  [[nodiscard]] bool read_run(ReadTask const& task, HostBlock& slot) {
     if constexpr (requires { catalog_.open_run(std::string(), 0, Box()); }) {
       if (task.converts != nullptr) {
         return false;
@@ -100,14 +140,14 @@ class UnitReader {
     }
   }
 
-  static void take_run(CheckedRun& run, ReadTask const& task, HostPages& slot) {
+  static void take_run(CheckedRun& run, ReadTask const& task, HostBlock& slot) {
     ReadUnit const& unit = *task.unit;
     std::size_t const element = size_of(unit.dtype);
     Shape const strides = byte_strides(unit.part.extent, element);
     for (Box const& slab : cut_rows(unit.part, element, slot_bytes)) {
       auto const bytes = static_cast<std::size_t>(slab.volume()) * element;
       if (slot.size() < bytes) {
-        slot = HostPages(std::max<std::size_t>(bytes, slot_bytes));
+        slot = HostBlock(std::max<std::size_t>(bytes, slot_bytes));
       }
       run.read(slot.span().first(bytes));
       for (StagedPlace const& place : task.places) {
@@ -116,11 +156,8 @@ class UnitReader {
     }
   }
 
-  void read_whole(ReadTask const& task) {
+  static void take_whole(ReadTask const& task, StoredBox const& data) {
     ReadUnit const& unit = *task.unit;
-    std::unique_lock lock(mutex_);
-    StoredBox const data = read_now(unit);
-    lock.unlock();
     std::byte const* const first = data.bytes.data() + data.first;
     for (StagedPlace const& place : task.places) {
       put(place, unit.part, first, data.strides, size_of(unit.dtype));

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -31,10 +32,12 @@ template <std::unsigned_integral T>
 
 /// Appends `value` in little-endian order.
 template <std::unsigned_integral T>
-constexpr void append_le(Bytes& bytes, T value) {
+void append_le(Bytes& bytes, T value) {
+  std::array<std::byte, sizeof(T)> parts;
   for (std::size_t i = 0; i < sizeof(T); ++i) {
-    bytes.push_back(static_cast<std::byte>((std::uint64_t{value} >> (8 * i)) & 0xffU));
+    parts[i] = static_cast<std::byte>((std::uint64_t{value} >> (8 * i)) & 0xffU);
   }
+  bytes.insert(bytes.end(), parts.begin(), parts.end());
 }
 
 inline void append_text(Bytes& bytes, std::string_view text) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <shardmesh/checkpoint/format/tensor_pickle.hpp>
 #include <shardmesh/checkpoint/format/zip_reader.hpp>
@@ -162,6 +163,7 @@ class TensorItemFrame {
       : zip_(alignment), payload_(static_cast<std::uint64_t>(volume(sizes)) * size_of(dtype)) {
     detail::add_leading_records(zip_, write_tensor_pickle(dtype, sizes), alignment);
     zip_.add_external("archive/data/0", payload_);
+    size_ = head().size() + payload_ + tail(0).size();
   }
 
   [[nodiscard]] Bytes const& head() const noexcept { return zip_.head(); }
@@ -177,11 +179,43 @@ class TensorItemFrame {
   }
 
   /// Bytes of the whole item.
-  [[nodiscard]] std::uint64_t size() const { return head().size() + payload_ + tail(0).size(); }
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
 
  private:
   ZipWriter zip_;
   std::uint64_t payload_;
+  std::uint64_t size_ = 0;
+};
+
+/// The frames that were asked for last: models have many tensors and few shapes, and what a frame says depends on
+/// nothing else.
+class TensorItemFrames {
+ public:
+  /// @returns a frame that is there until the next call.
+  [[nodiscard]] TensorItemFrame const& of(DType dtype, Shape const& sizes) {
+    for (Known const& one : known_) {
+      if (one.dtype == dtype && one.sizes == sizes) {
+        return one.frame;
+      }
+    }
+    Known made{dtype, sizes, TensorItemFrame(dtype, sizes)};
+    if (known_.size() < most) {
+      return known_.emplace_back(std::move(made)).frame;
+    }
+    oldest_ = (oldest_ + 1) % most;
+    known_[oldest_] = std::move(made);
+    return known_[oldest_].frame;
+  }
+
+ private:
+  static constexpr std::size_t most = 16;
+  struct Known {
+    DType dtype;
+    Shape sizes;
+    TensorItemFrame frame;
+  };
+  std::vector<Known> known_;
+  std::size_t oldest_ = 0;
 };
 
 }  // namespace format

@@ -23,7 +23,7 @@ namespace format {
 class ZipWriter {
  public:
   /// @param alignment of every record's bytes, from the start of the archive.
-  explicit ZipWriter(std::uint64_t alignment = 64) : alignment_(alignment) {}
+  explicit ZipWriter(std::uint64_t alignment = 64) : alignment_(alignment) { bytes_.reserve(1024); }
 
   void add(std::string_view name, ByteSpan bytes) {
     open(name, bytes.size());
@@ -126,7 +126,8 @@ class ZipWriter {
     }
     start += zip64.size();
     auto const pad = static_cast<std::uint16_t>((alignment_ - start % alignment_) % alignment_);
-    Bytes header;
+    Bytes& header = bytes_;
+    std::size_t const before = header.size();
     append_le(header, detail::zip_local);
     append_le(header, std::uint16_t{0});
     append_le(header, flags(one));
@@ -140,7 +141,7 @@ class ZipWriter {
     append_text(header, "FB");
     append_le(header, pad);
     header.insert(header.end(), pad, std::byte{'Z'});
-    append(header);
+    written_ += header.size() - before;
   }
 
   void close(Record const& one) {

@@ -152,15 +152,16 @@ class File {
   }
 
   /// The bytes [offset, offset + count).
-  [[nodiscard]] std::vector<std::byte> read(std::uint64_t offset, std::uint64_t count) const {
+  template <class Bytes = std::vector<std::byte>>
+  [[nodiscard]] Bytes read(std::uint64_t offset, std::uint64_t count) const {
     if (offset > size_ || count > size_ - offset) {
       throw CorruptError(path_, size_,
                          path_ + ": the file has " + std::to_string(size_) + " bytes, bytes " +
                              std::to_string(offset) + " to " + std::to_string(offset + count) +
                              " are needed (truncated file?)");
     }
-    std::vector<std::byte> bytes(static_cast<std::size_t>(count));
-    read_at(offset, bytes);
+    Bytes bytes(static_cast<std::size_t>(count));
+    read_at(offset, {bytes.data(), bytes.size()});
     return bytes;
   }
 

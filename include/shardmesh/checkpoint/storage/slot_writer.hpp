@@ -18,7 +18,7 @@
 
 #include <shardmesh/checkpoint/storage/direct_write.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
-#include <shardmesh/memory/host_arena.hpp>
+#include <shardmesh/memory/host_block.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -93,7 +93,7 @@ class SlotWriter {
 
  private:
   struct Slot {
-    HostPages pages;
+    HostBlock pages;
     std::uint64_t offset = 0;
     std::size_t first = 0;  // byte of the slot
     std::size_t used = 0;
@@ -115,7 +115,7 @@ class SlotWriter {
         return;
       }
     }
-    slot_.pages = HostPages(size_);
+    slot_.pages = HostBlock(size_);
     ++made_;
   }
 
@@ -191,7 +191,7 @@ class SlotWriter {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Slot> full_;
-  std::vector<HostPages> free_;
+  std::vector<HostBlock> free_;
   std::size_t busy_ = 0;  // slots that are not written yet
   bool stopped_ = false;
   std::exception_ptr error_;

@@ -45,10 +45,14 @@ struct CudaMemory {
   /// The host memory that devices copy to at the full speed of their link.
   using HostSide = PinnedMemory;
 
+  /// Makes host memory that this space copies from and to ready for that.
+  static void prepare_host() { cuda::pin_host_pool(); }
+
   /// @returns nullptr for 0 bytes.
   /// @throws DeviceError
   [[nodiscard]] static void* allocate(std::size_t bytes, Stream stream = {}) {
     void* pointer = nullptr;
+    prepare_host();
     if (bytes > 0) {
       cuda::check(cudaMallocAsync(&pointer, bytes, stream.handle), "cudaMallocAsync");
     }

@@ -95,14 +95,16 @@ SHARDMESH_INLINE StateDict offloaded(StateDict const& dict) {
   if (auto const current = detail::up_to_date(dict)) {
     return offloaded(*current);
   }
+  HostBuckets buckets;
   StateDict result;
+  result.reserve(dict.size());
   auto alias = dict.aliases().begin();
   for (StateEntry const& entry : dict) {
     if (alias != dict.aliases().end() && alias->first == entry.key) {
       result.insert(entry.path, result.at(alias->second).value);
       ++alias;
     } else {
-      result.insert(entry.path, entry.is_tensor() ? StateValue(entry.tensor().offloaded())
+      result.insert(entry.path, entry.is_tensor() ? StateValue(entry.tensor().offloaded(&buckets))
                                                   : entry.value.detached());
     }
   }
