@@ -30,6 +30,11 @@ declare -A beside=() # what runs beside this script: a process group each
 trap 'for pid in "${beside[@]}"; do kill -- "-$pid" 2>/dev/null; done; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 
+# say TEXT: a heading, with the time since the start.
+say() {
+  printf '== %s (after %d:%02d min)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60))
+}
+
 # begin NAME COMMAND...: runs it beside what comes next, which goes first; finish NAME: waits for it, and has its status.
 begin() {
   local name=$1
@@ -60,13 +65,14 @@ run_tests() {
   shift 2
   logs+=("$name=$dir/meson-logs/testlog.json")
   [[ -n ${built[$name]:-} ]] || return
-  echo "== $name"
+  say "$name"
   # The limits end tests that hang; a machine that does other things as well gets four times as long.
   meson test -C "$dir" --no-rebuild --timeout-multiplier 4 --print-errorlogs "$@" >"$dir/test.log" 2>&1 || status=1
   cat "$dir/test.log"
 }
 
 ends() {
+  say "the end"
   python3 tests/support/count.py "${notes[@]}" "${logs[@]}" || status=1
   exit $status
 }
@@ -85,14 +91,14 @@ bash tests/install/conan.sh
 begin bare-machine bash tests/bare_machine.sh 'bash examples/run.sh' 'bash tests/stranger.sh --limit 60'
 if [[ -z ${SHARDMESH_TORCH_PYTHON:-} ]]; then
   begin torch bash tests/interop/torch_env.sh
-  echo "== PyTorch for the suite interop"
+  say "PyTorch for the suite interop"
   finish torch
   SHARDMESH_TORCH_PYTHON=$(cat "$work/torch.out")
   SHARDMESH_TORCH_MISSING=$(tail -1 "$work/torch.err")
   export SHARDMESH_TORCH_PYTHON SHARDMESH_TORCH_MISSING
   echo "${SHARDMESH_TORCH_PYTHON:-$SHARDMESH_TORCH_MISSING}"
 fi
-echo "== the bare machine"
+say "the bare machine"
 code=0
 finish bare-machine || code=$?
 if ((code == 0 || code == 77)); then

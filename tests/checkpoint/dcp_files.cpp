@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 // Checkpoints of PyTorch's format as the ecosystem leaves them on disks: links, odd keys, lazy views,
 // other programs' classes, element types that are not known. tests/data/make_files.py wrote them.
-#include <algorithm>
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/safetensors.hpp>
@@ -12,6 +11,7 @@
 #include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/threads.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 #include <string>
