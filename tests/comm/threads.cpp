@@ -195,6 +195,19 @@ TEST_CASE("threads: a rank that breaks off an exchange waits for those that copy
   CHECK(!test::HeldMemory::watch().too_early);
 }
 
+TEST_CASE("threads: a rank that breaks off before the others know its memory waits for nobody") {
+  // Else it would wait for those that wait for it, until they give up and fail first.
+  CHECK_THROWS_WITH_AS(sm::launch(sm::threads{3, milliseconds(2000)},
+                                  [](World& world) {
+                                    auto phase = world.copy_phase(sm::HostStream{});
+                                    if (world.rank() == 1) {
+                                      throw std::runtime_error("no memory for a list");
+                                    }
+                                    CHECK_THROWS_AS(phase.show(&phase, "exchange"), sm::RankFailed);
+                                  }),
+                       "no memory for a list", std::runtime_error);
+}
+
 TEST_CASE("threads: what is thrown need not be a std::exception") {
   std::string seen;
   try {

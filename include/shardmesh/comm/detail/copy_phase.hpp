@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <utility>
 
@@ -22,9 +23,10 @@ template <class Stream>
 class CopyPhase {
  public:
   CopyPhase(std::shared_ptr<ThreadGroup> group, int rank, Stream stream)
-      : group_(std::move(group)), rank_(rank), stream_(stream) {
-    group_->begin_copies();
-  }
+      : group_(std::move(group)),
+        rank_(rank),
+        stream_(stream),
+        first_meeting_(group_->begin_copies()) {}
   CopyPhase(CopyPhase const&) = delete;
   CopyPhase& operator=(CopyPhase const&) = delete;
   ~CopyPhase() {
@@ -35,7 +37,10 @@ class CopyPhase {
       finish_copies();
       group_->end_copies();
     }
-    group_->wait_for_copies();
+    // Before the meeting nobody knows this rank's addresses; those that wait there wait for this rank.
+    if (group_->is_over(first_meeting_)) {
+      group_->wait_for_copies();
+    }
   }
 
   /// The meeting at which ranks show what the others need to reach their memory.
@@ -72,6 +77,7 @@ class CopyPhase {
   std::shared_ptr<ThreadGroup> group_;
   int rank_;
   Stream stream_;
+  std::size_t first_meeting_;
   bool ended_ = false;
   bool closed_ = false;
 };

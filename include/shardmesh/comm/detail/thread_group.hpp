@@ -79,12 +79,18 @@ class ThreadGroup {
   }
 
   /// From here on the calling rank touches memory of the others; see `CopyPhase`.
-  void begin_copies() noexcept { copying_.fetch_add(1, std::memory_order_acq_rel); }
+  /// @returns the meeting before which it cannot know any of it.
+  [[nodiscard]] std::size_t begin_copies() noexcept {
+    copying_.fetch_add(1, std::memory_order_acq_rel);
+    return meetings();
+  }
   void end_copies() noexcept {
     if (copying_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
       copying_.notify_all();
     }
   }
+  /// Has a meeting ended, for all ranks?
+  [[nodiscard]] bool is_over(std::size_t meeting) const { return meetings() != meeting; }
   /// Waits until no rank touches another's memory, whatever has failed. No rank stays in a phase
   /// without copying: its next meeting fails.
   void wait_for_copies() noexcept {
@@ -124,7 +130,6 @@ class ThreadGroup {
 
   /// The number of the next meeting. The same for all ranks between two meetings.
   [[nodiscard]] std::size_t meetings() const { return generation_.load(std::memory_order_acquire); }
-  [[nodiscard]] bool is_over(std::size_t meeting) const { return meetings() != meeting; }
 
   /// Ends the meeting for all if all are there: a rank that gives up waiting goes away under the lock.
   /// @returns whether they were.
