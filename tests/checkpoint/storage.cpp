@@ -367,15 +367,15 @@ TEST_CASE(
     std::signal(SIGXFSZ, SIG_DFL);
     int refused = 0;
     if (::setrlimit(RLIMIT_FSIZE, &limit) == 0) {
-      for (auto const save : {+[](std::string const& path, sm::StateDict const& state) {
-                                sm::launch(sm::threads{1},
-                                           [&](auto& world) { sm::save(world, path, state); });
-                              },
-                              +[](std::string const& path, sm::StateDict const& state) {
-                                sm::save_safetensors(path + ".safetensors", state);
-                              }}) {
+      for (auto const write : {+[](std::string const& path, sm::StateDict const& state) {
+                                 sm::launch(sm::threads{1},
+                                            [&](auto& world) { sm::save(world, path, state); });
+                               },
+                               +[](std::string const& path, sm::StateDict const& state) {
+                                 sm::save_safetensors(path + ".safetensors", state);
+                               }}) {
         try {
-          save(scratch / "run", dict);
+          write(scratch / "run", dict);
         } catch (sm::IoError const& error) {
           refused += error.code() == EFBIG ? 1 : 0;
         } catch (...) {

@@ -22,7 +22,7 @@ TensorParallelSharding
 check_ceiling check_reducible convert_contiguous digest_fault find_safetensors_files flat_key has_numbers is_manifest_of make_rank_plan manifest_name
 CallHistory CallWatch Family Handle OperationLog SideStream Watchdog reducible_type
 Deleter DeviceType Managed Mdspan TypeCode Version dtype_from PinnedPages is_no_device keep_freed_memory
-missing_kernels open_to_peer spacing_of HostBlock HostBuckets PageHook pin_host_pool
+missing_kernels open_to_peer spacing_of pin_host_pool
 """.split())
 
 

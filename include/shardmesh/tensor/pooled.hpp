@@ -41,7 +41,7 @@ template <Element T, MemorySpace From = HostMemory>
     auto const block = std::make_shared<HostBlock>(bytes);
     memory = {block, block->data()};
   }
-  auto* const first = static_cast<T*>(static_cast<void*>(memory.get()));
+  auto* const first = reinterpret_cast<T*>(memory.get());
   return Tensor<T>::view(shape, std::shared_ptr<T>(std::move(memory), first));
 }
 
