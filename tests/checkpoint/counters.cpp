@@ -4,7 +4,6 @@
 // and on processes that talk over TCP.
 #include <shardmesh/core/counters.hpp>
 
-#include <barrier>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -21,28 +20,17 @@
 #include <shardmesh/tensor/distribute.hpp>
 
 #include "../comm/ranks.hpp"
+#include "../support/counted_part.hpp"
 #include "../support/scratch.hpp"
 
 namespace sm = shardmesh;
 
+using test::done_in;
+using test::Meeting;
+
 TEST_SUITE_BEGIN("checkpoint.counters");
 
 namespace {
-
-/// Ranks, all of them threads of this process, meet here without being counted.
-using Meeting = std::barrier<>;
-
-template <class F>
-sm::Counters done_in(Meeting& meeting, F&& part) {
-  meeting.arrive_and_wait();
-  sm::Counters const before = sm::counters();
-  meeting.arrive_and_wait();
-  part();
-  meeting.arrive_and_wait();
-  sm::Counters const done = sm::counters() - before;
-  meeting.arrive_and_wait();
-  return done;
-}
 
 std::uint64_t bytes_of(std::string const& file) {
   return std::filesystem::file_size(file);

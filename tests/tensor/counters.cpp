@@ -5,7 +5,6 @@
 #include <shardmesh/core/counters.hpp>
 
 #include <atomic>
-#include <barrier>
 #include <chrono>
 #include <cstring>
 #include <string>
@@ -21,28 +20,16 @@
 #include <shardmesh/tensor/redistribute.hpp>
 
 #include "../comm/ranks.hpp"
+#include "../support/counted_part.hpp"
 
 namespace sm = shardmesh;
+
+using test::done_in;
+using test::Meeting;
 
 TEST_SUITE_BEGIN("tensor.counters");
 
 namespace {
-
-/// Ranks, all of them threads of this process, meet here without being counted.
-using Meeting = std::barrier<>;
-
-/// What all ranks do in `part`.
-template <class F>
-sm::Counters done_in(Meeting& meeting, F&& part) {
-  meeting.arrive_and_wait();
-  sm::Counters const before = sm::counters();
-  meeting.arrive_and_wait();
-  part();
-  meeting.arrive_and_wait();
-  sm::Counters const done = sm::counters() - before;
-  meeting.arrive_and_wait();
-  return done;
-}
 
 /// (8, 6) floats on 2 x 2 from (Shard 0, Shard 1) to (Shard 1, Shard 0): ranks 0 and 3 keep what they have, 1 and 2
 /// exchange 4 x 3 elements. Twice: the plan is made once.

@@ -99,6 +99,27 @@ TEST_CASE("one exchange after the other on a stream of the rank's own, without w
   });
 }
 
+TEST_CASE("what stays on a rank and is copied on a side stream keeps the order of streams") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    auto const mesh = sm::device_mesh<1>(world, {2});
+    auto const owned = QueuedDevice::make_stream();
+    auto const stream = owned.get();
+    sm::Layout const rows(sm::Shape{2048, 1100}, mesh.shape(), sm::PlacementList{sm::Shard{0}});
+    auto const start = test::expected_local<float>(rows, rows, mesh.coordinate());
+    auto const local = sm::Tensor<float>::from(rows.local_shape(mesh.coordinate()), start);
+    CHECK(local.bytes() >= sm::detail::bytes_worth_a_side_stream);
+    using Dist =
+        sm::DistTensor<float, std::remove_const_t<decltype(mesh)>, sm::PlacementList, QueuedDevice>;
+    auto const source = Dist(mesh, rows, local.clone<QueuedDevice>(stream));
+    // What was between is freed at once.
+    auto const whole = sm::redistribute(source, sm::PlacementList{sm::Replicate{}}, stream);
+    auto const back = sm::redistribute(whole, sm::PlacementList{sm::Shard{0}}, stream);
+    auto const got = back.to_local().clone<sm::HostMemory>(stream);
+    stream.synchronize();
+    CHECK(std::equal(start.begin(), start.end(), got.data()));
+  });
+}
+
 TEST_CASE("transfers between meshes keep the order of streams") {
   sm::launch(sm::threads{5}, [](World& world) {
     auto const report = test::run_transfers<QueuedDevice>(world, 3, 6, 100);

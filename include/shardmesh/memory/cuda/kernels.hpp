@@ -59,7 +59,7 @@ __attribute__((weak)) cudaError_t convert_contiguous(
 
 /// A copy within the memory of the device that is current. Defined as `reduce_contiguous` is.
 /// @returns the status of the launch; cudaErrorNotSupported for more than two dimensions of rows, for rows that are not
-///          whole numbers of 4 bytes at such addresses, and for 64 GiB and more: copy engines do those.
+///          whole numbers of 4 bytes at such addresses, and for 2^32 units of 4, 8 or 16 bytes: copy engines do those.
 __attribute__((weak)) cudaError_t copy_rows(CollapsedCopy const& copy, cudaStream_t stream);
 
 /// Calls f(i) on the device for 0 <= i < count, in any order. Defined in
