@@ -7,7 +7,7 @@
 //   processes    ranks are processes that a launcher has started (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT):
 //                NCCL where built with it, else sockets and host memory
 // Outputs are checked, element by element, before they are timed. Figures are the slowest rank's: median of the time between
-// the ends of the call's work (on a device: between two events), median of the host's time in the call, and the limit:
+// the ends of the call's work (on a device: between two events), median of the host's time in the call, of the time until the result is there as the host sees it, and the limit:
 // the bytes that a rank has to receive at the rate of a plain copy to its neighbour, all ranks at once, measured here.
 #include <algorithm>
 #include <chrono>
@@ -223,17 +223,28 @@ class Bench {
         host.push_back(host_us);
       }
     }
+    std::vector<double> walls;
+    for (int i = -2; i < 11; ++i) {
+      meet();
+      auto const start = Clock::now();
+      static_cast<void>(sm::redistribute(source, one.to));
+      typename Space::Stream{}.synchronize();
+      if (i >= 0) {
+        walls.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+      }
+    }
     double const ms = worst(world_, median(times));
     double const host_us = worst(world_, median(host));
+    double const wall = worst(world_, median(walls));
     auto const plan = sm::make_plan(from, to);
     auto const least = static_cast<std::size_t>(sm::cost_of(plan, sizeof(float)).least_received);
     double const limit = least == 0 ? 0 : copy_ms(least);
     if (world_.rank() == 0) {
-      std::printf(
-          "{\"case\": \"%s\", \"side\": %ld, \"mib\": %.2f, \"ms\": %.5f, \"host_us\": %.2f, "
-          "\"limit_ms\": %.5f, \"same_layout\": %s, \"wrong\": %ld}\n",
-          one.name, static_cast<long>(side), static_cast<double>(bytes) / (1 << 20), ms, host_us,
-          limit, sm::same_parts(from, to) ? "true" : "false", wrong);
+      std::printf("{\"case\": \"%s\", \"side\": %ld, \"mib\": %.2f, \"ms\": %.5f, \"host_us\": "
+                  "%.2f, \"wall_ms\": %.5f, "
+                  "\"limit_ms\": %.5f, \"same_layout\": %s, \"wrong\": %ld}\n",
+                  one.name, static_cast<long>(side), static_cast<double>(bytes) / (1 << 20), ms,
+                  host_us, wall, limit, sm::same_parts(from, to) ? "true" : "false", wrong);
       std::fflush(stdout);
     }
     return wrong;

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
 """redistribute.py PROGRAM [--ranks N] [--sides A,B] [--out FILE] [--svg FILE] [--summary FILE]: redistribution beside
-PyTorch's DTensor, all in one run on this machine.
+PyTorch's DTensor and JAX, all in one run on this machine.
 
 PROGRAM is bench/redistribute, built with CUDA and NCCL (a rank a GPU) or without (host memory). Runs it as threads and as
-processes, then bench/torch_redistribute.py where the Python of SHARDMESH_TORCH_PYTHON (else this one) has PyTorch. Prints a
-table; --out writes everything as JSON with machine, date, versions and commit, --svg draws the ratios, --summary puts
+processes, then bench/torch_redistribute.py and bench/jax_redistribute.py where the Python of SHARDMESH_TORCH_PYTHON (else this
+one) has PyTorch and JAX. Prints a table; --out writes everything as JSON with machine, date, versions and commit, --svg draws the ratios, --summary puts
 one object for each figure that has a target into a list shared with other benchmarks. Exit 1 if an output was wrong."""
 import argparse
 import datetime
@@ -125,8 +125,18 @@ def summary_rows(results, ranks, common):
                 add(f"{engine}, {ranks} ranks, {size}: slowest case over PyTorch ({worst})", "x", ratios[worst], 1, None,
                     1.05)
                 rows[-1]["ratio_to_peer"] = ratios[worst]
-            bound = [one["limit_ms"] / one["ms"] for one in mine.values() if one["limit_ms"] > 0]
-            if bound and engine == "threads":  # processes do not see each other's memory: nothing to measure the link with
+            jax = {one["case"]: one for one in results["jax"] if one["side"] == side}
+            shared = [name for name in mine if name in jax and not mine[name]["same_layout"]]
+            if shared:  # JAX tells no time on the device: as the host sees it, for both
+                ratios = {name: jax[name]["wall_ms"] / mine[name]["wall_ms"] for name in shared}
+                worst = min(ratios, key=ratios.get)
+                add(f"{engine}, {ranks} ranks, {size}: slowest case over JAX ({worst}), geometric mean {mean(ratios.values()):.2f}",
+                    "x", ratios[worst], 1, None, 1.3)
+                rows[-1].update(peer_name="JAX", ratio_to_peer=ratios[worst])
+            # What a plain copy takes over the links is measured by threads, which see each other's memory.
+            limits = {one["case"]: one["limit_ms"] for one in results["threads"] if one["side"] == side}
+            bound = [limits[name] / one["ms"] for name, one in mine.items() if limits.get(name, 0) > 0]
+            if bound:
                 add(f"{engine}, {ranks} ranks, {size}: efficiency against a plain copy of the bytes that must arrive", "x",
                     mean(bound), None, 1, EFFICIENCY.get(side))
                 rows[-1]["ratio_to_limit"] = rows[-1]["ours"]
@@ -162,16 +172,33 @@ def main():
     else:
         results["torch"], code = ranks_of([python, str(TOP / "bench/torch_redistribute.py"), *sides], ranks)
         codes.append(code)
+    results["jax"] = []
+    jax = first_line(python, "-c", "import jax; print(jax.__version__)")
+    if jax == "unknown":
+        print("SKIP: no JAX beside: set SHARDMESH_TORCH_PYTHON")
+    else:
+        environment = dict(os.environ)
+        if not gpus():
+            environment.update(JAX_PLATFORMS="cpu", XLA_FLAGS=f"--xla_force_host_platform_device_count={ranks}")
+        done = subprocess.run([python, str(TOP / "bench/jax_redistribute.py"), str(ranks), *sides], env=environment, text=True,
+                              stdout=subprocess.PIPE)
+        results["jax"] = lines_of(done.stdout)
+        codes.append(done.returncode)
     peers = {(one["case"], one["side"]): one for one in results["torch"]}
     others = {(one["case"], one["side"]): one for one in results["processes"]}
+    against = {(one["case"], one["side"]): one for one in results["jax"]}
     print(f"{'case':<14}{'side':>7}{'limit ms':>10}{'torch ms':>10}{'threads':>10}{'x':>7}{'host us':>9}"
-          f"{'processes':>11}{'x':>7}{'host us':>9}")
+          f"{'processes':>11}{'x':>7}{'host us':>9}{'wall ms':>10}{'JAX wall':>10}")
     for one in results["threads"]:
         key = (one["case"], one["side"])
         peer, other = peers.get(key), others.get(key)
         text = f"{one['case']:<14}{one['side']:>7}{one['limit_ms']:>10.3f}{peer['ms'] if peer else 0:>10.3f}"
         for mine in (one, other):
             text += f"{mine['ms']:>10.3f}{peer['ms'] / mine['ms'] if peer else 0:>7.2f}{mine['host_us']:>9.1f}" if mine else ""
+        if other:
+            text += f"{other['wall_ms']:>10.3f}"
+        if key in against:
+            text += f"{against[key]['wall_ms']:>10.3f}"
         print(text)
     wrong = sum(one["wrong"] for lines in results.values() for one in lines)
     card = next(iter(gpus()), None)
@@ -185,7 +212,7 @@ def main():
               + ("" if row["target"] is None else f" (target {row['target']}, {'met' if row['met'] else 'NOT met'})"))
     if options.out:
         pathlib.Path(options.out).write_text(json.dumps(
-            {"benchmark": "redistribute", **common, "versions": {"torch": torch}, "results": results}, indent=1) + "\n")
+            {"benchmark": "redistribute", **common, "versions": {"torch": torch, "jax": jax}, "results": results}, indent=1) + "\n")
     if options.svg and results["torch"]:
         svg(results, ranks, options.svg)
     if options.summary:

@@ -13,6 +13,7 @@
 #include <cuda_runtime_api.h>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
+#include <shardmesh/memory/cuda/device_pool.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
 
@@ -24,7 +25,7 @@ struct Counts {
 };
 extern Counts counts;
 
-/// Bytes that the pool of the current device has taken from the driver.
+/// Bytes that the pools of the current device have taken from the driver.
 inline std::uint64_t pool_bytes() {
   int device = 0;
   shardmesh::cuda::check(cudaGetDevice(&device), "cudaGetDevice");
@@ -33,7 +34,7 @@ inline std::uint64_t pool_bytes() {
   std::uint64_t bytes = 0;
   shardmesh::cuda::check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &bytes),
                          "cudaMemPoolGetAttribute");
-  return bytes;
+  return bytes + shardmesh::cuda::device_pool().obtained();
 }
 
 /// Redistributions wait for no device and allocate nothing outside the pool, and the pool stops

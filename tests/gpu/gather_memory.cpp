@@ -23,6 +23,7 @@
 #include <shardmesh/comm/nccl/launch.hpp>
 #include <shardmesh/comm/spawn.hpp>
 #include <shardmesh/comm/threads_on_devices.hpp>
+#include <shardmesh/memory/cuda/device_pool.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 
 namespace sm = shardmesh;
@@ -53,7 +54,7 @@ void reset_process_peak() {
   std::ofstream("/proc/self/clear_refs") << "5";
 }
 
-/// The memory that a device has in use while this lives, by the whole machine and by the pool from
+/// The memory that a device has in use while this lives, by the whole machine and by the pools from
 /// which this process allocates.
 class DeviceWatch {
  public:
@@ -62,7 +63,8 @@ class DeviceWatch {
     std::uint64_t zero = 0;
     sm::cuda::check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrUsedMemHigh, &zero),
                     "cudaMemPoolSetAttribute");
-    pool_before_ = attribute(cudaMemPoolAttrUsedMemCurrent);
+    pool_before_ = attribute(cudaMemPoolAttrUsedMemCurrent) + sm::cuda::device_pool().used(device);
+    static_cast<void>(sm::cuda::device_pool().take_peak(device));
     free_before_ = free_bytes();
     least_free_ = free_before_;
     sampler_ = std::jthread([this](std::stop_token const& stop) {
@@ -75,8 +77,9 @@ class DeviceWatch {
   }
 
   /// Most bytes that this process had allocated on top of what it had before.
-  [[nodiscard]] std::size_t pool_growth() const {
-    return attribute(cudaMemPoolAttrUsedMemHigh) - pool_before_;
+  [[nodiscard]] std::size_t pool_growth() {
+    peak_ = std::max(peak_, sm::cuda::device_pool().take_peak(device_));
+    return attribute(cudaMemPoolAttrUsedMemHigh) + peak_ - pool_before_;
   }
   /// Most bytes that were taken from the device on top of what was taken before, by anybody.
   [[nodiscard]] std::size_t device_growth() const {
@@ -99,6 +102,7 @@ class DeviceWatch {
   int device_;
   cudaMemPool_t pool_ = nullptr;
   std::size_t pool_before_ = 0;
+  std::size_t peak_ = 0;
   std::size_t free_before_ = 0;
   std::atomic<std::size_t> least_free_{0};
   std::jthread sampler_;
@@ -186,7 +190,7 @@ int run_rank(Comm const& world, std::string const& engine, bool alone, int shari
   }
   int device = 0;
   sm::cuda::check(cudaGetDevice(&device), "cudaGetDevice");
-  DeviceWatch const watch(device);
+  DeviceWatch watch(device);
   world.barrier();
   sm::GatherReport report;
   auto const start = std::chrono::steady_clock::now();

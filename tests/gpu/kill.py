@@ -6,7 +6,7 @@ and while they save.
 
 All others must exit within the timeout of the job + 30 s, by themselves, not with 0, with an error that names
 the rank that was killed; after a kill in a save the last checkpoint must verify and load. The ranks take
-turns to be killed. Prints `kill -9 during ...: K of N` for each, and why where one failed."""
+turns to be killed; in every second job on GPUs they write into each other's memory. Prints `kill -9 during ...: K of N` for each, and why where one failed."""
 import argparse
 import os
 import pathlib
@@ -30,10 +30,12 @@ def free_port():
 class Ranks:
     """The processes of one job; what they say goes to files."""
 
-    def __init__(self, job, mode, ranks, timeout, scratch):
+    def __init__(self, job, mode, ranks, timeout, scratch, pushes):
         self.scratch = scratch
         shared = dict(os.environ, WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()),
                       SHARDMESH_SHARE_DEVICES="1", NCCL_DEBUG="WARN", KILL_JOB_TIMEOUT=str(timeout))
+        if pushes:  # into each other's memory, however small the tensors; else by messages
+            shared["SHARDMESH_PUSH_FROM"] = "0"
         self.processes = []
         for rank in range(ranks):
             with open(self.path(rank, "out"), "wb") as out, open(self.path(rank, "err"), "wb") as err:
@@ -72,7 +74,7 @@ class Ranks:
 def kill_once(options, mode, number, scratch):
     """What went wrong, as lines, and the time until the last survivor had ended."""
     victim = number % options.ranks
-    ranks = Ranks(options.job, mode, options.ranks, options.timeout, scratch)
+    ranks = Ranks(options.job, mode, options.ranks, options.timeout, scratch, pushes=number % 2 == 0)
     try:
         if not ranks.wait_until(lambda: "ready" in ranks.text(0, "out") or ranks.processes[0].poll() is not None, 180) \
                 or any(one.poll() is not None for one in ranks.processes):

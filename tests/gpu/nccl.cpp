@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -21,6 +22,7 @@
 #include "counted.hpp"
 #include "nccl_disagreements.hpp"
 #include "nccl_rows.hpp"
+#include "pushes.hpp"
 
 namespace sm = shardmesh;
 
@@ -146,6 +148,37 @@ std::string throwing_rank() {
              : expect_error<sm::RankFailed>("rank 1 failed: the loss is NaN", run);
 }
 
+/// A rank does not come to an exchange that is pushed, or throws before it, while the others' devices wait.
+std::string missing_in_push(int ranks, bool throws) {
+  auto const body = [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {world.size()});
+    test::push_once(world, mesh);
+    sm::CudaStream{}.synchronize();
+    world.barrier();
+    if (world.rank() == ranks - 1 && throws) {
+      throw std::runtime_error("the loss is NaN");
+    }
+    while (world.rank() == ranks - 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      world.check();
+    }
+    test::push_once(world, mesh);
+    sm::CudaStream{}.synchronize();
+    world.barrier();
+  };
+  auto const run = [&] {
+    sm::launch(sm::nccl_environment{.share_devices = true, .timeout = std::chrono::seconds(5)},
+               body);
+  };
+  std::string const last = "rank " + std::to_string(ranks - 1);
+  if (!throws) {
+    return expect_error<sm::TimeoutError>(last + " did not arrive", run);
+  }
+  return sm::read_environment().rank == ranks - 1
+             ? expect_error<std::runtime_error>("the loss is NaN", run)
+             : expect_error<sm::RankFailed>(last + " failed: the loss is NaN", run);
+}
+
 /// The number of devices, asked in a child: this process must not touch CUDA before it forks.
 int count_devices() {
   return sm::spawn_processes(1, [] { return std::min(sm::cuda::device_count(), 100); })[0];
@@ -155,12 +188,26 @@ void test_processes(int devices) {
   for (int ranks : {2, 3, 4, 8}) {
     std::string const engine = on_devices(ranks, "processes", devices);
     run_processes(engine, ranks, [&] {
+      if (ranks != 3) {  // there, small tensors go by messages
+        ::setenv(sm::nccl::PeerPush::least_variable, "0", 1);
+      }
       sm::launch(sm::nccl_environment{.share_devices = true}, [&](auto& world) {
         run_bodies(world, engine, ranks == 8 ? 37 : ranks == 4 ? 11 : 3);
       });
       return std::string();
     });
+    run_processes(engine + ": pushes", ranks, [&] {
+      ::setenv(sm::nccl::PeerPush::least_variable, "0", 1);
+      std::string problem;
+      sm::launch(sm::nccl_environment{.share_devices = true},
+                 [&](auto& world) { problem = test::pushes(world); });
+      return problem;
+    });
   }
+  run_processes("nccl, 3 processes: one does not come to a push", 3,
+                [] { return missing_in_push(3, false); });
+  run_processes("nccl, 3 processes: one throws before a push", 3,
+                [] { return missing_in_push(3, true); });
   run_processes("nccl, 3 processes: one does not come", 3, [] { return absent_rank(3); });
   run_processes("nccl, 3 processes: one throws", 3, [] { return throwing_rank(); });
   run_processes("nccl, more processes than GPUs are refused, naming the option", devices + 1, [] {

@@ -9,6 +9,7 @@
 #include <shardmesh/memory/cuda/check.hpp>
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
 #include <shardmesh/memory/cuda/device.hpp>
+#include <shardmesh/memory/cuda/device_pool.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -35,6 +36,7 @@ void launch(threads_on_devices const& options, Body&& body) {
         "or use threads{n} with tensors in host memory");
   }
   cuda::connect_devices(devices);
+  cuda::UseDevicePool const pool;
   detail::run_threads({options.ranks, options.timeout},
                       [&](int rank, ThreadsCommunicator& communicator) {
                         cuda::check(cudaSetDevice(rank % devices), "cudaSetDevice");

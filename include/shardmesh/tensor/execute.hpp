@@ -11,6 +11,7 @@
 #include <shardmesh/core/range.hpp>
 #include <shardmesh/plan/transfer.hpp>
 #include <shardmesh/tensor/detail/exchange_packed.hpp>
+#include <shardmesh/tensor/detail/exchange_reached.hpp>
 #include <shardmesh/tensor/detail/exchange_shared.hpp>
 #include <shardmesh/tensor/detail/job.hpp>
 
@@ -20,8 +21,8 @@ inline namespace v0 {
 /// Runs one exchange: this rank's step of each job, all jobs as one fused exchange.
 ///
 /// Where ranks share an address space (`threads`), the owner of a box copies it straight into its
-/// place in the receiver's tensor, strided on both sides, without packing. Elsewhere each pair of
-/// ranks exchanges one message. Terms of a reduction are collected and added in ascending rank
+/// place in the receiver's tensor, strided on both sides, without packing; so do processes of one host in the
+/// memory of their GPUs (`NcclCommunicator::peer_push`). Elsewhere each pair of ranks exchanges one message. Terms of a reduction are collected and added in ascending rank
 /// order, so results are equal bit for bit on every rank, in every run and on every engine.
 ///
 /// @param call   the operation, and what must be the same on all ranks: ranks that bring another get
@@ -40,6 +41,8 @@ void execute(Comm const& comm,
   detail::Staging<Space> const staging(jobs, stream);
   if constexpr (Comm::shared_address_space) {
     detail::exchange_shared<Space>(comm, jobs, staging, call, stream);
+  } else if constexpr (requires { comm.template peer_push<Space>(); }) {
+    detail::exchange_reached<Space>(comm, jobs, staging, call, stream);
   } else {
     detail::exchange_packed<Space>(comm, jobs, staging, call, stream);
   }

@@ -23,7 +23,9 @@
 #include <shardmesh/comm/nccl/data_type.hpp>
 #include <shardmesh/comm/nccl/family.hpp>
 #include <shardmesh/comm/nccl/handle.hpp>
+#include <shardmesh/comm/nccl/link.hpp>
 #include <shardmesh/comm/nccl/operation_log.hpp>
+#include <shardmesh/comm/nccl/peer_push.hpp>
 #include <shardmesh/comm/nccl/watchdog.hpp>
 #include <shardmesh/memory/cuda/cuda_memory.hpp>
 
@@ -157,6 +159,38 @@ class NcclCommunicator {
     }
   }
 
+  /// How ranks of this host write into each other's memory; nullptr where they do not.
+  template <class Space>
+    requires std::is_same_v<Space, CudaMemory>
+  [[nodiscard]] nccl::PeerPush* peer_push() const noexcept {
+    return link_->push.get();
+  }
+
+  /// One exchange of which `body(stream, check)` gives to the device what it likes, messages by `give`, and looks
+  /// with `check()` whether the job has failed where it waits.
+  /// @collective
+  template <class Body>
+  void operate(Call const& call, CudaStream stream, Body&& body) const {
+    issue(call, stream, [&](cudaStream_t on) {
+      link_->log.follow(on);
+      body(CudaStream{on}, [this] { watchdog_->check(); });
+      return ncclSuccess;
+    });
+  }
+  /// Messages to other ranks, within `operate`.
+  void give(std::span<Message const> sends,
+            std::span<Message const> receives,
+            CudaStream stream) const {
+    if (!sends.empty() || !receives.empty()) {
+      nccl::check(give_group(sends, receives, stream.handle), "ncclGroupEnd", native_handle());
+    }
+  }
+
+  /// Counts what was sent within `operate` by other means.
+  void count_sent(int peer, std::size_t bytes) const noexcept {
+    link_->neighbours.count_sent(peer, bytes);
+  }
+
   /// receive[i] = op over all ranks' send[i], on every rank; `send` may be `receive`. NCCL chooses the
   /// order of the terms: where they are rounded, last bits depend on it. (`redistribute` adds in
   /// ascending rank order.)
@@ -243,6 +277,7 @@ class NcclCommunicator {
 
  private:
   using Watchdog = nccl::Watchdog<Control>;
+  using Link = nccl::Link<Control>;
 
   /// What a collective of NCCL is called with, for comparing it between ranks.
   struct Elements {
@@ -266,48 +301,6 @@ class NcclCommunicator {
     }
   };
 
-  /// What all copies of one communicator share.
-  struct Link {
-    Link(std::shared_ptr<Watchdog> dog,
-         std::shared_ptr<nccl::Family> relatives,
-         ncclComm_t comm,
-         bool owned,
-         std::string group)
-        : watchdog(std::move(dog)),
-          family(std::move(relatives)),
-          native(comm),
-          log(std::move(group)) {
-      if (owned) {
-        owner.emplace(family, comm);
-      } else {
-        side.emplace();
-      }
-      watchdog->watch(log, owned ? native : nullptr);
-    }
-    Link(Link const&) = delete;
-    Link& operator=(Link const&) = delete;
-
-    /// Operations under way are waited for: the watchdog ends them if need be.
-    ~Link() {
-      while (!watchdog->failed() && log.oldest()) {
-        ::usleep(100);
-      }
-      watchdog->forget(log);
-      if (watchdog->failed()) {
-        family->abort();  // the watchdog is about to; what follows must not overtake it
-      }
-    }
-
-    std::shared_ptr<Watchdog> watchdog;
-    std::shared_ptr<nccl::Family> family;
-    std::optional<nccl::Handle> owner;     // none if somebody else owns it
-    std::optional<nccl::SideStream> side;  // only then, it may not block
-    ncclComm_t native;
-    nccl::OperationLog log;
-    int splits = 0;
-    detail::Neighbours neighbours;
-  };
-
   void look_after(std::shared_ptr<nccl::Family> family) {
     family_ = std::move(family);
     watchdog_ = std::make_shared<Watchdog>(control_.split(0, control_.rank()), family_, timeout_);
@@ -317,6 +310,11 @@ class NcclCommunicator {
     watchdog_->check();
     link_ = std::make_shared<Link>(watchdog_, family, comm, true, std::move(group));
     link_->neighbours = detail::Neighbours(control_, "NcclCommunicator");
+    if constexpr (!Control::shared_address_space) {
+      bool const shows = detail::resource_in_use<CudaMemory>() == &cuda::device_pool();
+      link_->push = nccl::PeerPush::connect(control_, shows);
+      family->release_on_abort(link_->push);
+    }
   }
 
   /// Lets the watchdog compare a call that does not go through NCCL.
@@ -385,25 +383,29 @@ class NcclCommunicator {
                        std::span<Message const> receives,
                        CudaStream caller,
                        Call const& call) const {
-    issue(call, caller, [&](cudaStream_t stream) {
-      ncclComm_t const comm = native_handle();
-      nccl::Group group(comm);
-      for (Message const& one : sends) {
-        if (one.peer != rank() && one.bytes > 0) {
-          nccl::check(ncclSend(one.data, one.bytes, ncclUint8, one.peer, comm, stream), "ncclSend",
-                      comm);
-          link_->neighbours.count_sent(one.peer, one.bytes);
-        }
-      }
-      for (Message const& one : receives) {
-        if (one.peer != rank() && one.bytes > 0) {
-          nccl::check(ncclRecv(one.data, one.bytes, ncclUint8, one.peer, comm, stream), "ncclRecv",
-                      comm);
-        }
-      }
-      return group.end();
-    });
+    issue(call, caller, [&](cudaStream_t stream) { return give_group(sends, receives, stream); });
     copy_own(sends, receives, caller);
+  }
+
+  ncclResult_t give_group(std::span<Message const> sends,
+                          std::span<Message const> receives,
+                          cudaStream_t stream) const {
+    ncclComm_t const comm = native_handle();
+    nccl::Group group(comm);
+    for (Message const& one : sends) {
+      if (one.peer != rank() && one.bytes > 0) {
+        nccl::check(ncclSend(one.data, one.bytes, ncclUint8, one.peer, comm, stream), "ncclSend",
+                    comm);
+        link_->neighbours.count_sent(one.peer, one.bytes);
+      }
+    }
+    for (Message const& one : receives) {
+      if (one.peer != rank() && one.bytes > 0) {
+        nccl::check(ncclRecv(one.data, one.bytes, ncclUint8, one.peer, comm, stream), "ncclRecv",
+                    comm);
+      }
+    }
+    return group.end();
   }
 
   void copy_own(std::span<Message const> sends,

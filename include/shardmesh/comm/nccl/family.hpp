@@ -7,10 +7,12 @@
 #include <memory>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include <nccl.h>
 
 #include <shardmesh/comm/nccl/handle.hpp>
+#include <shardmesh/comm/nccl/peer_push.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -75,11 +77,29 @@ class Family {
     return first_;
   }
 
-  /// Ends everything that waits in NCCL, on the host and on the device. Any thread may call it.
+  /// Ends everything that waits in NCCL, on the host and on the device, and for what peers push. Any thread may call it.
   void abort() noexcept {
     std::lock_guard const lock(mutex_);
-    if (!aborted_.exchange(true) && root_ != nullptr) {
+    bool const before = aborted_.exchange(true);
+    for (std::weak_ptr<PeerPush> const& one : pushes_) {
+      if (auto const push = one.lock()) {
+        push->release();
+      }
+    }
+    if (!before && root_ != nullptr) {
       ncclCommAbort(root_);
+    }
+  }
+
+  /// @param push may be nullptr.
+  void release_on_abort(std::shared_ptr<PeerPush> const& push) {
+    if (push != nullptr) {
+      std::lock_guard const lock(mutex_);
+      std::erase_if(pushes_, [](auto const& one) { return one.expired(); });
+      pushes_.push_back(push);
+      if (aborted_) {
+        push->release();
+      }
     }
   }
 
@@ -111,6 +131,7 @@ class Family {
 
   std::mutex mutex_;  // for calls on the root
   std::atomic<bool> aborted_ = false;
+  std::vector<std::weak_ptr<PeerPush>> pushes_;
   ncclComm_t root_ = nullptr;
   ncclComm_t first_ = nullptr;  // NCCL writes here from a thread of its own
 };

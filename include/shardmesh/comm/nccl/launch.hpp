@@ -16,6 +16,7 @@
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/core/log.hpp>
 #include <shardmesh/memory/cuda/device.hpp>
+#include <shardmesh/memory/cuda/device_pool.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -85,7 +86,7 @@ void run_nccl_rank(Control const& control, Options const& options, Body& body) {
   try {
     body(world);
     CudaStream{}.synchronize();
-    world.barrier();
+    world.barrier("end of launch");
   } catch (std::exception const& error) {
     world.report_failure(error.what());
     throw;
@@ -101,6 +102,7 @@ template <class Body>
 void launch(nccl_threads const& options, Body&& body) {
   cuda::prepare_process();
   detail::require_devices(options.ranks, cuda::device_count());
+  cuda::UseDevicePool const pool;
   detail::run_threads({options.ranks, options.timeout},
                       [&](int rank, ThreadsCommunicator& control) {
                         cuda::check(cudaSetDevice(rank), "cudaSetDevice");
@@ -116,6 +118,7 @@ void launch(nccl_environment const& options, Body&& body) {
   Environment const place = read_environment();
   detail::take_device(place.rank, place.local_rank, place.local_size,
                       detail::share_devices_wanted(options.share_devices));
+  cuda::UseDevicePool const pool;
   SocketCommunicator control = detail::connect(place, options.timeout);
   try {
     detail::run_nccl_rank(control, options, body);

@@ -27,6 +27,7 @@ void launch(nccl_mpi const& options, Body&& body) {
     detail::MpiLocalPlace const local = detail::local_place(control);
     detail::take_device(control.rank(), local.rank, local.size,
                         detail::share_devices_wanted(options.share_devices));
+    cuda::UseDevicePool const pool;
     detail::run_nccl_rank(control, options, body);
   });
 }

@@ -62,6 +62,20 @@ class OperationLog {
     return history_.count();
   }
 
+  /// Work of `stream` from here on follows the last operation, if that was given to another stream.
+  /// @throws DeviceError
+  void follow(cudaStream_t stream) {
+    unsigned long long id = 0;
+    cuda::check(cudaStreamGetId(stream, &id), "cudaStreamGetId");
+    std::lock_guard const lock(mutex_);
+    if (end_ > 0 && id != last_stream_) {
+      Record& last = records_[(end_ - 1) % capacity];
+      cuda::check(cudaStreamWaitEvent(stream, last.event->native_handle(), 0),
+                  "cudaStreamWaitEvent");
+    }
+    last_stream_ = id;
+  }
+
   /// Looks at what the rank has called: `f(history)`.
   template <class F>
   auto with_history(F&& f) -> decltype(f(std::declval<CallHistory&>())) {
@@ -123,6 +137,7 @@ class OperationLog {
   std::array<Record, capacity> records_;
   std::size_t begin_ = 0;  // of the records in use, counted without end
   std::size_t end_ = 0;
+  unsigned long long last_stream_ = 0;  // to which `follow` has led
   Clock::time_point progress_;
 };
 

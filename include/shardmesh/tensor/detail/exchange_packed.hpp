@@ -58,17 +58,18 @@ template <auto Side>
   return traffic;
 }
 
-/// An exchange between ranks that do not see each other's memory: one contiguous message for each
-/// pair of ranks, packed and unpacked by strided copies. A message of one contiguous box is sent
-/// and received in place.
-template <MemorySpace Space, class Comm>
-void exchange_packed(Comm const& comm,
-                     std::span<ExchangeJob const> jobs,
-                     Staging<Space> const& staging,
-                     Call const& call,
-                     typename Space::Stream stream) {
-  auto const sends = by_peer<&RankStep::sends>(jobs);
-  auto const receives = by_peer<&RankStep::receives>(jobs);
+/// One contiguous message for each pair of ranks, packed and unpacked by strided copies. A message of one contiguous box
+/// is sent and received in place.
+/// @param meanwhile  is called between packing and sending.
+template <MemorySpace Space, class Comm, class Meanwhile>
+void exchange_messages(Comm const& comm,
+                       std::span<ExchangeJob const> jobs,
+                       Staging<Space> const& staging,
+                       std::span<PeerTraffic const> sends,
+                       std::span<PeerTraffic const> receives,
+                       Meanwhile const& meanwhile,
+                       Call const& call,
+                       typename Space::Stream stream) {
   std::vector<Buffer<Space>> packs;
   std::vector<Message> outgoing;
   std::vector<Message> incoming;
@@ -94,9 +95,7 @@ void exchange_packed(Comm const& comm,
       data += static_cast<std::size_t>(volume(extent)) * bytes;
     }
   }
-  for (std::size_t j = 0; j < jobs.size(); ++j) {
-    copy_locals<Space>(jobs[j], staging.of(j), stream);
-  }
+  meanwhile();
 
   struct Packed {
     PeerTraffic const* traffic;
@@ -134,6 +133,23 @@ void exchange_packed(Comm const& comm,
       data += static_cast<std::size_t>(arrived.box.volume()) * bytes;
     }
   }
+}
+
+/// An exchange between ranks that do not see each other's memory.
+template <MemorySpace Space, class Comm>
+void exchange_packed(Comm const& comm,
+                     std::span<ExchangeJob const> jobs,
+                     Staging<Space> const& staging,
+                     Call const& call,
+                     typename Space::Stream stream) {
+  auto const sends = by_peer<&RankStep::sends>(jobs);
+  auto const receives = by_peer<&RankStep::receives>(jobs);
+  auto const copy_own_parts = [&] {
+    for (std::size_t j = 0; j < jobs.size(); ++j) {
+      copy_locals<Space>(jobs[j], staging.of(j), stream);
+    }
+  };
+  exchange_messages<Space>(comm, jobs, staging, sends, receives, copy_own_parts, call, stream);
 }
 
 }  // namespace detail
