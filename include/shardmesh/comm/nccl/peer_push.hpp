@@ -235,10 +235,12 @@ class PeerPush {
     std::span<std::byte> const numbers(region_.data(), numbers_bytes());
     set_all(numbers);
     try {
-      // Streams still write smaller numbers.
+      // Streams still write smaller numbers, and may come to a wait much later.
       std::thread([numbers] {
-        for (int i = 0; i < 10'000; ++i) {
-          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        auto const end = std::chrono::steady_clock::now() + std::chrono::hours(1);
+        for (auto pause = std::chrono::milliseconds(1); std::chrono::steady_clock::now() < end;
+             pause = std::min(pause * 2, std::chrono::milliseconds(100))) {
+          std::this_thread::sleep_for(pause);
           set_all(numbers);
         }
       }).detach();
@@ -249,6 +251,10 @@ class PeerPush {
  private:
   static constexpr std::uint64_t depth = 4;  // posts that a sender may be behind
   static constexpr std::size_t line = 64;    // bytes, a number each
+  /// Ends every wait: streams compare the difference of two numbers with 0, so that the largest of all would be less.
+  static constexpr std::uint64_t beyond_all = std::uint64_t{1} << 62;
+  static_assert(static_cast<std::int64_t>(beyond_all - 1) >= 0 &&
+                static_cast<std::int64_t>(beyond_all - (beyond_all >> 1)) >= 0);
 
   struct Mail {
     std::uint64_t number;
@@ -337,7 +343,7 @@ class PeerPush {
   static void set_all(std::span<std::byte> numbers) noexcept {
     for (std::size_t at = 0; at < numbers.size(); at += line) {
       std::atomic_ref(*reinterpret_cast<std::uint64_t*>(numbers.data() + at))
-          .store(UINT64_MAX, std::memory_order_release);
+          .store(beyond_all, std::memory_order_release);
     }
   }
 
