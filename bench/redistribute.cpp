@@ -4,6 +4,7 @@
 // redistribute ENGINE RANKS SIDE...: what moving a float32 matrix of SIDE x SIDE to other placements takes, in 14 cases on a
 // 1-D mesh of all ranks and a 2-D one. One JSON line a case, by rank 0; bench/redistribute.py runs it beside its peers.
 //   threads      ranks are threads, in host memory, or in that of as many GPUs where built with CUDA
+//   plans        what one rank takes to make a new plan, on large meshes; needs no GPU, and RANKS and SIDE say nothing
 //   processes    ranks are processes that a launcher has started (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT):
 //                NCCL where built with it, else sockets and host memory
 // Outputs are checked, element by element, before they are timed. Figures are the slowest rank's: median of the time between
@@ -23,6 +24,7 @@
 #include <shardmesh/layout/same_parts.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/plan/cost.hpp>
+#include <shardmesh/plan/plan_cache.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
 
@@ -298,12 +300,53 @@ class Bench {
   std::vector<std::pair<std::size_t, double>> copies_;
 };
 
+/// Median microseconds in which one rank has a plan that is not in the cache.
+void time_new_plans() {
+  struct NewPlan {
+    char const* name;
+    sm::Shape mesh;
+    sm::PlacementList from;
+    sm::PlacementList to;
+  };
+  sm::Placement const r = sm::Replicate{};
+  sm::Placement const p = sm::Partial<>{};
+  sm::Placement const s0 = sm::Shard{0};
+  sm::Placement const s1 = sm::Shard{1};
+  std::vector<NewPlan> const plans = {
+      {"64 ranks, S0,S1,R->R,S0,S1", {4, 4, 4}, {s0, s1, r}, {r, s0, s1}},
+      {"64 ranks, P,S0,S1->S0,S0,R", {4, 4, 4}, {p, s0, s1}, {s0, s0, r}},
+      {"64 ranks, S0,S0,S0->R,R,R", {4, 4, 4}, {s0, s0, s0}, {r, r, r}},
+      {"16384 ranks, S0,S0->S0,S1", {2048, 8}, {s0, s0}, {s0, s1}},
+      {"16384 ranks, R,S0,S0->R,S0,S1", {16, 128, 8}, {r, s0, s0}, {r, s0, s1}},
+      {"16384 ranks, R,S0->R,R", {2048, 8}, {r, s0}, {r, r}}};
+  for (NewPlan const& one : plans) {
+    sm::Layout const from({16384, 16384}, one.mesh, one.from);
+    sm::Layout const to({16384, 16384}, one.mesh, one.to);
+    int const rank = static_cast<int>(sm::volume(one.mesh) / 2) + 5;
+    std::vector<double> times;
+    std::size_t peers = 0;
+    for (int i = 0; i < 301; ++i) {
+      sm::PlanCache cache;
+      auto const start = Clock::now();
+      auto const plan = cache.get(from, to, rank);
+      times.push_back(std::chrono::duration<double, std::micro>(Clock::now() - start).count());
+      peers = plan->steps[0].sends.size();
+    }
+    std::printf("{\"plan\": \"%s\", \"us\": %.2f, \"sends\": %zu}\n", one.name, median(times),
+                peers);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   std::string const engine = argc > 3 ? argv[1] : "";
+  if (engine == "plans") {
+    time_new_plans();
+    return 0;
+  }
   if (engine != "threads" && engine != "processes") {
-    std::fprintf(stderr, "usage: redistribute threads|processes RANKS SIDE...\n");
+    std::fprintf(stderr, "usage: redistribute threads|processes|plans RANKS SIDE...\n");
     return 2;
   }
   int const ranks = std::atoi(argv[2]);
