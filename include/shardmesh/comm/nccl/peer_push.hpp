@@ -71,56 +71,12 @@ class PeerPush {
   [[nodiscard]] static std::shared_ptr<PeerPush> connect(Control const& control, bool wanted) {
     detail::Housekeeping const uncounted;
     Call const call("NcclCommunicator");
-    PushProbe probe(wanted && !is_off() && static_cast<bool>(StreamValues::get()));
+    PushProbe const probe(wanted && !is_off() && static_cast<bool>(StreamValues::get()));
     auto const offers = all_gather_value(control, probe.offer(least_wanted()), call);
-    auto const me = static_cast<std::size_t>(control.rank());
     auto push = std::make_shared<PeerPush>();
-    for (std::size_t rank = 0; rank < offers.size(); ++rank) {
-      bool const is_local =
-          offers[me].ready && offers[rank].ready && offers[rank].host == offers[me].host;
-      push->seats_.push_back(is_local ? push->ranks_++ : -1);
-      push->least_ = std::max(push->least_, offers[rank].least);
-    }
-    push->me_ = push->seats_[me];
-    bool const leads = push->ranks_ > 1 && push->me_ == 0;
-    if (leads) {
-      push->region_ = detail::SharedRegion::create(push->bytes_needed());
-    }
-    auto const names = all_gather_text(control, push->region_.name(), call);
-    if (push->ranks_ > 1 && !leads) {
-      auto const leader = static_cast<std::size_t>(
-          std::find(push->seats_.begin(), push->seats_.end(), 0) - push->seats_.begin());
-      if (!names[leader].empty()) {
-        push->region_ = detail::SharedRegion::open(names[leader], push->bytes_needed());
-      }
-    }
-    push->register_numbers();
-
-    // Each writes its rank into the others' memory, and looks who has written into its own.
-    std::vector<std::byte> good(offers.size(), std::byte{0});
-    for (std::size_t rank = 0; rank < offers.size(); ++rank) {
-      if (rank != me && push->seats_[rank] >= 0 && push->registered_) {
-        good[rank] = std::byte{probe.write(offers[rank], push->me_)};
-      }
-    }
-    static_cast<void>(control.all_gather({}, call));
-    push->region_.hide();
-    for (std::size_t rank = 0; rank < offers.size(); ++rank) {
-      if (good[rank] != std::byte{0} && !probe.has_word_of(push->seats_[rank])) {
-        good[rank] = std::byte{0};
-      }
-    }
-    auto const verdicts = control.all_gather(good, call);
-    bool any = false;
-    push->reached_.resize(offers.size());
-    for (std::size_t rank = 0; rank < offers.size(); ++rank) {
-      push->reached_[rank] = good[rank] != std::byte{0} && verdicts[rank][me] != std::byte{0};
-      any = any || push->reached_[rank];
-      if (rank > me && push->seats_[rank] >= 0 && !push->reached_[rank]) {
-        say_once(control.world_ranks()[me], control.world_ranks()[rank]);
-      }
-    }
-    return any ? push : nullptr;
+    push->take_seats(offers, static_cast<std::size_t>(control.rank()));
+    push->share_region(control, call);
+    return push->find_reached(control, probe, offers, call) ? push : nullptr;
   }
 
   PeerPush() = default;
@@ -136,7 +92,7 @@ class PeerPush {
   }
 
   [[nodiscard]] bool reaches(int rank) const noexcept {
-    return reached_[static_cast<std::size_t>(rank)] != 0;
+    return reached_[static_cast<std::size_t>(rank)];
   }
   /// Bytes from one rank to another from which on a push is quicker than a message.
   [[nodiscard]] std::size_t least_bytes() const noexcept { return least_; }
@@ -270,6 +226,68 @@ class PeerPush {
     std::array<Mail, depth> mails;
   };
 
+  /// The ranks of this host that may be reached have seats, in their order.
+  void take_seats(std::vector<PushOffer> const& offers, std::size_t me) {
+    for (PushOffer const& one : offers) {
+      bool const is_local = offers[me].ready && one.ready && one.host == offers[me].host;
+      seats_.push_back(is_local ? ranks_++ : -1);
+      least_ = std::max(least_, one.least);
+    }
+    me_ = seats_[me];
+  }
+
+  /// The rank of the first seat makes the memory that all share.
+  /// @collective
+  template <Communicator Control>
+  void share_region(Control const& control, Call const& call) {
+    if (ranks_ > 1 && me_ == 0) {
+      region_ = detail::SharedRegion::create(bytes_needed());
+    }
+    auto const names = all_gather_text(control, region_.name(), call);
+    if (ranks_ > 1 && me_ != 0) {
+      auto const first = std::find(seats_.begin(), seats_.end(), 0) - seats_.begin();
+      std::string const& name = names[static_cast<std::size_t>(first)];
+      region_ =
+          name.empty() ? detail::SharedRegion() : detail::SharedRegion::open(name, bytes_needed());
+    }
+    registered_ = region_ && cudaHostRegister(region_.data(), numbers_bytes(),
+                                              cudaHostRegisterPortable | cudaHostRegisterMapped) ==
+                                 cudaSuccess;
+    static_cast<void>(cudaGetLastError());
+  }
+
+  /// Each writes into the others' memory, and looks who has written into its own: a pair is reached if both have.
+  /// @returns whether any is.
+  /// @collective
+  template <Communicator Control>
+  [[nodiscard]] bool find_reached(Control const& control,
+                                  PushProbe const& probe,
+                                  std::vector<PushOffer> const& offers,
+                                  Call const& call) {
+    auto const me = static_cast<std::size_t>(control.rank());
+    std::vector<std::byte> good(offers.size(), std::byte{0});
+    for (std::size_t rank = 0; rank < offers.size(); ++rank) {
+      bool const wrote =
+          rank != me && seats_[rank] >= 0 && registered_ && PushProbe::write(offers[rank], me_);
+      good[rank] = std::byte{wrote};
+    }
+    static_cast<void>(control.all_gather({}, call));
+    region_.hide();
+    for (std::size_t rank = 0; rank < offers.size(); ++rank) {
+      bool const both = good[rank] != std::byte{0} && probe.has_word_of(seats_[rank]);
+      good[rank] = std::byte{both};
+    }
+    auto const verdicts = control.all_gather(good, call);
+    for (std::size_t rank = 0; rank < offers.size(); ++rank) {
+      bool const reached = good[rank] != std::byte{0} && verdicts[rank][me] != std::byte{0};
+      reached_.push_back(reached);
+      if (rank > me && seats_[rank] >= 0 && !reached) {
+        say_once(control.world_ranks()[me], control.world_ranks()[rank]);
+      }
+    }
+    return std::find(reached_.begin(), reached_.end(), true) != reached_.end();
+  }
+
   [[nodiscard]] static bool is_off() noexcept {
     char const* const text = std::getenv(variable);
     return text != nullptr && std::string_view(text) == "0";
@@ -304,13 +322,6 @@ class PeerPush {
         std::this_thread::yield();
       }
     }
-  }
-
-  void register_numbers() noexcept {
-    registered_ = region_ && cudaHostRegister(region_.data(), numbers_bytes(),
-                                              cudaHostRegisterPortable | cudaHostRegisterMapped) ==
-                                 cudaSuccess;
-    static_cast<void>(cudaGetLastError());
   }
 
   [[nodiscard]] int seat(int rank) const noexcept { return seats_[static_cast<std::size_t>(rank)]; }
@@ -349,7 +360,7 @@ class PeerPush {
 
   std::vector<int>
       seats_;  // by rank: its place among the ranks of this host that may be reached, or -1
-  std::vector<char> reached_;  // by rank
+  std::vector<bool> reached_;  // by rank
   int ranks_ = 0;              // that have seats
   int me_ = -1;                // this rank's seat
   std::size_t least_ = 0;
