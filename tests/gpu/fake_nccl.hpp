@@ -21,6 +21,8 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
+#include "fake_memory.hpp"
+
 namespace fake {
 
 /// An operation of a group: done when all ranks have entered it.
@@ -353,57 +355,5 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete reinterpret_cast<int*>(stream);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void*, void const*, std::size_t, cudaMemcpyKind, cudaStream_t) {
-  return cudaSuccess;
-}
-
-// Processes of the stand-in reach nobody's memory.
-cudaError_t cudaMalloc(void**, std::size_t) {
-  return cudaErrorMemoryAllocation;
-}
-cudaError_t cudaMallocAsync(void**, std::size_t, cudaStream_t) {
-  return cudaErrorMemoryAllocation;
-}
-cudaError_t cudaFree(void*) {
-  return cudaSuccess;
-}
-cudaError_t cudaFreeAsync(void*, cudaStream_t) {
-  return cudaSuccess;
-}
-cudaError_t cudaDeviceSynchronize() {
-  return cudaSuccess;
-}
-cudaError_t cudaMemsetAsync(void*, int, std::size_t, cudaStream_t) {
-  return cudaSuccess;
-}
-cudaError_t cudaStreamGetId(cudaStream_t stream, unsigned long long* id) {
-  *id = reinterpret_cast<std::uintptr_t>(stream);
-  return cudaSuccess;
-}
-cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t*, void*) {
-  return cudaErrorNotSupported;
-}
-cudaError_t cudaIpcOpenMemHandle(void**, cudaIpcMemHandle_t, unsigned) {
-  return cudaErrorNotSupported;
-}
-cudaError_t cudaHostRegister(void*, std::size_t, unsigned) {
-  return cudaErrorNotSupported;
-}
-cudaError_t cudaHostUnregister(void*) {
-  return cudaSuccess;
-}
-#if CUDART_VERSION >= 12050
-cudaError_t cudaGetDriverEntryPointByVersion(
-    char const*, void**, unsigned, unsigned long long, cudaDriverEntryPointQueryResult*) {
-  return cudaErrorNotSupported;
-}
-#else
-cudaError_t cudaGetDriverEntryPoint(char const*,
-                                    void**,
-                                    unsigned long long,
-                                    cudaDriverEntryPointQueryResult*) {
-  return cudaErrorNotSupported;
-}
-#endif
 
 }  // extern "C"
