@@ -22,6 +22,7 @@ namespace cuda {
 
 /// Segments of device memory from cudaMalloc, which other processes can open.
 struct DeviceSegments {
+  /// A stream, by the number that no other stream of the process ever has.
   struct Queue {
     int place = 0;  ///< the device
     unsigned long long id = 0;
