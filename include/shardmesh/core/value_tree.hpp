@@ -34,19 +34,25 @@ inline namespace v0 {
 /// container as a value of its own, with its path. A container whose elements all have an index is a
 /// list, every other one a dict in the order of its elements. An index that nothing was given for is
 /// None, as in PyTorch: what stood there was an empty dict, of which nothing is stored.
+///
+/// Its functions are templates, so that they are compiled only where they are called.
 class ValueTree {
  public:
-  ValueTree() : nodes_(1) {}
+  ValueTree() = default;
 
   /// @throws InvalidArgument if a place is given twice, a list has far more gaps than elements, or
   ///         the path is longer than 64 steps.
-  void add(std::vector<PathElement> const& path, Value value) {
+  template <class Step = PathElement>
+  void add(std::vector<Step> const& path, Value value) {
     if (path.size() > most_depth) {
       throw InvalidArgument("shardmesh::ValueTree: a value is nested deeper than " +
                             std::to_string(most_depth));
     }
+    if (nodes_.empty()) {
+      nodes_.emplace_back();
+    }
     std::size_t at = 0;
-    for (PathElement const& step : path) {
+    for (Step const& step : path) {
       at = child(at, step);
     }
     if (nodes_[at].is_leaf || !nodes_[at].children.empty()) {
@@ -58,9 +64,10 @@ class ValueTree {
   }
 
   /// What was put together; None if nothing was given.
-  [[nodiscard]] Value finish() && {
+  template <class Whole = Value>
+  [[nodiscard]] Whole finish() && {
     std::size_t gaps = 1024 + 16 * count_;
-    return value_of(0, gaps);
+    return nodes_.empty() ? Whole() : value_of<Whole>(0, gaps);
   }
 
  private:
@@ -74,9 +81,10 @@ class ValueTree {
     detail::KeyMap<std::size_t> by_step;
   };
 
-  [[noreturn]] static void fail(std::vector<PathElement> const& path) {
+  template <class Step>
+  [[noreturn]] static void fail(std::vector<Step> const& path) {
     std::string text;
-    for (PathElement const& step : path) {
+    for (Step const& step : path) {
       text += text.empty() ? "" : ".";
       text += to_string(step);
     }
@@ -84,13 +92,14 @@ class ValueTree {
                           "\" is given twice, or whole and in parts");
   }
 
-  std::size_t child(std::size_t parent, PathElement const& step) {
+  template <class Step>
+  std::size_t child(std::size_t parent, Step const& step) {
     std::string const key = detail::concat(step.is_key() ? "k" : "i", to_string(step));
     if (std::size_t const* const known = nodes_[parent].by_step.find(key)) {
       return *known;
     }
     if (nodes_[parent].is_leaf) {
-      fail({step});
+      fail(std::vector<Step>{step});
     }
     nodes_.emplace_back();
     std::size_t const made = nodes_.size() - 1;
@@ -102,14 +111,15 @@ class ValueTree {
 
   /// @param gaps  how many elements may still be made for which nothing was given: a small file must
   ///              not ask for a large list.
-  [[nodiscard]] Value value_of(std::size_t at, std::size_t& gaps) {
+  template <class Whole>
+  [[nodiscard]] Whole value_of(std::size_t at, std::size_t& gaps) {
     if (nodes_[at].is_leaf || nodes_[at].children.empty()) {
       return std::move(nodes_[at].leaf);
     }
     if (!nodes_[at].is_list) {
       Value::Dict dict;
       for (auto const& [step, node] : nodes_[at].children) {
-        dict.emplace_back(to_string(step), value_of(node, gaps));
+        dict.emplace_back(to_string(step), value_of<Whole>(node, gaps));
       }
       return dict;
     }
@@ -126,12 +136,12 @@ class ValueTree {
         gaps -= more;
         list.resize(index + 1);
       }
-      list[index] = value_of(node, gaps);
+      list[index] = value_of<Whole>(node, gaps);
     }
     return list;
   }
 
-  std::vector<Node> nodes_;
+  std::vector<Node> nodes_;  // the root first
   std::size_t count_ = 0;
 };
 

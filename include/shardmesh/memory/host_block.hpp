@@ -15,34 +15,37 @@ inline namespace v0 {
 
 /// Uninitialised host memory for bytes that pass through or rest: large blocks from the pool of the process, small ones
 /// from the heap, which keeps those itself.
-class HostBlock {
+///
+/// @tparam Pool  as `HostPool`.
+template <class Pool>
+class BasicHostBlock {
  public:
   /// What `O_DIRECT` wants of addresses. Of smaller blocks: cache lines.
   static constexpr std::size_t alignment = 4096;
 
-  HostBlock() = default;
+  BasicHostBlock() = default;
   /// @param bytes  0 is legal and allocates nothing.
   /// @throws std::bad_alloc
-  explicit HostBlock(std::size_t bytes)
+  explicit BasicHostBlock(std::size_t bytes)
       : data_(bytes == 0 ? nullptr : static_cast<std::byte*>(obtain(bytes))), size_(bytes) {}
-  HostBlock(HostBlock&& other) noexcept
+  BasicHostBlock(BasicHostBlock&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  HostBlock& operator=(HostBlock&& other) noexcept {
-    HostBlock taken(std::move(other));
+  BasicHostBlock& operator=(BasicHostBlock&& other) noexcept {
+    BasicHostBlock taken(std::move(other));
     std::swap(data_, taken.data_);
     std::swap(size_, taken.size_);
     return *this;
   }
-  HostBlock(HostBlock const&) = delete;
-  HostBlock& operator=(HostBlock const&) = delete;
-  ~HostBlock() {
+  BasicHostBlock(BasicHostBlock const&) = delete;
+  BasicHostBlock& operator=(BasicHostBlock const&) = delete;
+  ~BasicHostBlock() {
     if (data_ != nullptr) {
       give_back();
     }
   }
 
-  [[nodiscard]] static HostBlock copy_of(std::span<std::byte const> bytes) {
-    HostBlock copy(bytes.size());
+  [[nodiscard]] static BasicHostBlock copy_of(std::span<std::byte const> bytes) {
+    BasicHostBlock copy(bytes.size());
     std::copy(bytes.begin(), bytes.end(), copy.data());
     return copy;
   }
@@ -59,12 +62,12 @@ class HostBlock {
     return std::align_val_t{bytes < alignment ? std::size_t{64} : alignment};
   }
   [[nodiscard]] static void* obtain(std::size_t bytes) {
-    return bytes >= least_pooled ? host_pool().allocate(bytes)
+    return bytes >= least_pooled ? host_pool<Pool>().allocate(bytes)
                                  : ::operator new(bytes, heap_alignment(bytes));
   }
   void give_back() noexcept {
     if (size_ >= least_pooled) {
-      host_pool().deallocate(data_);
+      host_pool<Pool>().deallocate(data_);
     } else {
       ::operator delete(data_, size_, heap_alignment(size_));
     }
@@ -73,6 +76,9 @@ class HostBlock {
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };
+
+/// From the pool of the process.
+using HostBlock = BasicHostBlock<HostPool>;
 
 }  // namespace v0
 }  // namespace shardmesh

@@ -20,18 +20,20 @@ class HostBuckets {
   static constexpr std::size_t least_alone = std::size_t{1} << 18;
 
   /// Uninitialised bytes, aligned to 64, for as long as the pointer or a copy of it lives; nullptr for 0 bytes.
+  /// @tparam Block  as `HostBlock`; a template, so that blocks are compiled only where somebody takes one.
   /// @throws std::bad_alloc
+  template <class Block = HostBlock>
   [[nodiscard]] std::shared_ptr<std::byte> take(std::size_t bytes) {
     if (bytes == 0) {
       return nullptr;
     }
     if (bytes >= least_alone) {
-      auto const block = std::make_shared<HostBlock>(bytes);
+      auto const block = std::make_shared<Block>(bytes);
       return {block, block->data()};
     }
     std::size_t const size = (bytes + alignment - 1) / alignment * alignment;
     if (bucket_ == nullptr || bucket_->size() - used_ < size) {
-      bucket_ = std::make_shared<HostBlock>(std::max(next_, size));
+      bucket_ = std::make_shared<Block>(std::max(next_, size));
       used_ = 0;
       next_ = std::min(2 * next_, most_shared);
     }

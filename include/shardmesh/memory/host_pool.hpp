@@ -28,7 +28,11 @@ struct PageHook {
 /// free as a whole goes back to the system when there is more, the one that was used longest ago first.
 ///
 /// Blocks are uninitialised and hold what was there before. Any thread may call it.
-class HostPool {
+///
+/// @tparam Pages  where mappings come from, as of `HugePages`. A template, so that its trees are compiled only where a
+///                pool is used.
+template <class Pages>
+class BasicHostPool {
  public:
   /// Blocks are aligned to it, and their sizes are multiples of it.
   static constexpr std::size_t unit = std::size_t{1} << 16;
@@ -36,15 +40,15 @@ class HostPool {
   static constexpr std::size_t least_mapped = std::size_t{32} << 20;
 
   /// @param most_idle  bytes that are kept free for later.
-  explicit HostPool(std::size_t most_idle = usual_bound()) : most_idle_(most_idle) {}
-  HostPool(HostPool const&) = delete;
-  HostPool& operator=(HostPool const&) = delete;
+  explicit BasicHostPool(std::size_t most_idle = usual_bound()) : most_idle_(most_idle) {}
+  BasicHostPool(BasicHostPool const&) = delete;
+  BasicHostPool& operator=(BasicHostPool const&) = delete;
   /// @pre all blocks were given back.
-  ~HostPool() { release(); }
+  ~BasicHostPool() { release(); }
 
   /// A sixteenth of the machine's memory, at most 16 GiB.
   [[nodiscard]] static std::size_t usual_bound() noexcept {
-    return std::min(HugePages::machine_bytes() / 16, std::size_t{16} << 30);
+    return std::min(Pages::machine_bytes() / 16, std::size_t{16} << 30);
   }
 
   /// @param bytes  more than 0.
@@ -69,7 +73,7 @@ class HostPool {
     in_use_ -= at->second.size;
     idle_ += at->second.size;
     // The place in the set of free blocks was kept: to give back must not need memory.
-    Free::node_type place = std::move(at->second.place);
+    typename Free::node_type place = std::move(at->second.place);
     if (auto const next = std::next(at); is_free_in(next, at->second.mapping)) {
       at->second.size += next->second.size;
       free_.erase({next->second.size, next->first});
@@ -141,7 +145,7 @@ class HostPool {
     std::size_t size = 0;
     std::byte* mapping = nullptr;
     bool free = true;
-    Free::node_type place = {};  // while it is not free
+    typename Free::node_type place = {};  // while it is not free
   };
   struct Mapping {
     std::size_t size = 0;
@@ -150,24 +154,23 @@ class HostPool {
   };
   using Blocks = std::map<std::byte*, Block>;
 
-  [[nodiscard]] bool is_free_in(Blocks::iterator block, std::byte* mapping) const {
+  [[nodiscard]] bool is_free_in(typename Blocks::iterator block, std::byte* mapping) const {
     return block != blocks_.end() && block->second.free && block->second.mapping == mapping;
   }
 
   /// Adds a free block that is a mapping as a whole. The lock is not held meanwhile.
-  Free::iterator map(std::size_t bytes, bool touch, std::unique_lock<std::mutex>& lock) {
+  typename Free::iterator map(std::size_t bytes, bool touch, std::unique_lock<std::mutex>& lock) {
     PageHook const hook = hook_;
     lock.unlock();
-    std::size_t const size = HugePages::mapped(bytes);
+    std::size_t const size = Pages::mapped(bytes);
     bool const touched = touch || hook.arrive != nullptr;
-    auto* const pages =
-        static_cast<std::byte*>(touched ? HugePages::obtain(size) : HugePages::map(size));
+    auto* const pages = static_cast<std::byte*>(touched ? Pages::obtain(size) : Pages::map(size));
     bool const prepared = hook.arrive != nullptr && hook.arrive(pages, size);
     lock.lock();
     try {
       mappings_.emplace(pages, Mapping{size, prepared, ++clock_});
       blocks_.emplace(pages, Block{size, pages});
-      Free::iterator const place = free_.emplace(size, pages).first;
+      typename Free::iterator const place = free_.emplace(size, pages).first;
       idle_ += size;
       return place;
     } catch (...) {
@@ -178,7 +181,7 @@ class HostPool {
     }
   }
 
-  [[nodiscard]] std::byte* take(Free::iterator found, std::size_t size) {
+  [[nodiscard]] std::byte* take(typename Free::iterator found, std::size_t size) {
     auto const at = blocks_.find(found->second);
     Block& block = at->second;
     if (block.size > size) {
@@ -234,7 +237,7 @@ class HostPool {
     if (mapping.prepared) {
       hook.leave(pages, mapping.size);
     }
-    HugePages::give_back(pages, mapping.size);
+    Pages::give_back(pages, mapping.size);
   }
 
   mutable std::mutex mutex_;
@@ -248,6 +251,9 @@ class HostPool {
   std::uint64_t clock_ = 0;
 };
 
+/// That of the process.
+using HostPool = BasicHostPool<HugePages>;
+
 /// The host memory of the process for states that are offloaded or gathered, snapshots, what a load stages and what a save
 /// writes from (decision 0018).
 ///
@@ -256,9 +262,10 @@ class HostPool {
 /// sm::host_pool().keep_at_most(std::size_t{1} << 30);
 /// sm::host_pool().release();                      // to the system, now
 /// ```
-[[nodiscard]] SHARDMESH_EXPORT inline HostPool& host_pool() {
+template <class Pool = HostPool>
+[[nodiscard]] SHARDMESH_EXPORT Pool& host_pool() {
   // Never destroyed: tensors may outlive every static.
-  static auto* const pool = new HostPool;
+  static auto* const pool = new Pool;
   return *pool;
 }
 

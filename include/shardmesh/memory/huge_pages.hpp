@@ -27,10 +27,12 @@ struct HugePages {
   }
 
   /// Zeros, aligned to 2 MiB, touched.
+  /// @tparam Thread  `std::jthread`; a template, so that threads are compiled only where pages are obtained.
   /// @throws std::bad_alloc
+  template <class Thread = std::jthread>
   [[nodiscard]] static void* obtain(std::size_t bytes) {
     void* const pages = map(bytes);
-    touch(static_cast<std::byte*>(pages), mapped(bytes));
+    touch<Thread>(static_cast<std::byte*>(pages), mapped(bytes));
     return pages;
   }
 
@@ -71,6 +73,7 @@ struct HugePages {
 
  private:
   /// Every small page is written, in case there are no huge ones; at least 8 huge pages a thread.
+  template <class Thread>
   static void touch(std::byte* start, std::size_t size) {
     std::size_t const pages = size / page_bytes;
     std::size_t const threads = std::clamp<std::size_t>(
@@ -82,7 +85,7 @@ struct HugePages {
         *at = std::byte{0};
       }
     };
-    std::vector<std::jthread> others;
+    std::vector<Thread> others;
     others.reserve(threads - 1);
     for (std::size_t thread = 1; thread < threads; ++thread) {
       others.emplace_back(part, thread);

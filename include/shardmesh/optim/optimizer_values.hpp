@@ -57,7 +57,9 @@ class OptimizerValues final : public LiveValues {
                   std::vector<std::vector<std::string>> names)
       : core_(std::move(core)), form_(form), names_(std::move(names)) {}
 
-  [[nodiscard]] std::string root() const override { return std::string(StoredGroups::root); }
+  [[nodiscard]] std::string root() const override {
+    return std::string(StoredGroups<LiveLoad>::root);
+  }
 
   [[nodiscard]] std::vector<Place> places() const override { return places_of(core_->groups); }
 
@@ -110,7 +112,7 @@ class OptimizerValues final : public LiveValues {
   }
 
   [[nodiscard]] std::unique_ptr<LivePlan> prepare(LiveLoad& load) override {
-    StoredGroups stored(load, form_ == OptimizerForm::flattened);
+    StoredGroups<LiveLoad> stored(load, form_ == OptimizerForm::flattened);
     auto plan = std::make_unique<Plan>(core_, *this);
     for (bool const with_parameters : {true, false}) {
       for (std::size_t g = 0; g < core_->groups.size(); ++g) {
@@ -122,7 +124,7 @@ class OptimizerValues final : public LiveValues {
         }
       }
     }
-    for (StoredGroups::Group const& group : stored.groups()) {
+    for (StoredGroups<LiveLoad>::Group const& group : stored.groups()) {
       load.asked.add(group.key, group.used ? char{1} : char{0});
     }
     if (!Options::counts_steps) {  // buffers that were loaded hold something
@@ -245,7 +247,7 @@ class OptimizerValues final : public LiveValues {
 
   /// What the options of one stored group come to.
   [[nodiscard]] Group options_of(Group const& group,
-                                 StoredGroups::Group& stored,
+                                 StoredGroups<LiveLoad>::Group& stored,
                                  KeyList const& unwanted,
                                  std::string const& key,
                                  LiveLoad& load) const {
@@ -262,7 +264,7 @@ class OptimizerValues final : public LiveValues {
   }
 
   void read_group(std::size_t g,
-                  StoredGroups& stored,
+                  StoredGroups<LiveLoad>& stored,
                   KeyList const& unwanted,
                   LiveLoad& load,
                   Plan& plan) const {
@@ -270,7 +272,7 @@ class OptimizerValues final : public LiveValues {
     std::string const all = load.prefix + root() + ".";
     std::string const key = all + std::to_string(g) + ".";
     if (group.count == 0) {
-      if (StoredGroups::Group* const found = stored.at(g)) {
+      if (StoredGroups<LiveLoad>::Group* const found = stored.at(g)) {
         plan.groups.emplace_back(g, options_of(group, *found, unwanted, key, load));
       } else {
         load.missing.push_back({key + "params", "there is no group of this number"});
@@ -278,10 +280,10 @@ class OptimizerValues final : public LiveValues {
       return;
     }
     std::vector<std::pair<std::size_t, Group>> made;
-    StoredGroups::Group const* last = nullptr;
+    StoredGroups<LiveLoad>::Group const* last = nullptr;
     bool missed = false;
     for (std::string const& parameter : parameters(group)) {
-      StoredGroups::Group* const found = stored.of(parameter);
+      StoredGroups<LiveLoad>::Group* const found = stored.of(parameter);
       if (found == nullptr) {
         if (!missed) {
           std::string const flattened = all + parameter + "." + option_names(group).front().first;

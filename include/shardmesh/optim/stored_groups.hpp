@@ -19,6 +19,8 @@ namespace detail {
 
 /// The parameter groups of a state that was saved, in PyTorch's nested form (`param_groups.<n>.<option>`,
 /// with lists of parameters) or flattened (`param_groups.<parameter>.<option>`).
+/// @tparam Load  `LiveLoad`; a template, so that it is compiled only where there is an optimizer.
+template <class Load>
 class StoredGroups {
  public:
   struct Group {
@@ -30,16 +32,16 @@ class StoredGroups {
 
   /// @param flattened  how to read "param_groups.0.lr", if a group is numbered or a parameter named 0.
   /// @throws InvalidArgument if these are no groups.
-  StoredGroups(LiveLoad const& load, bool flattened)
+  StoredGroups(Load const& load, bool flattened)
       : prefix_(load.prefix + std::string(root) + "."), flattened_(flattened) {
     for (auto const& [name, value] : load.found) {
       if (name.size() > root.size()) {
         add_option(name.substr(root.size() + 1), value);
-      } else if (auto const* const list = value.get<Value::List>()) {
+      } else if (auto const* const list = value.template get<Value::List>()) {
         for (std::size_t i = 0; i < list->size(); ++i) {
           add_group(by_index_, std::to_string(i), (*list)[i]);
         }
-      } else if (auto const* const dict = value.get<Value::Dict>()) {
+      } else if (auto const* const dict = value.template get<Value::Dict>()) {
         for (auto const& [key, group] : *dict) {
           add_group(is_number(key) && !flattened ? by_index_ : by_parameter_, key, group);
         }
@@ -121,10 +123,10 @@ class StoredGroups {
       if (name != "params") {
         continue;
       }
-      auto const* const list = value.get<Value::List>();
+      auto const* const list = value.template get<Value::List>();
       groups_[at].has_parameters = list == nullptr || !list->empty();
       for (std::size_t i = 0; list != nullptr && i < list->size(); ++i) {
-        auto const* const parameter = (*list)[i].get<std::string>();
+        auto const* const parameter = (*list)[i].template get<std::string>();
         if (parameter == nullptr) {
           throw InvalidArgument(
               "shardmesh::Optimizer: \"" + groups_[at].key + "params\" lists " +

@@ -15,6 +15,9 @@
 namespace shardmesh {
 inline namespace v0 {
 
+// What follows is a template where it goes through whole plans, so that it is compiled only where it is called; nobody
+// gives another type.
+
 /// What a plan costs, over all ranks; bytes unless said.
 struct PlanCost {
   index_t exchanges = 0;      ///< collective steps
@@ -34,6 +37,7 @@ struct PlanCost {
 namespace detail {
 
 /// @see PlanCost::least_received
+template <class Step = RankStep>
 [[nodiscard]] constexpr index_t least_received(Holding const& from, Holding const& to) {
   bool adds = false;
   bool const same_mesh = from.same_mesh(to);
@@ -44,7 +48,7 @@ namespace detail {
   }
   index_t most = 0;
   for (index_t position = 0; position < to.layout().ranks(); ++position) {
-    RankStep const step = moves(from, to, to.rank_at(position));
+    Step const step = moves(from, to, to.rank_at(position));
     index_t lacks = volume(step.target_shape);
     for (Transfer const& one : step.locals) {
       lacks -= adds ? 0 : one.box.volume();
@@ -67,9 +71,9 @@ struct PairTraffic {
 
 /// Who sends how much to whom, by sender, then by receiver; pairs that do not talk are left out.
 /// @complexity that of all ranks' moves: for explaining, not for the hot path.
-[[nodiscard]] constexpr std::vector<PairTraffic> traffic_of(Plan const& plan,
-                                                            std::size_t element_bytes) {
-  std::vector<PairTraffic> pairs;
+template <class Pair = PairTraffic>
+[[nodiscard]] constexpr std::vector<Pair> traffic_of(Plan const& plan, std::size_t element_bytes) {
+  std::vector<Pair> pairs;
   for (std::size_t step = 0; step < plan.steps(); ++step) {
     for (index_t rank = 0; rank < plan.stages[step].rank_limit(); ++rank) {
       for (Transfer const& one : plan.rank_step(step, static_cast<int>(rank)).sends) {
@@ -78,11 +82,11 @@ struct PairTraffic {
       }
     }
   }
-  std::sort(pairs.begin(), pairs.end(), [](PairTraffic const& a, PairTraffic const& b) {
+  std::sort(pairs.begin(), pairs.end(), [](Pair const& a, Pair const& b) {
     return a.from != b.from ? a.from < b.from : a.to < b.to;
   });
-  std::vector<PairTraffic> sums;
-  for (PairTraffic const& one : pairs) {
+  std::vector<Pair> sums;
+  for (Pair const& one : pairs) {
     if (!sums.empty() && sums.back().from == one.from && sums.back().to == one.to) {
       sums.back().bytes += one.bytes;
     } else {
@@ -94,10 +98,11 @@ struct PairTraffic {
 
 /// Adds up a plan for elements of `element_bytes`.
 /// @complexity O(ranks squared): meant for explaining and testing, not for the hot path.
-[[nodiscard]] constexpr PlanCost cost_of(Plan const& plan, std::size_t element_bytes) {
+template <class Cost = PlanCost>
+[[nodiscard]] constexpr Cost cost_of(Plan const& plan, std::size_t element_bytes) {
   auto const bytes = static_cast<index_t>(element_bytes);
   index_t const ranks = detail::larger(plan.from().rank_limit(), plan.to().rank_limit());
-  PlanCost cost;
+  Cost cost;
   std::vector<index_t> sent(static_cast<std::size_t>(ranks), 0);
   std::vector<index_t> received(static_cast<std::size_t>(ranks), 0);
   for (std::size_t step = 0; step < plan.steps(); ++step) {
@@ -140,8 +145,9 @@ namespace detail {
 
 /// A plan in words: its stages, what each rank sends to whom, and the cost. For people.
 /// @param most_ranks  so many are listed; the others are counted.
-[[nodiscard]] inline std::string explain(Plan const& plan, DType dtype, index_t most_ranks = 64) {
-  std::string text;
+template <class Text = std::string>
+[[nodiscard]] Text explain(Plan const& plan, DType dtype, index_t most_ranks = 64) {
+  Text text;
   for (std::size_t step = 0; step < plan.steps(); ++step) {
     Holding const& from = plan.stages[step];
     Holding const& to = plan.stages[step + 1];

@@ -4,9 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -41,10 +41,10 @@ class PlanCache {
 
   /// The plan between two holdings, from the cache or new.
   /// @param rank  whose part, in the numbering of the holdings.
+  /// @tparam Made  `RankPlan`; a template, so that it is compiled only where plans are wanted.
   /// @throws as `make_plan`; nothing is kept then.
-  [[nodiscard]] std::shared_ptr<RankPlan const> get(Holding const& from,
-                                                    Holding const& to,
-                                                    int rank);
+  template <class Made = RankPlan>
+  [[nodiscard]] std::shared_ptr<Made const> get(Holding const& from, Holding const& to, int rank);
 
   /// How many plans are kept.
   [[nodiscard]] std::size_t size() const {
@@ -59,8 +59,8 @@ class PlanCache {
 
  private:
   mutable std::mutex mutex_;
-  std::unordered_map<std::uint64_t, std::shared_ptr<RankPlan const>> plans_;  // by fingerprint
-  std::vector<std::uint64_t> order_;  // of their making, as a ring
+  std::map<std::uint64_t, std::shared_ptr<RankPlan const>> plans_;  // by fingerprint
+  std::vector<std::uint64_t> order_;                                // of their making, as a ring
   std::size_t oldest_ = 0;
   std::uint64_t hits_ = 0;
 };

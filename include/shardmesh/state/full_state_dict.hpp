@@ -77,15 +77,15 @@ template <class GroupOf>
 /// Brings distributed tensors together in host memory of the roots.
 /// @returns the whole tensors, in order, where this rank is a root; nothing elsewhere.
 /// @collective over the ranks that hold the tensors.
-[[nodiscard]] inline std::vector<std::optional<AnyTensor>> gather_to_roots(
-    std::vector<AnyTensor> const& tensors,
+template <class Tensor>
+[[nodiscard]] std::vector<std::optional<Tensor>> gather_to_roots(
+    std::vector<Tensor> const& tensors,
     std::vector<std::string> const& keys,
     GatherOptions const& options,
     GatherReport& report) {
-  std::vector<std::optional<AnyTensor>> wholes(tensors.size());
+  std::vector<std::optional<Tensor>> wholes(tensors.size());
   HostBuckets buckets;
-  for (GroupBatch const& batch :
-       batches_of(tensors, [](AnyTensor const& x) { return x.group(); })) {
+  for (GroupBatch const& batch : batches_of(tensors, [](Tensor const& x) { return x.group(); })) {
     std::vector<RootJob> jobs;
     jobs.reserve(batch.members.size());
     for (int const root : roots_in(batch.group, options.roots)) {
@@ -209,7 +209,9 @@ using WholeTensors = KeyMap<std::optional<AnyTensor>>;
 /// @throws InvalidArgument if a tensor is partial.
 /// @collective over the meshes of the distributed tensors, which must stand in the same order on all
 ///             ranks; plain entries may differ between ranks and never enter a collective.
-[[nodiscard]] inline StateDict full_state_dict(StateDict const& dict) {
+/// @tparam Dict  `StateDict`; a template, so that it is compiled only where it is called.
+template <class Dict = StateDict>
+[[nodiscard]] Dict full_state_dict(StateDict const& dict) {
   std::vector<AnyTensor> tensors;
   std::vector<std::string> keys;
   bool first = true;

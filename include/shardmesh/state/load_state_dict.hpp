@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -22,6 +21,13 @@ namespace shardmesh {
 inline namespace v0 {
 
 namespace detail {
+
+/// What a plain member of a model is going to be.
+struct NewMember {
+  void* member;
+  std::shared_ptr<void> value;  ///< of the member's type
+  void (*swap)(void* member, void* value) noexcept;
+};
 
 /// @param stage  as for `LoadMove::prepare`.
 template <Communicator Comm, class Stage>
@@ -101,8 +107,7 @@ StateLoadReport load_state_dict(Comm const& comm,
     }
   });
   into.order_on(options.stream);
-  std::vector<std::function<void()>>
-      set;  // what allocates is done before any rank changes anything
+  std::vector<detail::NewMember> made;  // what allocates is done before any rank changes anything
   StateLoadReport report =
       detail::load(comm, into, from, options, extras, [&](StateDict const& next) {
         for_each_leaf(model, [&](std::string const& name, auto& leaf, Role) {
@@ -113,13 +118,15 @@ StateLoadReport load_state_dict(Comm const& comm,
             if (next.contains(key)) {
               auto const value =
                   std::make_shared<Leaf>(*detail::model_value<Leaf>(next.at(key).plain()));
-              set.emplace_back([&leaf, value] { std::swap(leaf, *value); });
+              made.push_back({std::addressof(leaf), value, [](void* member, void* held) noexcept {
+                                std::swap(*static_cast<Leaf*>(member), *static_cast<Leaf*>(held));
+                              }});
             }
           }
         });
       });
-  for (auto const& one : set) {
-    one();
+  for (detail::NewMember const& one : made) {
+    one.swap(one.member, one.value.get());
   }
   return report;
 }

@@ -25,7 +25,9 @@ inline namespace v0 {
 
 /// An element of a tensor as a plain number, exactly: bool, int or float. Nothing if it is no such
 /// number: complex, a scale without sign, an integer that needs more than 63 bits.
-[[nodiscard]] inline std::optional<Value> number_of(DType dtype, void const* element) {
+/// @tparam Byte  any; a template, as below, so that conversions are compiled only where they are wanted.
+template <class Byte>
+[[nodiscard]] std::optional<Value> number_of(DType dtype, Byte const* element) {
   try {
     switch (detail::kind_of(dtype)) {
       case detail::NumberKind::integer: {
@@ -55,8 +57,8 @@ struct NumberElement {
 
 /// Nothing if `value` is no number, or none that the type can come near to: a fraction or a number out
 /// of range as an integer; anything as a complex number, a packed one or a scale.
-[[nodiscard]] inline std::optional<NumberElement> element_of_number(Value const& value,
-                                                                    DType dtype) {
+template <class Plain = Value>
+[[nodiscard]] std::optional<NumberElement> element_of_number(Plain const& value, DType dtype) {
   auto const kind = detail::kind_of(dtype);
   bool const is_integer = kind == detail::NumberKind::integer;
   if (!is_integer && kind != detail::NumberKind::real) {
@@ -64,11 +66,11 @@ struct NumberElement {
   }
   std::optional<std::int64_t> integer;
   double real = 0;
-  if (bool const* const flag = value.get<bool>()) {
+  if (bool const* const flag = value.template get<bool>()) {
     integer = *flag ? 1 : 0;
-  } else if (auto const* const held = value.get<std::int64_t>()) {
+  } else if (auto const* const held = value.template get<std::int64_t>()) {
     integer = *held;
-  } else if (auto const* const held_real = value.get<double>()) {
+  } else if (auto const* const held_real = value.template get<double>()) {
     real = *held_real;
     bool const is_whole = real >= -0x1p63 && real < 0x1p63 &&
                           static_cast<double>(static_cast<std::int64_t>(real)) == real;

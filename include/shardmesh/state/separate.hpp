@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,9 +16,11 @@
 #include <shardmesh/core/config.hpp>
 #include <shardmesh/memory/host.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
+#include <shardmesh/plan/plan_cache.hpp>
 #include <shardmesh/state/checksum.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 #include <shardmesh/state/load_state_dict.hpp>
+#include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/state/transfer.hpp>
 #include <shardmesh/tensor/execute.hpp>
 
@@ -38,6 +41,11 @@ SHARDMESH_INSTANTIATE DeviceMesh<3, ThreadsCommunicator> device_mesh(ThreadsComm
                                                                      index_t const (&)[3],
                                                                      std::vector<int> const&,
                                                                      std::vector<std::string>);
+SHARDMESH_INSTANTIATE std::shared_ptr<RankPlan const> PlanCache::get(Holding const&,
+                                                                     Holding const&,
+                                                                     int);
+SHARDMESH_INSTANTIATE StateDict offloaded(StateDict const&);
+SHARDMESH_INSTANTIATE StateDict full_state_dict(StateDict const&);
 SHARDMESH_INSTANTIATE void execute<HostMemory>(ThreadsCommunicator const&,
                                                std::span<ExchangeJob const>,
                                                Call const&,

@@ -151,7 +151,9 @@ template <class Model>
 
 /// The same state with every local part copied to host memory. Nothing but where the bytes live
 /// changes; tied tensors stay tied. Plain values are copies, too. No communication.
-[[nodiscard]] SHARDMESH_INLINE StateDict offloaded(StateDict const& dict);
+/// @tparam Dict  `StateDict`; a template, so that it is compiled only where it is called.
+template <class Dict = StateDict>
+[[nodiscard]] Dict offloaded(StateDict const& dict);
 
 /// In what two state dicts differ, in words; empty if in nothing. Keys must stand in the same order.
 [[nodiscard]] SHARDMESH_INLINE std::string difference(StateDict const& a, StateDict const& b);

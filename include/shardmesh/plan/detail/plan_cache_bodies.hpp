@@ -35,9 +35,8 @@ SHARDMESH_INLINE RankPlan make_rank_plan(Holding const& from, Holding const& to,
   return make_rank_plan(make_plan(from, to), rank);
 }
 
-SHARDMESH_INLINE std::shared_ptr<RankPlan const> PlanCache::get(Holding const& from,
-                                                                Holding const& to,
-                                                                int rank) {
+template <class Made>
+std::shared_ptr<Made const> PlanCache::get(Holding const& from, Holding const& to, int rank) {
   std::uint64_t const key = Fingerprint()
                                 .add(fingerprint(from).value())
                                 .add(fingerprint(to).value())
@@ -55,7 +54,7 @@ SHARDMESH_INLINE std::shared_ptr<RankPlan const> PlanCache::get(Holding const& f
     }
   }
   detail::counts().plan_misses.add(1);
-  auto made = std::make_shared<RankPlan const>(make_rank_plan(from, to, rank));
+  auto made = std::make_shared<Made const>(make_rank_plan(from, to, rank));
   detail::say(LogLevel::debug, [&] {
     return detail::concat("shardmesh: rank ", std::to_string(rank),
                           " of the mesh has made a plan: ", std::to_string(made->plan.steps()),

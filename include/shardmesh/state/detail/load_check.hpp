@@ -143,7 +143,7 @@ class LoadCheck {
     return numbers_.find(key);
   }
 
-  [[nodiscard]] LoadPlain& plain() noexcept { return plain_; }
+  [[nodiscard]] LoadPlain<LoadSources>& plain() noexcept { return plain_; }
 
   /// @pre the tensor is distributed and `loads(key)`.
   [[nodiscard]] LoadWay way(std::string const& key) const { return ways_.at(key); }
@@ -425,7 +425,7 @@ class LoadCheck {
   StateDict const& into_;
   LoadSources const& sources_;
   StateOptions const& options_;
-  LoadPlain plain_;
+  LoadPlain<LoadSources> plain_;
   KeyMap<std::vector<std::byte>> numbers_;
   KeyMap<std::string> why_;
   std::string problem_;

@@ -21,10 +21,12 @@ inline namespace v0 {
 namespace detail {
 
 /// The plain values of a load from another state dict: the dict's own, and those of optimizers.
+/// @tparam Sources  `LoadSources`; a template, so that it is compiled only where a state is loaded.
+template <class Sources>
 class LoadPlain {
  public:
   /// @param sources  must outlive the object.
-  explicit LoadPlain(LoadSources const& sources)
+  explicit LoadPlain(Sources const& sources)
       : sources_(&sources), finder_(SourceKeys{&sources}, "shardmesh::load_state_dict") {}
 
   /// What there is for an entry, a plain value or a 0-d tensor whose number is no tensor; nothing if it
@@ -122,7 +124,7 @@ class LoadPlain {
     }
   }
 
-  LoadSources const* sources_;
+  Sources const* sources_;
   ValueFinder<SourceKeys> finder_;
   KeyMap<Value> read_;
   KeyList used_;

@@ -31,7 +31,8 @@ struct LoadSource {
   std::vector<PathElement> path = {};
 
   /// The elements of a tensor that this rank has all of, if it has so few that it might be a number.
-  [[nodiscard]] std::optional<Value> number() const {
+  template <class Number = Value>
+  [[nodiscard]] std::optional<Number> number() const {
     std::vector<std::byte> const held =
         tensor != nullptr && tensor->bytes() == size_of(dtype) ? tensor->local_bytes() : bytes;
     bool const is_one = is_tensor && volume(shape) == 1 && held.size() == size_of(dtype);

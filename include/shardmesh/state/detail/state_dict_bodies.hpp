@@ -91,12 +91,13 @@ SHARDMESH_INLINE std::size_t StateDict::position_of(std::string const& key) cons
                      [&](std::size_t position) { return entries_[position].key == key; });
 }
 
-SHARDMESH_INLINE StateDict offloaded(StateDict const& dict) {
+template <class Dict>
+Dict offloaded(StateDict const& dict) {
   if (auto const current = detail::up_to_date(dict)) {
-    return offloaded(*current);
+    return offloaded<Dict>(*current);
   }
   HostBuckets buckets;
-  StateDict result;
+  Dict result;
   result.reserve(dict.size());
   auto alias = dict.aliases().begin();
   for (StateEntry const& entry : dict) {
