@@ -1,45 +1,62 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
-"""run.py BUILD_DIRECTORY: fuzzes every reader with libFuzzer, ASan and UBSan. Seeds come out of tests/data; what
-is found new stays in BUILD_DIRECTORY/fuzz/corpus for the next run. A mutant that reads a byte too many has to be
-found first.
+"""Fuzzes every reader with libFuzzer, ASan and UBSan. Seeds come out of tests/data. A mutant that reads a byte too many
+has to be found first.
 
-SHARDMESH_FUZZ_SECONDS (8): for each target; SHARDMESH_FUZZ_RUNS: so many executions of each target instead.
-SHARDMESH_FUZZ_JOBS (2): targets at a time; SHARDMESH_FUZZ_TARGETS: only these, with commas between.
-Exit 77: no clang with libFuzzer here."""
+run.py BUILD_DIRECTORY         builds the program and fuzzes each target for SHARDMESH_FUZZ_SECONDS (8), or for
+                               SHARDMESH_FUZZ_RUNS executions. What is found new stays in BUILD_DIRECTORY/fuzz/corpus for
+                               the next time. SHARDMESH_FUZZ_JOBS (2): targets at a time; SHARDMESH_FUZZ_TARGETS: only
+                               these, with commas between. Exit 77: no clang with libFuzzer here.
+run.py --pack FOLDER           puts what another Linux needs into FOLDER: a program that wants glibc alone, the seeds and
+                               this script.
+FOLDER/run.py --runs N         there: at least N executions of each target, by --jobs processes (all cores), each target
+                               cut into as many as its speed asks for. --seconds S: no process begins or goes on after
+                               these. One line a target; what was found lies in FOLDER/found.
+
+Exit 1: something was found, or the mutant was not, or a target had fewer than N executions."""
+import argparse
 import concurrent.futures
 import io
+import math
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 import zipfile
 import zlib
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-TARGETS = ["pickle", "names", "dcp_metadata", "zip", "tensor", "plain_value", "numpy_number",
-           "safetensors_header", "hub_index", "notes", "manifest"]
 
 
-def build(folder: pathlib.Path) -> pathlib.Path | None:
-    """The program, or None where there is no compiler for it."""
-    program = folder / "fuzz"
+# The targets, and the executions a second of one core (--pack, 2026-11-27), which say how many processes each gets.
+SPEED = {"pickle": 6000, "names": 9000, "dcp_metadata": 2500, "zip": 15000, "tensor": 8000, "tensor_pickle": 6000, "plain_value": 7000, "numpy_number": 6000,
+         "safetensors_header": 6000, "safetensors_file": 4000, "hub_index": 15000, "notes": 6000, "manifest": 25000, "lines": 25000, "stream": 3000,
+         "directory": 2000, "launcher": 30000}
+TARGETS = list(SPEED)
+CHECKS = "detect_leaks=1:allocator_may_return_null=0"
+
+
+def build(program: pathlib.Path, options: list[str]) -> bool:
+    """False where there is no compiler for it."""
     for name in ["clang++-19", "clang++", "clang++-16", "clang++-14"]:
         compiler = shutil.which(name)
         if compiler is None:
             continue
-        probe = subprocess.run([compiler, "-fsanitize=fuzzer,address,undefined", "-x", "c++", "-std=c++20", "-", "-o", str(folder / "probe")],
+        probe = subprocess.run([compiler, "-fsanitize=fuzzer,address,undefined", "-x", "c++", "-std=c++20", "-", "-o", str(program) + "-probe"],
                                input='#include <cstddef>\n#include <cstdint>\nextern "C" int LLVMFuzzerTestOneInput(std::uint8_t const*, std::size_t) { return 0; }\n',
                                text=True, capture_output=True)
         if probe.returncode != 0:
             continue
-        subprocess.run([compiler, "-std=c++20", "-O1", "-gline-tables-only", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all",
-                        f"-I{TOP}/include", str(TOP / "tests/fuzz/fuzz.cpp"), "-o", str(program), "-lz"], check=True)
-        return program
-    return None
+        subprocess.run([compiler, "-std=c++20", "-gline-tables-only", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all",
+                        f"-I{TOP}/include", str(TOP / "tests/fuzz/fuzz.cpp"), "-o", str(program), *options], check=True)
+        return True
+    return False
 
 
 def items(data: bytes) -> list[bytes]:
@@ -73,9 +90,12 @@ def seeds() -> dict[str, list[bytes]]:
                 continue
             found["pickle"] += [b"\1" + pickled, b"\2" + pickled]
             found["plain_value"].append(pickled)
+            found["tensor_pickle"].append(b"\x18" + pickled)
             found["names"].append(pickled)
     for path in sorted(data.rglob("*.safetensors")):
         content = path.read_bytes()
+        if len(content) < 6_000:
+            found["safetensors_file"].append(content)
         header = content[8:8 + int.from_bytes(content[:8], "little")]
         if len(header) < 20_000:
             found["safetensors_header"].append(header)
@@ -89,40 +109,126 @@ def seeds() -> dict[str, list[bytes]]:
     return found
 
 
-def fuzz(program: pathlib.Path, target: str, folder: pathlib.Path, limit: list[str], mutant: bool = False) -> tuple[int, int, str]:
+def write_seeds(program: pathlib.Path, folder: pathlib.Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    for target, inputs in seeds().items():
+        place = folder / target
+        place.mkdir(parents=True)
+        for number, content in enumerate(sorted(set(inputs))):
+            (place / str(number)).write_bytes(content)
+    subprocess.run([str(program)], env={**os.environ, "SHARDMESH_FUZZ_SEEDS": str(folder)}, check=True)
+
+
+def fuzz(program: pathlib.Path, target: str, folder: pathlib.Path, options: list[str], checks: str = CHECKS, mutant: bool = False) -> tuple[int, int, str]:
     """Exit status, executions and what was said."""
     name = "mutant" if mutant else target
     corpus, artifacts = folder / "corpus" / name, folder / "found" / name
     for path in [corpus, artifacts]:
         path.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "SHARDMESH_FUZZ_TARGET": target, "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=0"}
+    environment = {**os.environ, "SHARDMESH_FUZZ_TARGET": target, "ASAN_OPTIONS": checks}
     if mutant:
         environment["SHARDMESH_FUZZ_MUTANT"] = "1"
-    done = subprocess.run([str(program), *limit, "-max_len=20000", "-timeout=20", "-rss_limit_mb=2048", "-malloc_limit_mb=256", "-print_final_stats=1",
-                           f"-artifact_prefix={artifacts}/", str(corpus), str(folder / "seeds" / target)],
-                          env=environment, capture_output=True, text=True, errors="replace")
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as files:
+        environment["SHARDMESH_FUZZ_FILES"] = files
+        done = subprocess.run([str(program), "-max_len=20000", *options, "-timeout=20", "-rss_limit_mb=2048", "-malloc_limit_mb=256", "-print_final_stats=1",
+                               f"-artifact_prefix={artifacts}/", str(corpus), str(folder / "seeds" / target)],
+                              env=environment, capture_output=True, text=True, errors="replace")
     executions = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
+    if executions is None:  # a process that was ended says no total
+        executions = re.search(r".*^#(\d+)\t", done.stderr, re.DOTALL | re.MULTILINE)
     return done.returncode, int(executions.group(1)) if executions else 0, done.stderr
 
 
-def main() -> int:
-    folder = pathlib.Path(sys.argv[1]).resolve() / "fuzz"
-    folder.mkdir(parents=True, exist_ok=True)
-    program = build(folder)
-    if program is None:
-        print("SKIP: no clang with libFuzzer here (clang-19, libclang-rt-19-dev)")
-        return 77
-    for target, inputs in seeds().items():
-        place = folder / "seeds" / target
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        for number, content in enumerate(inputs):
-            (place / str(number)).write_bytes(content)
-    runs = os.environ.get("SHARDMESH_FUZZ_RUNS")
-    limit = [f"-runs={runs}"] if runs else [f"-max_total_time={os.environ.get('SHARDMESH_FUZZ_SECONDS', '8')}"]
+def mutant_is_found(program: pathlib.Path, folder: pathlib.Path) -> bool:
     status, _, said = fuzz(program, "manifest", folder, ["-runs=100000", "-max_total_time=20"], mutant=True)
     if status == 0 or "AddressSanitizer" not in said:
         print("the mutant was not found: the targets prove nothing\n" + said[-2000:])
+        return False
+    return True
+
+
+def pack(folder: pathlib.Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    linked = ["-O2", "-static-libstdc++", "-static-libgcc", "-Wl,-Bstatic", "-lz", "-Wl,-Bdynamic", "-Wl,--compress-debug-sections=zlib"]
+    if not build(folder / "fuzz", linked):
+        print("no clang with libFuzzer here (clang-19, libclang-rt-19-dev)")
+        return 1
+    (folder / "fuzz-probe").unlink()
+    write_seeds(folder / "fuzz", folder / "seeds")
+    shutil.copy(__file__, folder / "run.py")
+    return 0
+
+
+class Tally:
+    """What the processes of one target say together."""
+
+    def __init__(self) -> None:
+        self.executions = self.found = self.before = self.after = self.features = 0
+        self.seconds = 0.0
+        self.said = ""
+        self.lock = threading.Lock()
+
+    def add(self, status: int, executions: int, said: str, seconds: float) -> None:
+        covered = [(int(edges), int(features)) for edges, features in re.findall(r"^#\d+\t.* cov: (\d+) ft: (\d+)", said, re.MULTILINE)]
+        with self.lock:
+            self.executions += executions
+            self.seconds += seconds
+            if covered:
+                self.before = min(self.before or covered[0][0], covered[0][0])
+                self.after = max(self.after, covered[-1][0])
+                self.features = max(self.features, covered[-1][1])
+            if status != 0:
+                self.found += 1
+                self.said = self.said or said[-6000:]
+
+
+def spread(program: pathlib.Path, folder: pathlib.Path, targets: list[str], runs: int, jobs: int, seconds: float) -> int:
+    """Cuts the executions of each target into parts of about the same time, three for each job, and runs the slow targets' first."""
+    start = time.monotonic()
+    cost = {target: runs / SPEED[target] for target in targets}
+    part = max(sum(cost.values()) / (3 * jobs), 1.0)
+    parts = [(target, number, math.ceil(runs / count)) for target in targets for count in [max(1, round(cost[target] / part))] for number in range(count)]
+    parts.sort(key=lambda each: (each[1], -cost[each[0]]))  # every target begins at once
+    tally = {target: Tally() for target in targets}
+
+    def one(each: tuple[str, int, int]) -> None:
+        target, number, share = each
+        while (left := seconds - (time.monotonic() - start)) >= 1:
+            begun = time.monotonic()
+            # The first process of a target looks for everything; the rest are faster without the stack of each allocation and frames kept
+            # after their return.
+            checks = CHECKS if number == 0 else CHECKS + ":malloc_context_size=1:detect_stack_use_after_return=0:quarantine_size_mb=32"
+            status, executions, said = fuzz(program, target, folder, [f"-runs={share}", f"-max_total_time={int(left)}", f"-seed={number + 1}", "-max_len=6000"], checks)
+            tally[target].add(status, executions, said, time.monotonic() - begun)
+            share -= executions
+            if status == 0 or share <= 0 or executions == 0 or tally[target].found > 20:
+                return
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, parts))
+    print(f"{'target':20} {'executions':>12} {'a second':>9} {'edges: seeds':>12} {'now':>6} {'features':>9} {'found':>6} {'seconds of one core':>20}")
+    good = True
+    for target, told in tally.items():
+        good = good and told.found == 0 and told.executions >= runs
+        print(f"{target:20} {told.executions:12} {told.executions / max(told.seconds, 0.001):9.0f} {told.before:12} {told.after:6} {told.features:9} {told.found:6} "
+              f"{told.seconds:20.0f}")
+        if told.said:
+            print(told.said)
+    print(f"{'all':20} {sum(told.executions for told in tally.values()):12} executions by {jobs} jobs in {time.monotonic() - start:.0f} s: {'ok' if good else 'NOT DONE, OR FOUND SOMETHING'}")
+    return 0 if good else 1
+
+
+def short(folder: pathlib.Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "fuzz"
+    if not build(program, ["-O1", "-lz"]):
+        print("SKIP: no clang with libFuzzer here (clang-19, libclang-rt-19-dev)")
+        return 77
+    write_seeds(program, folder / "seeds")
+    runs = os.environ.get("SHARDMESH_FUZZ_RUNS")
+    limit = [f"-runs={runs}"] if runs else [f"-max_total_time={os.environ.get('SHARDMESH_FUZZ_SECONDS', '8')}"]
+    if not mutant_is_found(program, folder):
         return 1
     targets = os.environ.get("SHARDMESH_FUZZ_TARGETS", ",".join(TARGETS)).split(",")
     failed, total = False, 0
@@ -136,6 +242,29 @@ def main() -> int:
                 print(said[-6000:])
     print(f"{'all':20} {total:10} executions")
     return 1 if failed else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", nargs="?", type=pathlib.Path)
+    parser.add_argument("--pack", type=pathlib.Path)
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--targets", default=",".join(TARGETS))
+    asked = parser.parse_args()
+    if asked.pack:
+        return pack(asked.pack.resolve())
+    if asked.runs:
+        folder = pathlib.Path(__file__).resolve().parent
+        if not (folder / "fuzz").exists():
+            parser.error("--runs is for a folder that --pack made")
+        if not mutant_is_found(folder / "fuzz", folder):
+            return 1
+        return spread(folder / "fuzz", folder, asked.targets.split(","), asked.runs, asked.jobs, asked.seconds)
+    if asked.build is None:
+        parser.error("a build directory, --pack or --runs")
+    return short(asked.build.resolve() / "fuzz")
 
 
 if __name__ == "__main__":
