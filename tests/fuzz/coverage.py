@@ -35,7 +35,7 @@ TESTS = ["checkpoint/format_items.cpp", "checkpoint/format_metadata.cpp", "check
          "checkpoint/hostile.cpp", "checkpoint/safetensors_header.cpp", "checkpoint/safetensors_files.cpp", "checkpoint/safetensors_checks.cpp",
          "checkpoint/stream.cpp", "checkpoint/bad_input.cpp", "checkpoint/verify.cpp", "checkpoint/dcp_files.cpp", "checkpoint/runs.cpp",
          "checkpoint/fixtures.cpp", "comm/environment.cpp"]
-COUNTED = ["-std=c++20", "-O1", "-fprofile-instr-generate", "-fcoverage-mapping", f"-I{TOP}/include"]
+COUNTED = ["-std=c++20", "-O0", "-fprofile-instr-generate", "-fcoverage-mapping", f"-I{TOP}/include"]
 
 
 def is_reader(path: str) -> bool:

@@ -71,10 +71,10 @@ inline StateSpec random_state(Random& random, std::uint64_t version, bool has_va
   for (std::size_t i = 0; i < count; ++i) {
     sm::Shape shape;
     std::size_t const rank = below(random, 4);
+    std::size_t const large = below(random, 4 * (rank + 1));  // one dimension of some tensors
     for (std::size_t d = 0; d < rank; ++d) {
-      bool const large = below(random, 12) == 0;
       shape.push_back(
-          static_cast<sm::index_t>(large ? 200 + below(random, 300) : below(random, 10)));
+          static_cast<sm::index_t>(d == large ? 200 + below(random, 300) : below(random, 10)));
     }
     spec.tensors.push_back({"layer" + std::to_string(i) + ".w" + std::to_string(below(random, 3)),
                             one_of(random, types), shape});
