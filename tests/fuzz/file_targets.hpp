@@ -19,6 +19,7 @@
 #include <system_error>
 
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
+#include <shardmesh/checkpoint/detail/metric_note.hpp>
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/manifest.hpp>
@@ -73,6 +74,9 @@ void read_all(C& catalog) {
     }
   };
   for (std::string const& key : catalog.keys()) {
+    if constexpr (requires { catalog.path(key); }) {
+      require(!catalog.path(key).empty() && catalog.contains(key), "a key without a path");
+    }
     sm::StoredTensor const* const tensor = catalog.tensor(key);
     if (tensor == nullptr) {
       attempt([&] { static_cast<void>(catalog.value(key)); });
@@ -82,6 +86,9 @@ void read_all(C& catalog) {
       sm::Box const& box = tensor->boxes[i];
       if (box.empty() || !tensor->unsupported.empty()) {
         continue;
+      }
+      if constexpr (requires { catalog.open_run(key, i, box); }) {
+        attempt([&] { static_cast<void>(catalog.open_run(key, i, box)); });
       }
       attempt([&] {
         sm::StoredBox const read = catalog.read_box(key, i);
@@ -94,6 +101,7 @@ void read_all(C& catalog) {
       });
     }
   }
+  static_cast<void>(catalog.bytes_read());
 }
 
 class InputStream : public std::istream {
@@ -112,22 +120,26 @@ class InputStream : public std::istream {
   Buffer buffer_;
 };
 
-/// The files of a checkpoint, one behind the other; the first four bytes say how long two of them are.
+/// The files of a checkpoint, one behind the other; the first four bytes say how long two of them are, and with their highest bit
+/// that the second is the metric that the checkpoint was given, instead of the manifest.
 struct Parts {
   format::ByteSpan metadata;
   format::ByteSpan manifest;  ///< empty: there is none
   format::ByteSpan items;
+  bool is_metric = false;
 };
+inline constexpr unsigned metric_bit = 0x8000;
 inline Parts parts_of(format::ByteSpan bytes) {
   if (bytes.size() < 4) {
     return {};
   }
   std::size_t const metadata =
       std::min<std::size_t>(format::load_le<std::uint16_t>(bytes, 0), bytes.size() - 4);
+  unsigned const second = format::load_le<std::uint16_t>(bytes, 2);
   std::size_t const manifest =
-      std::min<std::size_t>(format::load_le<std::uint16_t>(bytes, 2), bytes.size() - 4 - metadata);
+      std::min<std::size_t>(second & ~metric_bit, bytes.size() - 4 - metadata);
   return {bytes.subspan(4, metadata), bytes.subspan(4 + metadata, manifest),
-          bytes.subspan(4 + metadata + manifest)};
+          bytes.subspan(4 + metadata + manifest), (second & metric_bit) != 0};
 }
 
 /// A stream of which the head is right.
@@ -150,11 +162,13 @@ inline void directory(format::ByteSpan bytes) {
   Parts const parts = parts_of(bytes);
   files.write(".metadata", parts.metadata);
   files.write("stream", parts.items);
-  std::string const manifest_name(sm::manifest_name);
-  if (parts.manifest.empty()) {
-    files.remove(manifest_name);
-  } else {
-    files.write(manifest_name, parts.manifest);
+  for (bool const is_metric : {false, true}) {
+    std::string const name(is_metric ? sm::detail::metric_name : sm::manifest_name);
+    if (parts.manifest.empty() || parts.is_metric != is_metric) {
+      files.remove(name);
+    } else {
+      files.write(name, parts.manifest);
+    }
   }
   sm::DcpCatalog<sm::SafetensorsBlobs> catalog(files.path());
   read_all(catalog);

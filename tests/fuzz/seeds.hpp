@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include <shardmesh/checkpoint/detail/metric_note.hpp>
 #include <shardmesh/checkpoint/format/bytes.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/manifest.hpp>
@@ -28,6 +29,7 @@
 #include <shardmesh/tensor/tensor.hpp>
 
 #include "../support/hostile_inputs.hpp"
+#include "file_targets.hpp"
 
 namespace fuzz {
 
@@ -150,6 +152,85 @@ inline void add_checkpoints(Seeds& seeds) {
   seeds.add("lines", sm::detail::write_metric(-1e300));
 }
 
+/// Checkpoints by hand: what our own writer does not make.
+inline void add_strange_checkpoints(Seeds& seeds) {
+  using namespace test::hostile;
+  auto const add = [&seeds](std::string const& metadata, std::string const& items) {
+    std::string const input = little(metadata.size(), 2) + little(0, 2) + metadata + items;
+    seeds.add("stream", input);
+    seeds.add("directory", input);
+  };
+  auto const stored = [](std::string const& key, std::size_t length) {
+    return whole(text(key) + tensor_entry({6}, test::hostile::chunk({0}, {6})),
+                 place(key, {0}) + info("stream", 0, static_cast<std::int64_t>(length)));
+  };
+  // A view that float32 has not, one that is none, and one out of order.
+  std::string const six(24, 'd');
+  for (std::string const& more :
+       {dict({text("conj"), "\x88"}), std::string("}"), std::string("N")}) {
+    std::string const item = test::hostile::tensor_of(rebuild(6, 0, {6}, {1}, more), six, "little");
+    add(stored("w", item.size()), item);
+    seeds.add("tensor", item);
+    seeds.add("tensor_pickle", "\x18" + rebuild(6, 0, {6}, {1}, more));
+  }
+  // What went through a transform.
+  std::string const squeezed =
+      object("_StorageInfo",
+             dict({text("relative_path"), text("stream"), text("offset"), number(0), text("length"),
+                   number(24), text("transform_descriptors"), "](" + text("stream.zstd/1") + "e"}));
+  add(whole(text("w") + tensor_entry({6}, test::hostile::chunk({0}, {6})),
+            place("w", {0}) + squeezed),
+      six);
+  // Data files that are safetensors blobs, right and of another name, type, shape or place.
+  for (std::string const key : {"w", "v"}) {
+    for (
+        char const* const fields :
+        {R"({"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}})",
+         R"({"w":{"dtype":"I32","shape":[6],"data_offsets":[0,24]}})",
+         R"({"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}})",
+         R"({"__metadata__":{"DCP_SHARDING_INFO":"{\"w\":{\"saved_offsets\":[6]}}"},"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}})"}) {
+      std::string header(fields);
+      header.resize((header.size() + 7) / 8 * 8, ' ');
+      std::string const blob = little(header.size(), 8) + header + six;
+      add(stored(key, 24), blob);
+      seeds.add("safetensors_file", blob);
+    }
+  }
+  // With a metric, whole and damaged.
+  std::string const metadata = stored("w", 24);
+  for (std::string const& metric : {sm::detail::write_metric(0.5), std::string("0.5 00000000\n")}) {
+    seeds.add("directory", little(metadata.size(), 2) + little(metric.size() | metric_bit, 2) +
+                               metadata + metric + six);
+  }
+  // Values of kinds that have no place where they stand.
+  for (std::string const value : {"1", "\"x\"", "[]", "true", "null", "-1", "1.5", "{}"}) {
+    for (char const* const around :
+         {"", R"({"a":)", R"({"a":{"saved_offsets":)", R"({"a":[)", R"({"weight_map":)",
+          R"({"weight_map":{"a":)", R"({"metadata":{"total_size":)", R"({"__metadata__":{"a":)"}) {
+      std::string const open(around);
+      std::string closed = open + value;
+      for (auto at = open.rbegin(); at != open.rend(); ++at) {
+        closed += *at == '{' ? "}" : *at == '[' ? "]" : "";
+      }
+      seeds.add("notes", closed);
+      seeds.add("hub_index", closed);
+      seeds.add("safetensors_header", closed);
+    }
+  }
+  // A set, bytes, a large integer, a class, and such members of a list and a dict: none is a plain value.
+  for (std::string const& value :
+       {std::string("\x8f"),
+        std::string("C\x02"
+                    "ab"),
+        "\x8a\x09" + std::string(9, '\x01'), global("collections", "OrderedDict")}) {
+    seeds.add("plain_value", "\x80\x04" + value + ".");
+    seeds.add("plain_value", "\x80\x04]" + value + "a.");
+    seeds.add("plain_value", "\x80\x04}" + value + "Ns.");
+  }
+  seeds.add("notes", R"({"a\u0000b":[1]})");
+  seeds.add("hub_index", R"({"weight_map":{"a\u0000b":"x.safetensors"}})");
+}
+
 inline void add_words(Seeds& seeds) {
   for (std::string_view const list :
        {"node[3-5,7],other", "a[01-02]b[3]", "host", "4(x2),3", "8", "1(x0)", "2(x3", "[,a"}) {
@@ -161,6 +242,7 @@ inline void write_seeds(std::string const& folder) {
   Seeds seeds(folder);
   add_hostile(seeds);
   add_checkpoints(seeds);
+  add_strange_checkpoints(seeds);
   add_words(seeds);
 }
 

@@ -55,8 +55,8 @@ inline Usage usage() {
   return now;
 }
 
-/// Compares what is used after each round with what was used after the first ones. Caches fill up in those; what
-/// rounds of different sizes leave goes up and down, so the least of many rounds is compared.
+/// Compares what is used after each round with what was used before. Caches and pools fill up in the first quarter of a run; what
+/// rounds of different sizes leave goes up and down, so the least of the second quarter is compared with that of the last.
 class Watch {
  public:
   explicit Watch(std::size_t warm_up) : warm_up_(warm_up) { rounds_.reserve(std::size_t{1} << 18); }
@@ -83,9 +83,9 @@ class Watch {
 
   /// @returns what has grown over all rounds.
   [[nodiscard]] std::string at_end() const {
-    std::size_t const window = std::max<std::size_t>(
-        warm_up_ / 2, (rounds_.size() - std::min(rounds_.size(), warm_up_)) / 4);
-    if (rounds_.size() < warm_up_ + 2 * window) {
+    std::size_t const window = rounds_.size() / 4;
+    std::size_t const first = std::max(warm_up_, window);
+    if (first + 2 * window > rounds_.size()) {
       return {};
     }
     auto const least = [&](std::size_t from, std::size_t Usage::* what) {
@@ -96,24 +96,23 @@ class Watch {
       return low;
     };
     std::size_t const last = rounds_.size() - window;
-    std::size_t const heap_before = least(warm_up_, &Usage::heap);
+    std::size_t const heap_before = least(first, &Usage::heap);
     std::size_t const heap_after = least(last, &Usage::heap);
-    std::printf("soak: heap at least %zu bytes in the first quarter, %zu in the last; resident "
+    std::printf("soak: heap at least %zu bytes in the second quarter, %zu in the last; resident "
                 "%zu, %zu MiB\n",
-                heap_before, heap_after, least(warm_up_, &Usage::resident) >> 20,
+                heap_before, heap_after, least(first, &Usage::resident) >> 20,
                 least(last, &Usage::resident) >> 20);
     if (heap_after > heap_before + heap_room) {
       return words("bytes of heap", heap_before, heap_after);
     }
-    if (least(last, &Usage::resident) > least(warm_up_, &Usage::resident) + resident_room) {
-      return words("resident bytes", least(warm_up_, &Usage::resident),
-                   least(last, &Usage::resident));
+    if (least(last, &Usage::resident) > least(first, &Usage::resident) + resident_room) {
+      return words("resident bytes", least(first, &Usage::resident), least(last, &Usage::resident));
     }
     return {};
   }
 
  private:
-  static constexpr std::size_t heap_room = std::size_t{64} << 10;
+  static constexpr std::size_t heap_room = std::size_t{256} << 10;     // what pools keep differs
   static constexpr std::size_t resident_room = std::size_t{64} << 20;  // what the sanitizer keeps
 
   /// The kernel lists a thread for a moment after it was joined.
