@@ -89,7 +89,7 @@ class Actions {
     Slot& place = next_slot(random);
     place = planned(random, place);
     std::string fault =
-        save_to(place, random_world(random), mutant_ == "byte" && place.holds.version % 50 == 0);
+        save_to(place, random_world(random), mutant_ == "byte" && place.holds.version % 10 == 0);
     return fault.empty() ? load_from(place, random_world(random))
                          : form_names[static_cast<std::size_t>(place.form)] + (": " + fault);
   }

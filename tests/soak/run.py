@@ -35,7 +35,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     program = build(folder)
     for mutant, words in MUTANTS.items():
-        environment = {**os.environ, "SHARDMESH_SOAK_MUTANT": mutant, "SHARDMESH_SOAK_ROUNDS": "500", "SHARDMESH_SOAK_SECONDS": "600"}
+        environment = {**os.environ, "SHARDMESH_SOAK_MUTANT": mutant, "SHARDMESH_SOAK_SEED": "1", "SHARDMESH_SOAK_ROUNDS": "500", "SHARDMESH_SOAK_SECONDS": "600"}
         done = subprocess.run([str(program)], env=environment, capture_output=True, text=True, errors="replace")
         if done.returncode == 0 or words not in done.stdout:
             print(f"the mutant \"{mutant}\" was not found: the soak proves nothing\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
