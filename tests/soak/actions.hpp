@@ -46,7 +46,7 @@ class Actions {
     Action& action = all_[below(random, all_.size())];
     ++action.done;
     if (mutant_ == "leak") {
-      kept_.emplace_back(4096, 'x');
+      kept_.emplace_back(16384, 'x');
     }
     if (mutant_ == "descriptor" && ++rounds_ == 200) {
       kept_files_.emplace_back("/dev/null");

@@ -112,7 +112,7 @@ class Watch {
   }
 
  private:
-  static constexpr std::size_t heap_room = std::size_t{256} << 10;     // what pools keep differs
+  static constexpr std::size_t heap_room = std::size_t{1} << 20;       // pools fill up slowly
   static constexpr std::size_t resident_room = std::size_t{64} << 20;  // what the sanitizer keeps
 
   /// The kernel lists a thread for a moment after it was joined.
