@@ -20,6 +20,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 
+namespace arguments_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.arguments");
@@ -245,3 +247,5 @@ TEST_CASE("threads, sockets: ranks that do not save or load the same are told wh
 }
 
 TEST_SUITE_END();
+
+}  // namespace arguments_test

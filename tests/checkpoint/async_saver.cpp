@@ -24,6 +24,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/sanitizers.hpp"
 
+namespace async_saver_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.async");
@@ -290,3 +292,5 @@ TEST_CASE("while a save is written, the next waits or is refused on every rank")
 }
 
 TEST_SUITE_END();
+
+}  // namespace async_saver_test

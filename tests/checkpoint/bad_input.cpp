@@ -17,6 +17,8 @@
 
 #include "../support/checkpoints.hpp"
 
+namespace bad_input_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.bad_input");
@@ -334,3 +336,5 @@ TEST_CASE("save_safetensors writes what it can read, and refuses shards") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace bad_input_test

@@ -21,6 +21,8 @@
 #include "../support/killed.hpp"
 #include "../support/sanitizers.hpp"
 
+namespace checkpoint_manager_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.manager");
@@ -303,3 +305,5 @@ TEST_CASE("killed at random moments, the newest complete checkpoint loads") {
 #endif
 
 TEST_SUITE_END();
+
+}  // namespace checkpoint_manager_test

@@ -23,6 +23,8 @@
 #include "../support/counted_part.hpp"
 #include "../support/scratch.hpp"
 
+namespace counters_test {
+
 namespace sm = shardmesh;
 
 using test::done_in;
@@ -121,3 +123,5 @@ TEST_CASE("counters: a save and a load of processes") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace counters_test

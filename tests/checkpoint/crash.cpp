@@ -23,6 +23,8 @@
 #include "../support/killed.hpp"
 #include "../support/sanitizers.hpp"
 
+namespace crash_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.crash");
@@ -190,3 +192,5 @@ TEST_CASE("SIGKILL: processes are not forked under TSan") {
 #endif
 
 TEST_SUITE_END();
+
+}  // namespace crash_test

@@ -14,6 +14,8 @@
 #include <shardmesh/checkpoint/format/pickle_cursor.hpp>
 #include <shardmesh/core/error.hpp>
 
+#include "../support/sample.hpp"
+
 namespace test {
 
 using shardmesh::format::Bytes;
@@ -122,11 +124,11 @@ struct Damage {
   std::string problem;  ///< the first failure that was neither corruption nor lack of support
 };
 
-/// Reads `whole` with the bits of `mask` flipped in each `step`-th byte.
+/// Reads `whole` with the bits of `mask` flipped in each byte that `where` steps on.
 template <class F>
-Damage flip_bits(ByteSpan whole, std::size_t step, std::byte mask, F read) {
+Damage flip_bits(ByteSpan whole, Stride where, std::byte mask, F read) {
   Damage damage;
-  for (std::size_t at = 0; at < whole.size(); at += step) {
+  for (std::size_t at = where.first; at < whole.size(); at += where.step) {
     Bytes bytes(whole.begin(), whole.end());
     bytes[at] ^= mask;
     Failure const failure = failure_of([&] { read(bytes); });

@@ -22,6 +22,8 @@
 #include "../support/checkpoints.hpp"
 #include "damage.hpp"
 
+namespace dcp_files_test {
+
 namespace sm = shardmesh;
 
 using test::failure_of;
@@ -400,3 +402,5 @@ TEST_CASE("damage in a tensor of an unknown element type is found") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace dcp_files_test

@@ -17,6 +17,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 
+namespace failed_background_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.failed_background");
@@ -216,3 +218,5 @@ TEST_CASE("managers tell of a save in the background that has failed") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace failed_background_test

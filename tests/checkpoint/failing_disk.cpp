@@ -33,6 +33,8 @@
 #include "../support/errors.hpp"
 #include "../support/sanitizers.hpp"
 
+namespace failing_disk_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -475,3 +477,5 @@ TEST_CASE("retention killed between any two changes of names loses nothing of ot
 #endif
 
 TEST_SUITE_END();
+
+}  // namespace failing_disk_test

@@ -20,6 +20,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/sanitizers.hpp"
 
+namespace fixtures_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.fixtures");
@@ -154,3 +156,5 @@ TEST_CASE("load wants <load_any.hpp> for safetensors, and says so") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace fixtures_test

@@ -23,6 +23,8 @@
 #include "../support/checkpoints.hpp"
 #include "damage.hpp"
 
+namespace format_items_test {
+
 namespace sm = shardmesh;
 namespace format = shardmesh::format;
 
@@ -714,7 +716,7 @@ TEST_CASE("items cut at any byte, or with any bit flipped, are refused or unchan
                        format::read_tensor_item(tensor).storage.end());
   for (int bit = 0; bit < 8; ++bit) {
     auto const mask = static_cast<std::byte>(1 << bit);
-    auto const damage = test::flip_bits(tensor, 1, mask, [&](ByteSpan bytes) {
+    auto const damage = test::flip_bits(tensor, {}, mask, [&](ByteSpan bytes) {
       auto const read = format::read_tensor_item(bytes, "d", 0);
       CHECK(read.sizes == sm::Shape{2, 3});
       CHECK(read.dtype == sm::DType::float32);
@@ -722,7 +724,7 @@ TEST_CASE("items cut at any byte, or with any bit flipped, are refused or unchan
     });
     CHECK(damage.problem == "");
     CHECK(damage.refused > 300);
-    CHECK(test::flip_bits(value, 1, mask, [](ByteSpan bytes) {
+    CHECK(test::flip_bits(value, {}, mask, [](ByteSpan bytes) {
             sm::Value const read = format::read_bytes_item(bytes, "d", 0);
             CHECK(read == sm::Value("run"));
           }).problem == "");
@@ -795,3 +797,5 @@ TEST_CASE("what a value would import is told; what would do harm is not saved ag
 }
 
 TEST_SUITE_END();
+
+}  // namespace format_items_test

@@ -15,8 +15,10 @@
 #include <doctest/doctest.h>
 
 #include "../support/checkpoints.hpp"
-#include "../support/sanitizers.hpp"
+#include "../support/sample.hpp"
 #include "damage.hpp"
+
+namespace format_metadata_test {
 
 namespace sm = shardmesh;
 namespace format = shardmesh::format;
@@ -215,17 +217,19 @@ TEST_CASE("a .metadata cut anywhere is refused with file and byte") {
 
 TEST_CASE("a .metadata with flipped bits is refused with file and byte, or read") {
   auto const reads = [](ByteSpan bytes) { static_cast<void>(read(bytes)); };
-  std::size_t const step = test::sanitized ? 60 : 1;
   for (int bit = 0; bit < 8; ++bit) {
     auto const mask = static_cast<std::byte>(1 << bit);
-    auto const damage = test::flip_bits(metadata_of("dcp_safetensors"), 3 * step, mask, reads);
+    auto const damage =
+        test::flip_bits(metadata_of("dcp_safetensors"), test::stride(3, 60), mask, reads);
     CHECK(damage.problem == "");
-    CHECK(damage.refused > 500 / step);
+    CHECK(damage.refused > (test::sanitized ? 8 : 500));
     CHECK((test::sanitized || damage.read > 10));
-    auto const ours = test::flip_bits(format::write_dcp_metadata(sample()), step, mask, reads);
+    auto const ours =
+        test::flip_bits(format::write_dcp_metadata(sample()), test::stride(1, 60), mask, reads);
     CHECK(ours.problem == "");
-    CHECK(ours.refused > 500 / step);
-    CHECK(test::flip_bits(metadata_of("torch_2_15_mixed"), 499, mask, reads).problem == "");
+    CHECK(ours.refused > (test::sanitized ? 8 : 500));
+    CHECK(test::flip_bits(metadata_of("torch_2_15_mixed"), test::stride(499, 6), mask, reads)
+              .problem == "");
   }
 }
 
@@ -469,3 +473,5 @@ TEST_CASE("what could not be read again is not written") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace format_metadata_test

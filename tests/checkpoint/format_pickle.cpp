@@ -24,6 +24,8 @@
 
 #include "damage.hpp"
 
+namespace format_pickle_test {
+
 namespace sm = shardmesh;
 namespace format = shardmesh::format;
 
@@ -593,9 +595,9 @@ TEST_CASE("lengths that reach past the end are refused before anything is made o
   for (char const* const digits :
        {"800258ffffffff61", "80048dffffffffffffffff61", "80048d000000000000008061", "80048cff61",
         "80028aff61", "80028a0861"}) {
-    auto const failure = ::failure(digits);
-    CHECK_FALSE(failure.kind.empty());
-    CHECK(failure.offset == 2);
+    auto const found = failure(digits);
+    CHECK_FALSE(found.kind.empty());
+    CHECK(found.offset == 2);
   }
   CHECK(failure("8004 95 ffffffffffffffff 4e2e").says("the frame reaches past the end"));
   CHECK(failure("8004 95 0300000000000000 4e2e").says("the frame reaches past the end"));
@@ -656,12 +658,13 @@ TEST_CASE("a pickle with flipped bits is refused, or is another pickle") {
   for (int bit = 0; bit < 8; ++bit) {
     auto const mask = static_cast<std::byte>(1 << bit);
     auto const plain = test::flip_bits(
-        unhex(sample), 1, mask, [](format::ByteSpan bytes) { static_cast<void>(read(bytes)); });
+        unhex(sample), {}, mask, [](format::ByteSpan bytes) { static_cast<void>(read(bytes)); });
     CHECK(plain.problem == "");
     CHECK(plain.refused > 20);
-    auto const damage = test::flip_bits(tensor, 1, mask, [](format::ByteSpan bytes) {
-      static_cast<void>(read(bytes, Dialect::tensor));
-    });
+    auto const damage =
+        test::flip_bits(tensor, test::stride(1, 4), mask, [](format::ByteSpan bytes) {
+          static_cast<void>(read(bytes, Dialect::tensor));
+        });
     CHECK(damage.problem == "");
     CHECK(damage.refused > damage.read);
   }
@@ -773,3 +776,5 @@ TEST_CASE("runs of numbers stay where they are, whatever comes after them") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace format_pickle_test

@@ -8,6 +8,8 @@
 
 #include "../support/hostile_inputs.hpp"
 
+namespace hostile_test {
+
 namespace sm = shardmesh;
 namespace format = shardmesh::format;
 
@@ -43,3 +45,5 @@ TEST_CASE("what the hostile set is made of is read where it breaks no rule") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace hostile_test

@@ -26,6 +26,8 @@
 #include "../support/errors.hpp"
 #include "../support/sanitizers.hpp"
 
+namespace load_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.load");
@@ -536,3 +538,5 @@ TEST_CASE("ranks that load with different options get an error that people can r
 }
 
 TEST_SUITE_END();
+
+}  // namespace load_test

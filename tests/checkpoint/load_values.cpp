@@ -25,6 +25,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 
+namespace load_values_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -357,3 +359,5 @@ TEST_CASE("two names of one tensor with different values are refused, and nothin
 }
 
 TEST_SUITE_END();
+
+}  // namespace load_values_test

@@ -25,6 +25,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/sanitizers.hpp"
 
+namespace many_tensors_test {
+
 namespace sm = shardmesh;
 namespace format = shardmesh::format;
 
@@ -260,3 +262,5 @@ TEST_CASE(
 }
 
 TEST_SUITE_END();
+
+}  // namespace many_tensors_test

@@ -24,6 +24,8 @@
 #include "../support/checkpoints.hpp"
 #include "damage.hpp"
 
+namespace one_checkpoint_test {
+
 namespace sm = shardmesh;
 
 using test::failure_of;
@@ -393,3 +395,5 @@ TEST_CASE("load sees the data of another step in items of the same size, and in 
 }
 
 TEST_SUITE_END();
+
+}  // namespace one_checkpoint_test

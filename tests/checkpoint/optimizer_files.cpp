@@ -28,6 +28,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 
+namespace optimizer_files_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -333,3 +335,5 @@ TEST_CASE("options that stay refused are named, before anything is overwritten")
 }
 
 TEST_SUITE_END();
+
+}  // namespace optimizer_files_test

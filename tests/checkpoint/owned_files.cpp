@@ -25,6 +25,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 
+namespace owned_files_test {
+
 namespace sm = shardmesh;
 namespace fs = test::fs;
 
@@ -473,3 +475,5 @@ TEST_CASE("safetensors are written through links, whoever writes them") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace owned_files_test

@@ -29,6 +29,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 
+namespace resume_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -295,3 +297,5 @@ TEST_CASE("flat parameters take over options with their state") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace resume_test

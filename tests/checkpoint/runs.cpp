@@ -36,6 +36,8 @@
 #include "../support/errors.hpp"
 #include "../support/sanitizers.hpp"
 
+namespace runs_test {
+
 namespace sm = shardmesh;
 namespace detail = shardmesh::detail;
 
@@ -370,3 +372,5 @@ TEST_CASE("what a save writes from and a load stages comes from the pool, and is
 }
 
 TEST_SUITE_END();
+
+}  // namespace runs_test

@@ -20,6 +20,8 @@
 
 #include "../support/checkpoints.hpp"
 
+namespace safetensors_checks_test {
+
 namespace sm = shardmesh;
 namespace format = shardmesh::format;
 
@@ -281,3 +283,5 @@ TEST_CASE("checksums of hundreds of thousands of tensors are a small part of a h
 }
 
 TEST_SUITE_END();
+
+}  // namespace safetensors_checks_test

@@ -18,6 +18,8 @@
 
 #include "../support/checkpoints.hpp"
 
+namespace safetensors_files_test {
+
 namespace sm = shardmesh;
 namespace format = shardmesh::format;
 
@@ -497,3 +499,5 @@ TEST_CASE("verify knows which formats have checksums") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace safetensors_files_test

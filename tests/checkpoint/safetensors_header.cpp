@@ -16,6 +16,8 @@
 #include "../support/checkpoints.hpp"
 #include "damage.hpp"
 
+namespace safetensors_header_test {
+
 namespace sm = shardmesh;
 namespace format = shardmesh::format;
 
@@ -447,3 +449,5 @@ TEST_CASE("DCP_SHARDING_INFO says where each tensor of a file lies") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace safetensors_header_test

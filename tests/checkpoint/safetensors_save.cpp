@@ -22,6 +22,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/sanitizers.hpp"
 
+namespace safetensors_save_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.safetensors_save");
@@ -299,3 +301,5 @@ TEST_CASE("a rank whose storage fails stops all, and the older file stays") {
 #endif
 
 TEST_SUITE_END();
+
+}  // namespace safetensors_save_test

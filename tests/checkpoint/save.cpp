@@ -23,6 +23,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 
+namespace save_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.save");
@@ -438,3 +440,5 @@ TEST_CASE("a rank outside the mesh does not train, and its counts of steps are n
 }
 
 TEST_SUITE_END();
+
+}  // namespace save_test

@@ -24,6 +24,8 @@
 #include "../support/descriptors.hpp"
 #include "damage.hpp"
 
+namespace storage_test {
+
 namespace sm = shardmesh;
 
 using sm::File;
@@ -392,3 +394,5 @@ TEST_CASE(
 }
 
 TEST_SUITE_END();
+
+}  // namespace storage_test

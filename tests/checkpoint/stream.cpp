@@ -17,6 +17,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 
+namespace stream_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.stream");
@@ -200,3 +202,5 @@ TEST_CASE("a stream that takes no more, and a partial tensor, are errors") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace stream_test

@@ -15,6 +15,8 @@
 #include "../support/checkpoints.hpp"
 #include "../support/late_model.hpp"
 
+namespace streams_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.streams");
@@ -90,3 +92,5 @@ TEST_CASE("a background save has what was there at its call, and its writer leav
 }
 
 TEST_SUITE_END();
+
+}  // namespace streams_test

@@ -29,6 +29,8 @@
 #include "../support/sanitizers.hpp"
 #include "damage.hpp"
 
+namespace two_savers_test {
+
 namespace sm = shardmesh;
 
 using sm::PosixStorage;
@@ -309,3 +311,5 @@ TEST_CASE("a stuck save keeps others away until it is killed") {
 #endif
 
 TEST_SUITE_END();
+
+}  // namespace two_savers_test

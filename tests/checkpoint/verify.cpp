@@ -15,6 +15,8 @@
 
 #include "../support/checkpoints.hpp"
 
+namespace verify_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("checkpoint.verify");
@@ -330,3 +332,5 @@ TEST_CASE("a manifest is read as it was written, and nothing else is") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace verify_test

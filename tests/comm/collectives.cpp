@@ -8,6 +8,8 @@
 #include <shardmesh/comm/sockets.hpp>
 #include <shardmesh/comm/threads.hpp>
 
+namespace collectives_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -58,3 +60,5 @@ static_assert(!sm::HasAllReduce<sm::ThreadsCommunicator, sm::HostMemory>);
 static_assert(!sm::HasReduceScatter<sm::ThreadsCommunicator, sm::HostMemory>);
 static_assert(!sm::HasAllGather<sm::ThreadsCommunicator, sm::HostMemory>);
 static_assert(!sm::HasBroadcast<sm::SocketCommunicator, sm::HostMemory>);
+
+}  // namespace collectives_test

@@ -14,6 +14,8 @@
 
 #include "ranks.hpp"
 
+namespace communicator_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -167,3 +169,5 @@ TEST_CASE("throw_together: all ranks throw the first rank's problem") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace communicator_test

@@ -12,6 +12,8 @@
 
 #include "ranks.hpp"
 
+namespace environment_test {
+
 namespace sm = shardmesh;
 
 using test::contains;
@@ -292,3 +294,5 @@ TEST_CASE("environment: a launch without a launcher is a job of one") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace environment_test

@@ -12,6 +12,8 @@
 
 #include <doctest/doctest.h>
 
+namespace log_test {
+
 namespace sm = shardmesh;
 
 using Line = std::pair<sm::LogLevel, std::string>;
@@ -163,3 +165,5 @@ TEST_CASE("log: threads speak while others change the sink and the level") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace log_test

@@ -22,6 +22,8 @@
 
 #include "ranks.hpp"
 
+namespace sockets_test {
+
 namespace sm = shardmesh;
 
 using sm::SocketCommunicator;
@@ -470,3 +472,5 @@ TEST_CASE("sockets: why processes are not tested" * doctest::skip(SHARDMESH_TEST
 }
 
 TEST_SUITE_END();
+
+}  // namespace sockets_test

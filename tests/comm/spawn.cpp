@@ -18,6 +18,8 @@
 
 #include "ranks.hpp"
 
+namespace spawn_test {
+
 namespace sm = shardmesh;
 
 using test::milliseconds;
@@ -147,3 +149,5 @@ TEST_CASE("spawn: where SIGCHLD is ignored there is an error, not an endless wai
 }
 
 TEST_SUITE_END();
+
+}  // namespace spawn_test

@@ -29,6 +29,8 @@
 
 #include "ranks.hpp"
 
+namespace strangers_test {
+
 namespace sm = shardmesh;
 
 using sm::JobSecret;
@@ -450,3 +452,5 @@ TEST_CASE("strangers: the secret of a user's local jobs is the user's alone, and
 }
 
 TEST_SUITE_END();
+
+}  // namespace strangers_test

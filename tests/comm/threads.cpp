@@ -17,6 +17,8 @@
 #include "../support/held_memory.hpp"
 #include "ranks.hpp"
 
+namespace threads_test {
+
 namespace sm = shardmesh;
 
 using test::contains;
@@ -376,3 +378,5 @@ TEST_CASE("threads: many collectives one after the other keep every value") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace threads_test

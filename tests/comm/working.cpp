@@ -18,6 +18,8 @@
 
 #include "ranks.hpp"
 
+namespace working_test {
+
 namespace sm = shardmesh;
 
 using sm::Limits;
@@ -260,3 +262,5 @@ TEST_CASE("working: communicators that know nothing of it are left alone") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace working_test

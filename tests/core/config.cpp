@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace config_test {
+
 TEST_SUITE_BEGIN("core.config");
 
 TEST_CASE("the version text is made of the version numbers") {
@@ -15,3 +17,5 @@ TEST_CASE("the version text is made of the version numbers") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace config_test

@@ -12,6 +12,8 @@
 
 #include <doctest/doctest.h>
 
+namespace dtype_test {
+
 namespace sm = shardmesh;
 
 using sm::DType;
@@ -76,3 +78,5 @@ TEST_CASE("Complex has the bits of std::complex") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace dtype_test

@@ -7,6 +7,8 @@
 
 #include <doctest/doctest.h>
 
+namespace error_test {
+
 namespace sm = shardmesh;
 
 static_assert(std::is_base_of_v<std::runtime_error, sm::Error>);
@@ -69,3 +71,5 @@ TEST_CASE("no message commands a terminal, whatever stands in it") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace error_test

@@ -8,6 +8,8 @@
 
 #include <doctest/doctest.h>
 
+namespace fingerprint_test {
+
 using shardmesh::Fingerprint;
 
 // The value is part of what ranks send each other: known at compile time, the same everywhere.
@@ -43,3 +45,5 @@ TEST_CASE("fingerprint: a million numbers, no two alike") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace fingerprint_test

@@ -12,6 +12,8 @@
 
 #include <doctest/doctest.h>
 
+namespace float_types_test {
+
 namespace sm = shardmesh;
 
 using sm::BFloat16;
@@ -260,3 +262,5 @@ TEST_CASE("small floats compare by their bits") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace float_types_test

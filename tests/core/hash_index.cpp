@@ -13,6 +13,8 @@
 #include <shardmesh/core/address_map.hpp>
 #include <shardmesh/core/key_map.hpp>
 
+namespace hash_index_test {
+
 namespace detail = shardmesh::detail;
 
 using detail::HashIndex;
@@ -90,3 +92,5 @@ TEST_CASE("values by address keep the first that was added") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace hash_index_test

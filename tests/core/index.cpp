@@ -7,6 +7,8 @@
 
 #include <doctest/doctest.h>
 
+namespace index_test {
+
 namespace sm = shardmesh;
 
 using sm::index_t;
@@ -40,3 +42,5 @@ TEST_CASE("a checked cast keeps the value or throws") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace index_test

@@ -9,6 +9,8 @@
 
 #include <doctest/doctest.h>
 
+namespace inline_vector_test {
+
 namespace sm = shardmesh;
 
 using Three = sm::InlineVector<int, 3>;
@@ -54,3 +56,5 @@ TEST_CASE("any range fills a vector, and a vector is a range and a span") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace inline_vector_test

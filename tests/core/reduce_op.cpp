@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+namespace reduce_op_test {
+
 namespace sm = shardmesh;
 
 static_assert(to_string(sm::ReduceOp::sum) == "sum");
@@ -18,3 +20,5 @@ TEST_CASE("operations have the names of PyTorch") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace reduce_op_test

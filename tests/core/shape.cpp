@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+namespace shape_test {
+
 namespace sm = shardmesh;
 
 using sm::Shape;
@@ -58,3 +60,5 @@ TEST_CASE("shapes print as tuples") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace shape_test

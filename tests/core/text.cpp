@@ -8,6 +8,8 @@
 
 #include <doctest/doctest.h>
 
+namespace text_test {
+
 namespace sm = shardmesh;
 
 static_assert(sm::is_utf8("plain"));
@@ -49,3 +51,5 @@ TEST_CASE("the nearest word is that of the fewest edits, or one with steps in fr
 }
 
 TEST_SUITE_END();
+
+}  // namespace text_test

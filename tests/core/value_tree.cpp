@@ -10,6 +10,8 @@
 
 #include <doctest/doctest.h>
 
+namespace value_tree_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -91,3 +93,5 @@ TEST_CASE("a step of a path is found in a list or a dict") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace value_tree_test

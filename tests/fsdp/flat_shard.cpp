@@ -17,6 +17,8 @@
 #include "../support/chain_math.hpp"
 #include "../support/errors.hpp"
 
+namespace flat_shard_test {
+
 namespace sm = shardmesh;
 
 using sm::Shape;
@@ -152,3 +154,5 @@ TEST_CASE("a state of another form is refused, and nothing is changed") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace flat_shard_test

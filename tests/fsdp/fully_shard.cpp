@@ -25,6 +25,8 @@
 #include "../../examples/support/models.hpp"
 #include "../support/errors.hpp"
 
+namespace fully_shard_test {
+
 namespace sm = shardmesh;
 
 using sm::Shape;
@@ -577,3 +579,5 @@ TEST_CASE("what cannot be sharded is refused with its name") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace fully_shard_test

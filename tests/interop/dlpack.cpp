@@ -14,6 +14,8 @@
 
 #include "../support/errors.hpp"
 
+namespace dlpack_test {
+
 namespace sm = shardmesh;
 namespace dl = shardmesh::dlpack;
 
@@ -264,3 +266,5 @@ TEST_CASE("out: read-only is said, or refused where it cannot be said") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace dlpack_test

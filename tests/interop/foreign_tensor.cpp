@@ -17,6 +17,8 @@
 #include "../support/errors.hpp"
 #include "../support/scratch.hpp"
 
+namespace foreign_tensor_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -181,3 +183,5 @@ TEST_CASE("addresses that no tensor can have, and read-only elements, are refuse
 }
 
 TEST_SUITE_END();
+
+}  // namespace foreign_tensor_test

@@ -24,6 +24,8 @@
 
 #include "../support/errors.hpp"
 
+namespace spans_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -195,3 +197,5 @@ TEST_CASE("from_range: the elements of a vector or a span are a tensor's") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace spans_test

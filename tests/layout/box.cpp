@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace box_test {
+
 namespace sm = shardmesh;
 
 using sm::Box;
@@ -63,3 +65,5 @@ TEST_CASE("box: as text") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace box_test

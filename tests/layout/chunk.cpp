@@ -7,6 +7,8 @@
 
 #include <doctest/doctest.h>
 
+namespace chunk_test {
+
 namespace sm = shardmesh;
 
 using sm::index_t;
@@ -90,3 +92,5 @@ TEST_CASE("cut: of a sequence of ranges; neighbours become one") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace chunk_test

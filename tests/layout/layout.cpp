@@ -10,6 +10,8 @@
 
 #include "../support/layouts.hpp"
 
+namespace layout_test {
+
 namespace sm = shardmesh;
 
 using sm::Layout;
@@ -161,3 +163,5 @@ TEST_CASE("layout: sum and avg may be mixed") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace layout_test

@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace legality_test {
+
 namespace sm = shardmesh;
 
 using sm::Placement;
@@ -96,3 +98,5 @@ TEST_CASE("conversion: a partial target needs the same partial source in its pla
 }
 
 TEST_SUITE_END();
+
+}  // namespace legality_test

@@ -8,6 +8,8 @@
 #include <doctest/doctest.h>
 #include <shardmesh/layout/placements.hpp>
 
+namespace picture_test {
+
 namespace sm = shardmesh;
 
 using sm::Layout;
@@ -187,3 +189,5 @@ TEST_CASE("picture: colours wrap the cells, one for each set of owners") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace picture_test

@@ -5,6 +5,8 @@
 
 #include <doctest/doctest.h>
 
+namespace placement_test {
+
 namespace sm = shardmesh;
 
 using sm::Placement;
@@ -52,3 +54,5 @@ TEST_CASE("placement: more mesh dimensions than supported are refused") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace placement_test

@@ -10,6 +10,8 @@
 
 #include "../support/layouts.hpp"
 
+namespace same_parts_test {
+
 namespace sm = shardmesh;
 
 using sm::Layout;
@@ -78,3 +80,5 @@ TEST_CASE("same_parts: true just where every rank holds the same elements in the
 }
 
 TEST_SUITE_END();
+
+}  // namespace same_parts_test

@@ -8,6 +8,8 @@
 #include <doctest/doctest.h>
 #include <shardmesh/layout/layout.hpp>
 
+namespace shard_order_test {
+
 namespace sm = shardmesh;
 
 using sm::Cut;
@@ -184,3 +186,5 @@ TEST_CASE("shard_order: placements without an order are refused with a sentence"
 }
 
 TEST_SUITE_END();
+
+}  // namespace shard_order_test

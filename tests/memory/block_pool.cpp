@@ -17,6 +17,8 @@
 
 #include <doctest/doctest.h>
 
+namespace block_pool_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -138,3 +140,5 @@ TEST_CASE("blocks in use never overlap, whatever threads ask for them") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace block_pool_test

@@ -14,6 +14,8 @@
 
 #include <shardmesh/memory/host.hpp>
 
+namespace buffer_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -117,3 +119,5 @@ TEST_CASE("assignment to itself keeps the bytes") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace buffer_test

@@ -12,6 +12,8 @@
 
 #include <doctest/doctest.h>
 
+namespace convert_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("memory.convert");
@@ -148,3 +150,5 @@ TEST_CASE("what is convertible") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace convert_test

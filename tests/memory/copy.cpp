@@ -9,6 +9,8 @@
 
 #include <shardmesh/memory/host.hpp>
 
+namespace copy_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -47,3 +49,5 @@ TEST_CASE("boxes are copied from one space to another") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace copy_test

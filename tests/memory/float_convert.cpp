@@ -12,6 +12,8 @@
 
 #include "../support/errors.hpp"
 
+namespace float_convert_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -68,3 +70,5 @@ TEST_CASE("types that do not convert are refused; no elements are fine") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace float_convert_test

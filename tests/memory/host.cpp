@@ -9,6 +9,8 @@
 
 #include "boxes.hpp"
 
+namespace host_test {
+
 namespace sm = shardmesh;
 
 static_assert(sm::MemorySpace<sm::HostMemory>);
@@ -59,3 +61,5 @@ TEST_CASE("streams and events have nothing to wait for") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace host_test

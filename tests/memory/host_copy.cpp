@@ -6,6 +6,8 @@
 
 #include "boxes.hpp"
 
+namespace host_copy_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("memory.host_copy");
@@ -36,3 +38,5 @@ TEST_CASE("nothing is copied of a box without elements, null addresses are fine"
 }
 
 TEST_SUITE_END();
+
+}  // namespace host_copy_test

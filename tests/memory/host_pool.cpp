@@ -21,6 +21,8 @@
 #include <shardmesh/memory/host_block.hpp>
 #include <shardmesh/memory/host_buckets.hpp>
 
+namespace host_pool_test {
+
 namespace sm = shardmesh;
 using sm::HostPool;
 
@@ -268,3 +270,5 @@ TEST_CASE("small pieces share blocks, which go back with the last of their piece
 }
 
 TEST_SUITE_END();
+
+}  // namespace host_pool_test

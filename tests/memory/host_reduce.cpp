@@ -15,6 +15,8 @@
 
 #include "terms.hpp"
 
+namespace host_reduce_test {
+
 namespace sm = shardmesh;
 
 using sm::DType;
@@ -287,3 +289,5 @@ TEST_CASE("reductions without a meaning are refused") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace host_reduce_test

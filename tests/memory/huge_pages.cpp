@@ -12,6 +12,8 @@
 
 #include <shardmesh/memory/block_pool.hpp>
 
+namespace huge_pages_test {
+
 using shardmesh::HugePages;
 
 static_assert(shardmesh::BlockSource<HugePages>);
@@ -48,3 +50,5 @@ TEST_CASE("more memory than an address space has is refused") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace huge_pages_test

@@ -11,6 +11,8 @@
 
 #include <doctest/doctest.h>
 
+namespace reduce_arithmetic_test {
+
 namespace detail = shardmesh::detail;
 
 using shardmesh::BFloat16;
@@ -70,3 +72,5 @@ TEST_CASE("only an average divides") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace reduce_arithmetic_test

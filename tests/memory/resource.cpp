@@ -20,6 +20,8 @@
 #include <shardmesh/tensor/distribute.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
 
+namespace resource_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("memory.resource");
@@ -144,3 +146,5 @@ TEST_CASE("host memory from a resource of the standard library") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace resource_test

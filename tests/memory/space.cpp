@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+namespace space_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -74,3 +76,5 @@ TEST_CASE("kinds of memory have names") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace space_test

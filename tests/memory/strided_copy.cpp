@@ -8,6 +8,8 @@
 
 #include "boxes.hpp"
 
+namespace strided_copy_test {
+
 namespace sm = shardmesh;
 
 using sm::collapse;
@@ -135,3 +137,5 @@ TEST_CASE("an engine copies in 3-D where slices are whole pitches apart, else in
 }
 
 TEST_SUITE_END();
+
+}  // namespace strided_copy_test

@@ -5,6 +5,8 @@
 
 #include <doctest/doctest.h>
 
+namespace device_mesh_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -137,3 +139,5 @@ TEST_CASE("device_mesh: bad input gives an error that says what and how to mend 
 }
 
 TEST_SUITE_END();
+
+}  // namespace device_mesh_test

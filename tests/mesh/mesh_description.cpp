@@ -12,6 +12,8 @@
 
 #include "../support/errors.hpp"
 
+namespace mesh_description_test {
+
 namespace sm = shardmesh;
 
 using sm::MeshDescription;
@@ -172,3 +174,5 @@ TEST_CASE("device_mesh_from_groups: ranks that bring groups of other sizes see b
 }
 
 TEST_SUITE_END();
+
+}  // namespace mesh_description_test

@@ -13,6 +13,8 @@
 
 #include <doctest/doctest.h>
 
+namespace adam_test {
+
 namespace sm = shardmesh;
 
 using Host = sm::Tensor<float>;
@@ -143,3 +145,5 @@ TEST_CASE("a NaN in the second moment stays, and reaches the weight") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace adam_test

@@ -7,6 +7,8 @@
 
 #include <doctest/doctest.h>
 
+namespace dense_training_test {
+
 namespace sm = shardmesh;
 
 using Host = sm::Tensor<float>;
@@ -70,3 +72,5 @@ TEST_CASE("20 unsharded steps of Dense give the losses and weights of PyTorch to
 }
 
 TEST_SUITE_END();
+
+}  // namespace dense_training_test

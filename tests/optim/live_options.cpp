@@ -21,6 +21,8 @@
 
 #include <doctest/doctest.h>
 
+namespace live_options_test {
+
 namespace sm = shardmesh;
 
 using Host = sm::Tensor<float>;
@@ -317,3 +319,5 @@ TEST_CASE("groups that are none are refused by their key") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace live_options_test

@@ -18,6 +18,8 @@
 
 #include "../support/optimizers.hpp"
 
+namespace optimizer_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -414,3 +416,5 @@ TEST_CASE("a fourth optimizer is a struct of its options") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace optimizer_test

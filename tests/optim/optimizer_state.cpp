@@ -13,6 +13,8 @@
 #include "../support/chain_math.hpp"
 #include "../support/errors.hpp"
 
+namespace optimizer_state_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -81,3 +83,5 @@ TEST_CASE("a full state needs a communicator; without options the state is the o
 }
 
 TEST_SUITE_END();
+
+}  // namespace optimizer_state_test

@@ -8,6 +8,8 @@
 #include <doctest/doctest.h>
 #include <shardmesh/layout/placements.hpp>
 
+namespace cost_test {
+
 namespace sm = shardmesh;
 
 using sm::Layout;
@@ -148,3 +150,5 @@ TEST_CASE("explain: ranks of the larger of two meshes") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace cost_test

@@ -14,6 +14,8 @@
 
 #include "../support/simulate.hpp"
 
+namespace moves_test {
+
 namespace sm = shardmesh;
 
 using sm::Holding;
@@ -212,3 +214,5 @@ TEST_CASE("holding: ranks that are none are refused") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace moves_test

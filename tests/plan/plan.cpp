@@ -7,6 +7,8 @@
 
 #include "../support/simulate.hpp"
 
+namespace plan_test {
+
 namespace sm = shardmesh;
 
 using sm::Layout;
@@ -151,3 +153,5 @@ TEST_CASE("plan: bad input is refused with a sentence") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace plan_test

@@ -8,6 +8,8 @@
 #include <doctest/doctest.h>
 #include <shardmesh/layout/placements.hpp>
 
+namespace plan_cache_test {
+
 namespace sm = shardmesh;
 
 using sm::Layout;
@@ -64,3 +66,5 @@ TEST_CASE("plan cache: what cannot be planned is refused each time, and not kept
 }
 
 TEST_SUITE_END();
+
+}  // namespace plan_cache_test

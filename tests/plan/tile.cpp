@@ -10,6 +10,8 @@
 
 #include "../support/layouts.hpp"
 
+namespace tile_test {
+
 namespace sm = shardmesh;
 
 using sm::Box;
@@ -62,3 +64,5 @@ TEST_CASE("tiles of a transfer move with it in both local tensors") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace tile_test

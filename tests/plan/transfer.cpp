@@ -10,6 +10,8 @@
 #include <shardmesh/layout/placements.hpp>
 #include <shardmesh/plan/moves.hpp>
 
+namespace transfer_test {
+
 namespace sm = shardmesh;
 
 using sm::Box;
@@ -120,3 +122,5 @@ TEST_CASE("transfer: boxes of a pair stand in the same order on both sides") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace transfer_test

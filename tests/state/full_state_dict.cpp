@@ -15,6 +15,8 @@
 #include "../support/errors.hpp"
 #include "../support/fake_device.hpp"
 
+namespace full_state_dict_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -184,3 +186,5 @@ TEST_CASE("full state: staging stays under the ceiling, others than the root all
 }
 
 TEST_SUITE_END();
+
+}  // namespace full_state_dict_test

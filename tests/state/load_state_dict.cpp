@@ -17,6 +17,8 @@
 #include "../support/errors.hpp"
 #include "../support/fake_device.hpp"
 
+namespace load_state_dict_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -668,3 +670,5 @@ TEST_CASE("every kind of plain value travels from rank 0") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace load_state_dict_test

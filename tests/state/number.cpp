@@ -9,6 +9,8 @@
 
 #include <doctest/doctest.h>
 
+namespace number_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -69,3 +71,5 @@ TEST_CASE("a number becomes an element exactly, or it is told") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace number_test

@@ -19,6 +19,8 @@
 #include "../support/fake_device.hpp"
 #include "../support/offload_cases.hpp"
 
+namespace offload_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("state.offload");
@@ -124,3 +126,5 @@ TEST_CASE("a tensor of the pool is filled from where it is wanted") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace offload_test

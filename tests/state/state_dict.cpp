@@ -16,6 +16,8 @@
 
 #include <doctest/doctest.h>
 
+namespace state_dict_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -253,3 +255,5 @@ TEST_CASE("a sharded tensor in a state dict: kind, offload, gather to the first 
     }
   });
 }
+
+}  // namespace state_dict_test

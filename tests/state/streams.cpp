@@ -13,6 +13,8 @@
 
 #include "../support/late_model.hpp"
 
+namespace streams_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("state.streams");
@@ -116,3 +118,5 @@ TEST_CASE("a stream that has lost its type is found again by its own kind of mem
 }
 
 TEST_SUITE_END();
+
+}  // namespace streams_test

@@ -17,6 +17,8 @@
 
 #include "../support/errors.hpp"
 
+namespace summary_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -150,3 +152,5 @@ TEST_CASE("checksum: a partial tensor is refused on every rank") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace summary_test

@@ -14,6 +14,8 @@
 
 #include <doctest/doctest.h>
 
+namespace transfer_test {
+
 namespace sm = shardmesh;
 
 using sm::PlacementList;
@@ -144,3 +146,5 @@ TEST_CASE("transfer of a state: ranks whose whole tensors differ in shape are to
 }
 
 TEST_SUITE_END();
+
+}  // namespace transfer_test

@@ -14,6 +14,8 @@
 #include <doctest/doctest.h>
 #include <shardmesh/state/state_dict.hpp>
 
+namespace visit_test {
+
 namespace sm = shardmesh;
 
 using sm::Tensor;
@@ -130,3 +132,5 @@ TEST_CASE("tied tensors: every name is there, the aliases tell which share their
 }
 
 TEST_SUITE_END();
+
+}  // namespace visit_test

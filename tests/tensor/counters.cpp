@@ -22,6 +22,8 @@
 #include "../comm/ranks.hpp"
 #include "../support/counted_part.hpp"
 
+namespace counters_test {
+
 namespace sm = shardmesh;
 
 using test::done_in;
@@ -166,3 +168,5 @@ TEST_CASE("counters: meetings, the time in which a rank waits for another, and b
 }
 
 TEST_SUITE_END();
+
+}  // namespace counters_test

@@ -9,6 +9,8 @@
 
 #include <doctest/doctest.h>
 
+namespace distribute_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -195,3 +197,5 @@ TEST_CASE("bad input: the error says what, where and how to mend it; nothing is 
 }
 
 TEST_SUITE_END();
+
+}  // namespace distribute_test

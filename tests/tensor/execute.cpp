@@ -17,6 +17,8 @@
 
 #include "../support/layouts.hpp"
 
+namespace execute_test {
+
 namespace sm = shardmesh;
 
 using sm::HostMemory;
@@ -180,3 +182,5 @@ TEST_CASE("execute: ranks that bring different operations get an error that show
 }
 
 TEST_SUITE_END();
+
+}  // namespace execute_test

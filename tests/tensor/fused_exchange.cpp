@@ -8,6 +8,8 @@
 
 #include <doctest/doctest.h>
 
+namespace fused_exchange_test {
+
 namespace sm = shardmesh;
 
 using sm::PlacementList;
@@ -66,3 +68,5 @@ TEST_CASE("a tensor converts into other element types; into its own it is itself
 }
 
 TEST_SUITE_END();
+
+}  // namespace fused_exchange_test

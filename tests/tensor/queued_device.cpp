@@ -18,6 +18,8 @@
 #include "../support/queued_device.hpp"
 #include "../support/transfer_cases.hpp"
 
+namespace queued_device_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("tensor.queued_device");
@@ -129,3 +131,5 @@ TEST_CASE("transfers between meshes keep the order of streams") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace queued_device_test

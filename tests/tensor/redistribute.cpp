@@ -17,6 +17,8 @@
 
 #include "../support/redistribute_cases.hpp"
 
+namespace redistribute_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -190,3 +192,5 @@ TEST_CASE("redistribute: every legal pair of placements on meshes up to 3-D and 
 }
 
 TEST_SUITE_END();
+
+}  // namespace redistribute_test

@@ -15,6 +15,8 @@
 #include "../support/fake_device.hpp"
 #include "../support/layouts.hpp"
 
+namespace root_exchange_test {
+
 namespace sm = shardmesh;
 
 using sm::HostMemory;
@@ -151,3 +153,5 @@ TEST_CASE("a larger ceiling takes fewer rounds; without messages there is no sta
 }
 
 TEST_SUITE_END();
+
+}  // namespace root_exchange_test

@@ -14,6 +14,8 @@
 
 #include "../support/errors.hpp"
 
+namespace sharded_tensor_test {
+
 namespace sm = shardmesh;
 
 using sm::Shape;
@@ -110,3 +112,5 @@ TEST_CASE("a view shares elements and keeps them alive") {
   CHECK(part.span()[5] == 11);
   CHECK(part.bytes() == 24);
 }
+
+}  // namespace sharded_tensor_test

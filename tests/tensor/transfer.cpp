@@ -14,6 +14,8 @@
 #include "../support/sanitizers.hpp"
 #include "../support/transfer_cases.hpp"
 
+namespace transfer_test {
+
 namespace sm = shardmesh;
 
 using World = sm::ThreadsCommunicator;
@@ -120,3 +122,5 @@ TEST_CASE("transfer: ranks that disagree are told both sides") {
 }
 
 TEST_SUITE_END();
+
+}  // namespace transfer_test
