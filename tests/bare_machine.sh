@@ -2,28 +2,48 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
 #
-# tests/bare_machine.sh [--as root|sudo] [--keep DIR] [COMMAND...]: runs the README's commands on a bare Debian 12: a
+# tests/bare_machine.sh [--as root|sudo] [--keep DIR | --every-way] [COMMAND...]: runs the README's commands on a bare Debian 12: a
 # tree that debootstrap makes, with nothing in it but the base system, certificates and this working tree; no CUDA.
 # Needs root, debootstrap, and the right to mount; exits with 77 and says what is missing where it cannot be done.
 #
 #   --as sudo    as an ordinary user who may use sudo (the default); --as root: as root
 #   --keep DIR   the tree is made in DIR, or found there, and stays; otherwise it is gone when this ends
+#   --every-way  the commands (default: examples/run.sh and tests/run.sh --quick) twice, and in the opposite order twice, as a
+#                user with sudo and as root: four trees, each made anew; all are tried, whatever fails
 #   COMMAND      what to run, each in the clone, one after the other (default: "bash examples/run.sh")
 #
 # A command has done the whole work if it exits with 0, and says so: examples/run.sh that every state is bit-equal,
-# tests/run.sh that nothing failed, with as many tests each time. What the machine needs to reach its packages
+# tests/run.sh that nothing failed, with all rooms that it promises and as many tests each time. What the machine needs to reach its packages
 # (apt's sources, proxies, certificates, pip's settings) comes along. All mounts are in a namespace of this script.
 set -euo pipefail
 top=$(realpath "$(dirname "$0")/..")
-user=sudo keep=
+user=sudo keep= every_way=
 while [[ ${1:-} == --* ]]; do
   case $1 in
     --as) user=$2 ;;
     --keep) keep=$2 ;;
+    --every-way) every_way=yes && shift && continue ;;
     *) echo "bare_machine: no option $1; the head of $0 lists them" >&2 && exit 2 ;;
   esac
   shift 2
 done
+if [[ -n $every_way ]]; then
+  (($# > 0)) || set -- "bash examples/run.sh" "bash tests/run.sh --quick"
+  reversed=()
+  for command in "$@"; do reversed=("$command" "${reversed[@]}"); done
+  worst=0
+  for as in sudo root; do
+    for order in forth back; do
+      commands=("$@" "$@")
+      [[ $order == forth ]] || commands=("${reversed[@]}" "${reversed[@]}")
+      code=0
+      bash "$0" --as $as "${commands[@]}" || code=$?
+      echo "== every way: as $as, $order: exit $code"
+      ((code == 0)) || worst=$code
+    done
+  done
+  exit $worst
+fi
 (($# > 0)) || set -- "bash examples/run.sh"
 
 skip() {
@@ -140,17 +160,19 @@ mount_all() {
 
 # Has a command that exited with 0 done the whole work? Its output is in $1.
 complete() {
-  local last g
+  local last g rooms
   last=$(tail -1 "$1")
   case $2 in
     *examples/run.sh*) [[ $last == *"Every resumed state is bit-equal to the state that was saved."* ]] ;;
     *tests/run.sh*)
       g=$(grep -oE '^g\+\+: [0-9]+ passed' "$1" | grep -oE '[0-9]+')
       [[ $last =~ ^[0-9]+\ passed,\ 0\ failed$ && -n $g ]] || return
-      [[ -z ${passed:-} || $passed == "$g" ]] || { echo "g++: $passed tests passed before, now $g" && return 1; }
-      passed=$g
-      ((g >= $(grep -rhE '^TEST_CASE' "$top"/tests/{core,layout,plan,memory,comm,mesh,tensor,state,optim,fsdp,checkpoint} \
-        --include='*.cpp' --exclude='gpu_*' | wc -l)))
+      [[ -z ${passed[$2]:-} || ${passed[$2]} == "$g" ]] || { echo "g++: ${passed[$2]} tests passed before, now $g" && return 1; }
+      passed[$2]=$g
+      rooms=("$top"/tests/{core,layout,plan,memory,comm,mesh,tensor,state,optim,fsdp})
+      [[ $2 == *--quick* ]] || rooms+=("$top/tests/checkpoint")
+      ((g >= $(grep -rhE '^TEST_CASE' "${rooms[@]}" --include='*.cpp' --exclude='gpu_*' | wc -l))) ||
+        { echo "g++: $g tests passed, fewer than the rooms have" && return 1; }
       ;;
   esac
 }
@@ -162,6 +184,7 @@ home=/home/someone
 clone_into $home/shardmesh
 [[ $user == root ]] || chroot "$tree" chown -R someone:someone $home/shardmesh
 mount_all
+declare -A passed=()
 number=0
 for command in "$@"; do
   number=$((number + 1))
