@@ -162,7 +162,7 @@ void run_dtype(std::size_t which,
 }
 
 /// Every ordered pair of legal placement tuples on one mesh; shapes and dtypes are drawn at random.
-/// @param stride takes every stride-th pair only.
+/// @param stride takes every stride-th pair only, from one that the seed chooses.
 template <class Space, std::size_t N, class Comm>
 void run_mesh(Comm const& world,
               index_t const (&extents)[N],
@@ -179,7 +179,7 @@ void run_mesh(Comm const& world,
     return;
   }
   std::mt19937 random(seed);  // the same on every rank
-  long number_of_pair = 0;
+  long number_of_pair = static_cast<long>(seed) % stride;
   for (std::size_t tensor_rank = 1; tensor_rank <= (N < 3 ? 3U : 2U); ++tensor_rank) {
     auto const lists = all_placements(tensor_rank, N, N < 3);
     for (PlacementList const& from : lists) {

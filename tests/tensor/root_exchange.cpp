@@ -14,6 +14,7 @@
 
 #include "../support/fake_device.hpp"
 #include "../support/layouts.hpp"
+#include "../support/sample.hpp"
 
 namespace root_exchange_test {
 
@@ -116,7 +117,8 @@ TEST_SUITE_BEGIN("tensor.root_exchange");
 
 TEST_CASE("to roots and back: every element, within the ceiling") {
   for (int const ranks : {4, 6}) {
-    for (std::size_t const ceiling : {std::size_t{16}, std::size_t{100}, std::size_t{4096}}) {
+    for (int const bytes : test::some_of({16, 100, 4096}, 3, static_cast<std::size_t>(ranks / 2))) {
+      auto const ceiling = static_cast<std::size_t>(bytes);
       sm::launch(sm::threads{ranks}, [ceiling](sm::ThreadsCommunicator& world) {
         test::PackedThreads const packed(world);
         gather_and_scatter<test::FakeDevice>(packed, ceiling);  // messages, through slots
