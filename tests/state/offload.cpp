@@ -18,6 +18,7 @@
 
 #include "../support/fake_device.hpp"
 #include "../support/offload_cases.hpp"
+#include "../support/sample.hpp"
 
 namespace offload_test {
 
@@ -26,10 +27,12 @@ namespace sm = shardmesh;
 TEST_SUITE_BEGIN("state.offload");
 
 TEST_CASE("B10 offload equivalence: 6,000 random tensors on 1 to 8 ranks") {
+  std::size_t const other = test::sanitized ? test::sample_seed() : 0;
+  int const tensors = test::sanitized ? 150 : 1000;
   for (int const ranks : {1, 2, 3, 4, 6, 8}) {
-    sm::launch(sm::threads{ranks}, [ranks](sm::ThreadsCommunicator& world) {
-      auto const seed = static_cast<unsigned>(100 * ranks);
-      CHECK(test::b10_offload_equivalence<test::FakeDevice>(world, seed, 1000) == "");
+    sm::launch(sm::threads{ranks}, [&](sm::ThreadsCommunicator& world) {
+      auto const seed = static_cast<unsigned>(100 * ranks) + static_cast<unsigned>(other);
+      CHECK(test::b10_offload_equivalence<test::FakeDevice>(world, seed, tensors) == "");
     });
   }
 }
