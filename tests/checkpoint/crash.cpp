@@ -160,7 +160,7 @@ void kill_saves(Victim victim, long kills, unsigned seed) {
 /// SHARDMESH_KILLS asks for more.
 long kills_wanted() {
   char const* const wanted = std::getenv("SHARDMESH_KILLS");
-  return wanted == nullptr ? 40 : std::atol(wanted);
+  return wanted != nullptr ? std::atol(wanted) : test::sanitized ? 12 : 40;
 }
 
 }  // namespace
