@@ -11,6 +11,8 @@
 
 #include <doctest/doctest.h>
 
+namespace shared_region_test {
+
 using shardmesh::detail::SharedRegion;
 
 TEST_CASE("processes of a host share a region by its name, until that is hidden") {
@@ -45,3 +47,5 @@ TEST_CASE("a region leaves no name behind, and one that cannot be had is empty")
   CHECK(!SharedRegion::create(std::size_t{1} << 60));
   CHECK(!SharedRegion());
 }
+
+}  // namespace shared_region_test

@@ -15,6 +15,8 @@
 
 #include <doctest/doctest.h>
 
+namespace segment_pool_test {
+
 namespace sm = shardmesh;
 
 namespace {
@@ -280,3 +282,5 @@ TEST_CASE("threads share a pool") {
   }
   CHECK(pool.used(0) == 0);
 }
+
+}  // namespace segment_pool_test

@@ -15,6 +15,8 @@
 #include <shardmesh/tensor/distribute.hpp>
 #include <shardmesh/tensor/redistribute.hpp>
 
+namespace ranges_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("tensor.ranges");
@@ -39,3 +41,5 @@ TEST_CASE("ranges: each exchange of each rank has the name that the user called"
 }
 
 TEST_SUITE_END();
+
+}  // namespace ranges_test

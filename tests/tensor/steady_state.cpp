@@ -13,6 +13,8 @@
 
 #include "../support/counted_memory.hpp"
 
+namespace steady_state_test {
+
 namespace sm = shardmesh;
 
 TEST_SUITE_BEGIN("tensor.steady_state");
@@ -67,3 +69,5 @@ TEST_CASE("a redistribution that was made before allocates its result and nothin
 }
 
 TEST_SUITE_END();
+
+}  // namespace steady_state_test
