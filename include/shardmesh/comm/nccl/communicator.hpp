@@ -172,7 +172,6 @@ class NcclCommunicator {
   template <class Body>
   void operate(Call const& call, CudaStream stream, Body&& body) const {
     issue(call, stream, [&](cudaStream_t on) {
-      link_->log.follow(on);
       body(CudaStream{on}, [this] { watchdog_->check(); });
       return ncclSuccess;
     });
@@ -367,6 +366,9 @@ class NcclCommunicator {
       cudaStream_t const stream = side != nullptr ? side->get() : caller.handle;
       if (side != nullptr) {
         side->follow(caller);
+      }
+      if (link.push != nullptr) {
+        link.log.follow(stream);  // numbers that streams write must grow
       }
       {
         nccl::OperationLog::Entry entry(link.log, call);

@@ -62,7 +62,8 @@ class OperationLog {
     return history_.count();
   }
 
-  /// Work of `stream` from here on follows the last operation, if that was given to another stream.
+  /// Work of `stream` from here on follows the last operation, if that was given to another stream. Either all operations
+  /// of a communicator ask for it, or none.
   /// @throws DeviceError
   void follow(cudaStream_t stream) {
     unsigned long long id = 0;
