@@ -4,7 +4,7 @@
 #
 # tests/run.sh [--quick|--full]: sets the machine up and passes the tests, as many as there is time for:
 #
-#   (nothing)  25 minutes on two cores: all that is built with g++ but what --full names; installs PyTorch into a virtual
+#   (nothing)  less than half an hour on two cores: all that is built with g++ but what --full names; installs PyTorch into a virtual
 #              environment in ~/.cache/shardmesh (2 GB; 5 GB without CUDA), fetches the weights of a small model (84 MB) to
 #              there, and lets PyTorch read what was saved
 #   --quick    10 minutes: the rooms but `checkpoint`, with g++; what must not compile; formats, includes and scripts
