@@ -57,8 +57,10 @@ bool is_right(Dist const& tensor) {
 }
 
 template <class Mesh>
-auto matrix(Mesh const& mesh, sm::PlacementList const& placements) {
-  sm::Layout const layout(sm::Shape{13, 22}, mesh.shape(), placements);
+auto matrix(Mesh const& mesh,
+            sm::PlacementList const& placements,
+            sm::Shape const& whole = {13, 22}) {
+  sm::Layout const layout(whole, mesh.shape(), placements);
   sm::Tensor<float, Space> local(layout.local_shape(mesh.coordinate()));
   sm::Shape const shape = local.shape();
   for (sm::Piece const& piece : layout.pieces(mesh.coordinate())) {
@@ -83,6 +85,16 @@ int wrong_results(Mesh const& mesh, std::vector<sm::PlacementList> const& all) {
     }
   }
   return wrong;
+}
+
+/// Runs `body(world, line, source)` with ranks in a line, and a matrix cut by rows.
+template <class Body>
+void launch_on_line(Body const& body) {
+  prepare_stand_in("0");
+  sm::launch(sm::nccl_environment{.timeout = test::patience}, [&body](World& world) {
+    auto const line = sm::device_mesh<1>(world, {world.size()});
+    body(world, line, matrix(line, {sm::Shard{0}}));
+  });
 }
 
 /// Statuses of processes whose bodies return what is wrong.
@@ -161,12 +173,9 @@ TEST_CASE("nobody waits for a process that was killed, wherever in a push it was
   for (int step = 1; step <= 6; ++step) {
     CAPTURE(step);
     auto const status = statuses_of(3, [step] {
-      prepare_stand_in("0");
       std::string problem = "no error";
       try {
-        sm::launch(sm::nccl_environment{.timeout = test::patience}, [&](World& world) {
-          auto const line = sm::device_mesh<1>(world, {world.size()});
-          auto const source = matrix(line, {sm::Shard{0}});
+        launch_on_line([step](World const& world, auto const&, auto const& source) {
           world.barrier();
           if (world.rank() == victim) {
             fake::device().dies_before = fake::device().batches + step;
@@ -185,29 +194,38 @@ TEST_CASE("nobody waits for a process that was killed, wherever in a push it was
 }
 
 TEST_CASE("ranks that push different things get an error that names both sides") {
-  auto const status = statuses_of(2, [] {
-    prepare_stand_in("0");
-    std::string problem = "no error";
-    try {
-      sm::launch(sm::nccl_environment{.timeout = test::patience}, [&](World& world) {
-        auto const line = sm::device_mesh<1>(world, {world.size()});
-        auto const source = matrix(line, {sm::Shard{0}});
-        sm::Placement const target =
-            world.rank() == 0 ? sm::Placement(sm::Replicate{}) : sm::Shard{1};
-        static_cast<void>(sm::redistribute(source, sm::PlacementList{target}));
-        world.barrier();
-      });
-    } catch (sm::MismatchError const& error) {
-      std::string const text = error.what();
-      problem = text.find("rank 0") != std::string::npos && text.find("rank 1") != std::string::npos
-                    ? ""
-                    : text;
-    } catch (sm::Error const& error) {
-      problem = error.what();
-    }
-    return problem;
-  });
-  CHECK(status == std::vector<int>(2, 0));
+  for (std::string const kind : {"another target", "another shape", "a barrier", "a call less"}) {
+    CAPTURE(kind);
+    auto const status = statuses_of(2, [&kind] {
+      std::string problem = "no error";
+      try {
+        launch_on_line([&kind](World const& world, auto const& line, auto const& source) {
+          sm::PlacementList const columns{sm::Shard{1}};
+          bool const differs = world.rank() == 1;
+          if (differs && kind == "another target") {
+            static_cast<void>(sm::full_tensor(source));
+          } else if (differs && kind == "another shape") {
+            static_cast<void>(sm::redistribute(matrix(line, {sm::Shard{0}}, {26, 22}), columns));
+          } else if (differs && kind == "a barrier") {
+            world.barrier();
+          } else if (!differs || kind != "a call less") {
+            static_cast<void>(sm::redistribute(source, columns));
+          }
+          static_cast<void>(sm::full_tensor(source));
+          world.barrier();
+        });
+      } catch (sm::MismatchError const& error) {
+        std::string const text = error.what();
+        bool const both =
+            text.find("rank 0") != std::string::npos && text.find("rank 1") != std::string::npos;
+        problem = both ? "" : text;
+      } catch (sm::Error const& error) {
+        problem = error.what();
+      }
+      return problem;
+    });
+    CHECK(status == std::vector<int>(2, 0));
+  }
 }
 
 #endif

@@ -55,7 +55,7 @@ inline Usage usage() {
   return now;
 }
 
-/// Compares what is used after each round with what was used before. Caches and pools fill up in the first quarter of a run; what
+/// Compares what is used after each round with what was used before. The heap rises in the first quarter of a run; what
 /// rounds of different sizes leave goes up and down, so the least of the second quarter is compared with that of the last.
 class Watch {
  public:
@@ -112,7 +112,8 @@ class Watch {
   }
 
  private:
-  static constexpr std::size_t heap_room = std::size_t{1} << 20;       // pools fill up slowly
+  static constexpr std::size_t heap_room = std::size_t{1}
+                                           << 20;  // seen to rise so much, and to stay there
   static constexpr std::size_t resident_room = std::size_t{64} << 20;  // what the sanitizer keeps
 
   /// The kernel lists a thread for a moment after it was joined.

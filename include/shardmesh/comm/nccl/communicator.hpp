@@ -163,7 +163,7 @@ class NcclCommunicator {
   template <class Space>
     requires std::is_same_v<Space, CudaMemory>
   [[nodiscard]] nccl::PeerPush* peer_push() const noexcept {
-    return link_->push.get();
+    return link_ ? link_->push.get() : nullptr;
   }
 
   /// One exchange of which `body(stream, check)` gives to the device what it likes, messages by `give`, and looks

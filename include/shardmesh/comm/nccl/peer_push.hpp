@@ -122,8 +122,8 @@ class PeerPush {
     mail.tensors = tensors.size();
     bool shown = true;
     for (std::size_t i = 0; i < tensors.size() && shown; ++i) {
-      shown = show(tensors[i].target, mail.spots[2 * i]) &&
-              show(tensors[i].staging, mail.spots[2 * i + 1]);
+      shown = show_spot(tensors[i].target, mail.spots[2 * i]) &&
+              show_spot(tensors[i].staging, mail.spots[2 * i + 1]);
     }
     mail.shown = shown;
     std::atomic_ref(box.posted).store(posted + 1, std::memory_order_release);
@@ -152,8 +152,7 @@ class PeerPush {
     if (mail.shown) {
       result.emplace(Post{mail.number, {}});
       for (std::size_t i = 0; i < mail.tensors; ++i) {
-        result->tensors.push_back(
-            {nccl::open(mail.spots[2 * i]), nccl::open(mail.spots[2 * i + 1])});
+        result->tensors.push_back({open_spot(mail.spots[2 * i]), open_spot(mail.spots[2 * i + 1])});
       }
     }
     std::atomic_ref(box.taken).store(taken + 1, std::memory_order_release);

@@ -29,7 +29,7 @@ struct PeerSpot {
 };
 
 /// @returns whether it can be said: nothing can of memory that is not the pool's. nullptr can.
-[[nodiscard]] inline bool show(void const* pointer, PeerSpot& spot) {
+[[nodiscard]] inline bool show_spot(void const* pointer, PeerSpot& spot) {
   spot.there = pointer != nullptr;
   if (!spot.there) {
     return true;
@@ -41,7 +41,7 @@ struct PeerSpot {
 
 /// The address in this process. A segment is opened once, and stays.
 /// @throws DeviceError
-[[nodiscard]] inline void* open(PeerSpot const& spot) {
+[[nodiscard]] inline void* open_spot(PeerSpot const& spot) {
   using Key = std::array<char, sizeof(cudaIpcMemHandle_t)>;
   static std::mutex mutex;
   static std::map<Key, void*> opened;
@@ -93,7 +93,7 @@ class PushProbe {
       return false;
     }
     try {
-      auto* const there = static_cast<std::byte*>(open(PeerSpot{to.memory, true}));
+      auto* const there = static_cast<std::byte*>(open_spot(PeerSpot{to.memory, true}));
       std::uint64_t const word = word_of(seat);
       cuda::check(cudaMemcpyAsync(there + static_cast<std::size_t>(seat) * sizeof(word), &word,
                                   sizeof(word), cudaMemcpyDefault, cudaStreamPerThread),
