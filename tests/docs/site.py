@@ -23,7 +23,7 @@ check_ceiling check_reducible convert_contiguous digest_fault find_safetensors_f
 CallHistory CallWatch Family Handle OperationLog SideStream Watchdog reducible_type
 Deleter DeviceType Managed Mdspan TypeCode dtype_from PinnedPages is_no_device keep_freed_memory
 missing_kernels open_to_peer spacing_of pin_host_pool
-DeviceSegments UseDevicePool PeerSpot PushOffer PushProbe StreamValues
+DeviceSegments UseDevicePool PeerSpot PushOffer PushProbe StreamValues open_spot show_spot
 """.split())
 
 
