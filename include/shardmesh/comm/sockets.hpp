@@ -15,8 +15,8 @@
 
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/comm/detail/activity.hpp>
-#include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/rendezvous.hpp>
+#include <shardmesh/comm/detail/socket_exchange.hpp>
 #include <shardmesh/comm/detail/socket_group.hpp>
 #include <shardmesh/comm/job_secret.hpp>
 #include <shardmesh/comm/limits.hpp>
@@ -25,7 +25,8 @@ namespace shardmesh {
 inline namespace v0 {
 
 /// A group of processes that talk over TCP. The control channel of NCCL processes, and an engine of
-/// its own for tensors in host memory where nothing faster is there: all data pass rank 0.
+/// its own for tensors in host memory: between ranks of one host in memory that they share (`SHARDMESH_SHARED_MEMORY=0`
+/// for none), between hosts through rank 0.
 class SocketCommunicator {
  public:
   static constexpr bool shared_address_space = false;
@@ -122,7 +123,7 @@ class SocketCommunicator {
     return result;
   }
 
-  /// Messages between pairs of ranks, through rank 0.
+  /// Messages between pairs of ranks: through memory that they share where they run on one host, else through rank 0.
   /// @throws MismatchError on every rank, before anything is written, if a message of any rank has no
   ///         counterpart of its size.
   template <class Space>
@@ -131,22 +132,7 @@ class SocketCommunicator {
                 typename Space::Stream = {},
                 Call const& call = "exchange") const {
     detail::require_group(group_ != nullptr, call.operation());
-    std::vector<std::byte> packed = detail::pack_offer(sends, receives);
-    for (Message const& one : sends) {
-      auto const* raw = static_cast<std::byte const*>(one.data);
-      packed.insert(packed.end(), raw, raw + one.bytes);
-    }
-    detail::Offers const offers(all_gather(packed, call), world_ranks());
-    auto const matches = offers.match(rank());
-    offers.count_sent_by(rank());
-    for (std::size_t i = 0; i < receives.size(); ++i) {
-      int const peer = receives[i].peer;
-      std::byte const* at = offers.data_of(peer);
-      for (std::size_t before = 0; before < matches[i]; ++before) {
-        at += offers.message(peer, before).bytes;
-      }
-      std::copy_n(at, receives[i].bytes, static_cast<std::byte*>(receives[i].data));
-    }
+    exchange_->run(sends, receives, call);
   }
 
   /// Tells the other ranks why this one ends.
@@ -182,6 +168,7 @@ class SocketCommunicator {
     secret_ = std::make_shared<JobSecret const>(secret);
     group_ = std::make_shared<detail::SocketGroup>(std::move(links), rank, std::move(world), limits,
                                                    std::move(activity));
+    exchange_ = std::make_shared<detail::SocketExchange>(*group_);
   }
 
   [[nodiscard]] static bool is_loopback(std::string const& address) {
@@ -207,6 +194,7 @@ class SocketCommunicator {
 
   std::shared_ptr<JobSecret const> secret_;
   std::shared_ptr<detail::SocketGroup> group_;
+  std::shared_ptr<detail::SocketExchange> exchange_;  // in that group
 };
 
 }  // namespace v0

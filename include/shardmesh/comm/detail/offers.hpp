@@ -67,6 +67,16 @@ class Offers {
     }
   }
 
+  [[nodiscard]] std::vector<Message> sends(int rank) const {
+    std::vector<Message> all;
+    for (std::size_t i = 0; i < header(rank).sends; ++i) {
+      all.push_back(message(rank, i));
+    }
+    return all;
+  }
+  /// See `host_id`.
+  [[nodiscard]] std::uint64_t host(int rank) const { return header(rank).host; }
+
   /// Message `i` of a rank: first those that it sends, then those that it receives.
   [[nodiscard]] Message message(int rank, std::size_t i) const {
     Message one;

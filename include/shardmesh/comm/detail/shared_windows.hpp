@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <shardmesh/comm/call.hpp>
+#include <shardmesh/comm/detail/host.hpp>
+#include <shardmesh/comm/detail/shared_region.hpp>
+#include <shardmesh/core/log.hpp>
+#include <shardmesh/core/text.hpp>
+
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
+
+/// How messages are cut so that a part of each fits into a window at a time: whoever receives one reads in every round,
+/// and all receivers at once.
+class WindowRounds {
+ public:
+  static constexpr std::size_t line = 64;  // bytes: parts begin at cache lines
+
+  /// What of a message a round carries, and where it lies in the window.
+  struct Part {
+    std::size_t first = 0;  ///< byte of the message
+    std::size_t bytes = 0;
+    std::size_t at = 0;  ///< byte of the window
+  };
+
+  WindowRounds() = default;
+
+  /// @param messages  bytes of each, in order.
+  /// @param window    bytes, at least `line` for each message.
+  WindowRounds(std::span<std::size_t const> messages, std::size_t window) {
+    std::size_t total = 0;
+    for (std::size_t const bytes : messages) {
+      total += bytes;
+    }
+    for (count_ = total / window; !messages.empty() && !fits(messages, window);) {
+      ++count_;
+    }
+  }
+
+  [[nodiscard]] std::size_t count() const noexcept { return count_; }
+
+  [[nodiscard]] Part part(std::size_t message, std::size_t round) const {
+    Slot const& slot = slots_[message];
+    std::size_t const first = std::min(slot.bytes, round * slot.step);
+    return {first, std::min(slot.step, slot.bytes - first), slot.at};
+  }
+
+ private:
+  struct Slot {
+    std::size_t bytes;  ///< of the message
+    std::size_t step;   ///< of them, in a round
+    std::size_t at;
+  };
+
+  [[nodiscard]] bool fits(std::span<std::size_t const> messages, std::size_t window) {
+    slots_.clear();
+    std::size_t at = 0;
+    for (std::size_t const bytes : messages) {
+      std::size_t const share = count_ == 0 ? window + 1 : (bytes + count_ - 1) / count_;
+      std::size_t const step = (share + line - 1) / line * line;
+      slots_.push_back({bytes, step, at});
+      at += step;
+    }
+    return at <= window;
+  }
+
+  std::size_t count_ = 0;
+  std::vector<Slot> slots_;
+};
+
+/// Memory through which ranks of one host give each other bytes. Each has a window of its own that it alone writes to,
+/// and reads those of the others; nothing in them but tensors' bytes, so whatever lies in one misleads nobody.
+///
+/// Ranks take turns together: all write, meet, and read while they already may write for the next turn, since a window has
+/// two halves. A half is written again after another meeting, which nobody reaches who still reads it.
+class SharedWindows {
+ public:
+  /// SHARDMESH_SHARED_MEMORY=0 for a rank that shall share none.
+  static constexpr char const* variable = "SHARDMESH_SHARED_MEMORY";
+  static constexpr std::size_t half = std::size_t{1} << 20;  // bytes
+
+  /// @param hosts  of all ranks, by rank.
+  /// @collective over `group`.
+  template <class Group>
+  SharedWindows(Group& group, std::vector<std::uint64_t> const& hosts, Call const& call)
+      : rank_(static_cast<std::size_t>(group.rank())), windows_(hosts.size()) {
+    bool const wanted = is_wanted();
+    if (wanted && std::count(hosts.begin(), hosts.end(), hosts[rank_]) > 1) {
+      windows_[rank_] = SharedRegion::create(2 * half);
+    }
+    auto const names = group.all_gather(std::as_bytes(std::span(windows_[rank_].name())), call);
+    std::vector<std::byte> opened(hosts.size());
+    for (std::size_t one = 0; wanted && one < hosts.size(); ++one) {
+      if (one != rank_ && hosts[one] == hosts[rank_] && !names[one].empty()) {
+        std::string const name(reinterpret_cast<char const*>(names[one].data()), names[one].size());
+        windows_[one] = SharedRegion::open(name, 2 * half);
+        opened[one] = std::byte{windows_[one] ? std::uint8_t{1} : std::uint8_t{0}};
+      }
+    }
+    opened_ = group.all_gather(opened, call);
+    windows_[rank_].hide();
+    for (std::size_t one = 0; wanted && one < hosts.size(); ++one) {
+      if (one != rank_ && hosts[one] == hosts[rank_] && !reaches(rank_, one)) {
+        say_once(group.world_ranks()[rank_], group.world_ranks()[one]);
+      }
+    }
+  }
+
+  /// Does `to` see what `from` writes? All ranks know it of all.
+  [[nodiscard]] bool reaches(std::size_t from, std::size_t to) const {
+    return from < opened_.size() && to < opened_.size() && opened_[to].size() > from &&
+           opened_[to][from] != std::byte{0};
+  }
+
+  /// Where this rank writes before the next meeting. @pre another rank sees it.
+  [[nodiscard]] std::byte* next() const noexcept {
+    return windows_[rank_].data() + (turn_ + 1) % 2 * half;
+  }
+  /// Where a rank has written before the last one. @pre it reaches this rank.
+  [[nodiscard]] std::byte const* last(std::size_t rank) const noexcept {
+    return windows_[rank].data() + turn_ % 2 * half;
+  }
+
+  /// What was written is there for the others, once they meet.
+  static void publish() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
+  /// All ranks have met.
+  void turn() noexcept {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    ++turn_;
+  }
+
+ private:
+  [[nodiscard]] static bool is_wanted() {
+    char const* const text = std::getenv(variable);
+    return text == nullptr || std::string_view(text) != "0";
+  }
+
+  static void say_once(int rank, int other) {
+    static std::atomic<bool> said = false;
+    if (!said.exchange(true)) {
+      say(LogLevel::info, [&] {
+        return concat("rank ", std::to_string(rank), " and rank ", std::to_string(other),
+                      " of one host share no memory (no /dev/shm in common, or no room in it): "
+                      "tensors in host memory "
+                      "go through sockets, which is slower; in a container, give it --ipc=host or "
+                      "a larger --shm-size");
+      });
+    }
+  }
+
+  std::size_t rank_;
+  std::vector<SharedRegion> windows_;
+  std::vector<std::vector<std::byte>> opened_;  // by rank, a byte for each rank that it sees
+  std::size_t turn_ = 0;
+};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <shardmesh/comm/call.hpp>
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/offers.hpp>
+#include <shardmesh/comm/detail/shared_windows.hpp>
+#include <shardmesh/comm/detail/socket_group.hpp>
+
+namespace shardmesh {
+inline namespace v0 {
+namespace detail {
+
+/// Messages between pairs of ranks of a group that meets through sockets. All ranks learn of all messages, and find alike
+/// what is wrong with them and which way each goes: a small one with the offer that tells of it, a big one
+/// through memory that its two ranks share, and what is left through rank 0.
+class SocketExchange {
+ public:
+  explicit SocketExchange(SocketGroup& group) : group_(group) {}
+
+  /// @throws MismatchError on every rank, before anything is written, if a message of any rank has no
+  ///         counterpart of its size.
+  /// @collective over the group.
+  void run(std::span<Message const> sends, std::span<Message> receives, Call const& call) {
+    Sender mine(*this, sends, me());
+    std::vector<std::byte> packed = pack_offer(sends, receives);
+    append(packed, sends, mine, Way::offer);
+    bool const opened = windows_.has_value();
+    write(sends, mine, 0);
+    Offers const offers(meet(packed, call), group_.world_ranks());
+    std::vector<std::size_t> const matches = offers.match(group_.rank());
+    if (!opened && want_windows(offers)) {
+      windows_.emplace(group_, hosts(offers), call);
+      mine = Sender(*this, sends, me());
+    }
+
+    std::vector<Sender> senders;
+    std::size_t rounds = 0;
+    std::size_t left = 0;
+    for (int rank = 0; rank < group_.size(); ++rank) {
+      Sender const& one =
+          senders.emplace_back(*this, offers.sends(rank), static_cast<std::size_t>(rank));
+      rounds = std::max(rounds, one.rounds.count());
+      left += one.bytes_of(Way::star);
+    }
+    // Where the message comes from that is to be received, and what of it.
+    auto const receive = [&](Way way, auto const& copy) {
+      for (std::size_t i = 0; i < receives.size(); ++i) {
+        Sender const& from = senders[static_cast<std::size_t>(receives[i].peer)];
+        if (Place const& place = from.places[matches[i]]; place.way == way) {
+          copy(receives[i], from, place.at, matches[i]);
+        }
+      }
+    };
+    for (std::size_t round = 0; round < rounds; ++round) {
+      if (round > 0 || !opened) {
+        write(sends, mine, round);
+        static_cast<void>(meet({}, call));
+      }
+      receive(Way::window,
+              [&](Message const& to, Sender const& from, std::size_t number, std::size_t) {
+                WindowRounds::Part const part = from.rounds.part(number, round);
+                place(windows_->last(static_cast<std::size_t>(to.peer)) + part.at, part.bytes, to,
+                      part.first);
+              });
+    }
+    if (left > 0) {
+      packed.clear();
+      append(packed, sends, mine, Way::star);
+      auto const rest = meet(packed, call);
+      receive(Way::star, [&](Message const& to, Sender const&, std::size_t at, std::size_t) {
+        place(rest[static_cast<std::size_t>(to.peer)].data() + at, to.bytes, to);
+      });
+    }
+    receive(Way::offer, [&](Message const& to, Sender const&, std::size_t at, std::size_t) {
+      place(offers.data_of(to.peer) + at, to.bytes, to);
+    });
+    receive(Way::own, [&](Message const& to, Sender const&, std::size_t, std::size_t i) {
+      place(static_cast<std::byte const*>(sends[i].data), to.bytes, to);
+    });
+    offers.count_sent_by(group_.rank());
+  }
+
+ private:
+  /// How a message goes: to oneself; with the offer; through shared memory; through rank 0.
+  enum class Way : std::uint8_t { own, offer, window, star };
+  static constexpr std::size_t small = 4096;  // bytes of a message that goes with the offer
+
+  struct Place {
+    Way way = Way::own;
+    std::size_t at =
+        0;  ///< byte of what goes that way together; of what goes through a window, its number
+  };
+
+  /// The messages that a rank sends. All ranks know it of all, from what they are told in the offers.
+  struct Sender {
+    Sender(SocketExchange const& exchange, std::span<Message const> sends, std::size_t rank) {
+      std::vector<std::size_t> in_window;
+      for (Message const& one : sends) {
+        Way way = exchange.way_of(one, rank);
+        if (way == Way::window && in_window.size() == most_in_window) {
+          way = Way::star;
+        }
+        std::size_t& bytes = sums[static_cast<std::size_t>(way)];
+        places.push_back({way, way == Way::window ? in_window.size() : bytes});
+        bytes += one.bytes;
+        if (way == Way::window) {
+          in_window.push_back(one.bytes);
+        }
+      }
+      rounds = WindowRounds(in_window, SharedWindows::half);
+    }
+
+    [[nodiscard]] std::size_t bytes_of(Way way) const {
+      return sums[static_cast<std::size_t>(way)];
+    }
+
+    std::vector<Place> places;  // by message
+    std::array<std::size_t, 4> sums{};
+    WindowRounds rounds;
+  };
+  static constexpr std::size_t most_in_window = SharedWindows::half / WindowRounds::line / 2;
+
+  [[nodiscard]] std::size_t me() const { return static_cast<std::size_t>(group_.rank()); }
+
+  [[nodiscard]] Way way_of(Message const& one, std::size_t sender) const {
+    auto const peer = static_cast<std::size_t>(one.peer);
+    if (peer == sender) {
+      return Way::own;
+    }
+    if (one.bytes <= small) {
+      return Way::offer;
+    }
+    return windows_ && windows_->reaches(sender, peer) ? Way::window : Way::star;
+  }
+
+  /// The others see what was written to the window before.
+  [[nodiscard]] std::vector<std::vector<std::byte>> meet(std::span<std::byte const> bytes,
+                                                         Call const& call) {
+    SharedWindows::publish();
+    auto all = group_.all_gather(bytes, call);
+    if (windows_) {
+      windows_->turn();
+    }
+    return all;
+  }
+
+  void write(std::span<Message const> sends, Sender const& mine, std::size_t round) const {
+    for (std::size_t i = 0; i < sends.size(); ++i) {
+      if (mine.places[i].way == Way::window) {
+        WindowRounds::Part const part = mine.rounds.part(mine.places[i].at, round);
+        std::copy_n(static_cast<std::byte const*>(sends[i].data) + part.first, part.bytes,
+                    windows_->next() + part.at);
+      }
+    }
+  }
+
+  static void append(std::vector<std::byte>& packed,
+                     std::span<Message const> sends,
+                     Sender const& mine,
+                     Way way) {
+    packed.reserve(packed.size() + mine.bytes_of(way));
+    for (std::size_t i = 0; i < sends.size(); ++i) {
+      if (mine.places[i].way == way) {
+        auto const* const data = static_cast<std::byte const*>(sends[i].data);
+        packed.insert(packed.end(), data, data + sends[i].bytes);
+      }
+    }
+  }
+
+  static void place(std::byte const* from,
+                    std::size_t bytes,
+                    Message const& to,
+                    std::size_t first = 0) {
+    std::copy_n(from, bytes, static_cast<std::byte*>(to.data) + first);
+  }
+
+  /// Is a message between two ranks of one host too big to go with an offer?
+  [[nodiscard]] bool want_windows(Offers const& offers) const {
+    for (int rank = 0; rank < group_.size(); ++rank) {
+      for (Message const& one : offers.sends(rank)) {
+        if (one.peer != rank && one.bytes > small && offers.host(one.peer) == offers.host(rank)) {
+          return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  [[nodiscard]] std::vector<std::uint64_t> hosts(Offers const& offers) const {
+    std::vector<std::uint64_t> all;
+    for (int rank = 0; rank < group_.size(); ++rank) {
+      all.push_back(offers.host(rank));
+    }
+    return all;
+  }
+
+  SocketGroup& group_;
+  std::optional<SharedWindows> windows_;  // none before a message is worth it
+};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace shardmesh

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// SPDX-FileCopyrightText: the shardmesh authors
+#include <shardmesh/comm/detail/shared_windows.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sched.h>
+#include <sys/mount.h>
+
+#include <doctest/doctest.h>
+#include <shardmesh/comm/detail/host.hpp>
+#include <shardmesh/comm/detail/socket_exchange.hpp>
+#include <shardmesh/comm/environment.hpp>
+#include <shardmesh/comm/spawn.hpp>
+#include <shardmesh/comm/threads.hpp>
+#include <shardmesh/core/counters.hpp>
+#include <shardmesh/core/log.hpp>
+
+#include "ranks.hpp"
+
+namespace shared_windows_test {
+
+namespace sm = shardmesh;
+
+using sm::SocketCommunicator;
+using sm::detail::SharedWindows;
+using sm::detail::WindowRounds;
+
+namespace {
+
+/// Bytes of a part of message `m`: in the window nothing else may lie there.
+struct Used {
+  std::size_t first;
+  std::size_t last;
+};
+
+/// What is wrong with how messages are cut.
+std::string fault_of(std::vector<std::size_t> const& messages, std::size_t window) {
+  WindowRounds const rounds(messages, window);
+  std::vector<std::size_t> sent(messages.size(), 0);
+  for (std::size_t round = 0; round < rounds.count(); ++round) {
+    std::vector<Used> used;
+    for (std::size_t m = 0; m < messages.size(); ++m) {
+      WindowRounds::Part const part = rounds.part(m, round);
+      if (part.first != sent[m]) {
+        return "a part does not begin where the last one ended";
+      }
+      sent[m] += part.bytes;
+      if (part.bytes > 0) {
+        used.push_back({part.at, part.at + part.bytes});
+      }
+    }
+    std::sort(used.begin(), used.end(), [](Used a, Used b) { return a.first < b.first; });
+    for (std::size_t i = 0; i < used.size(); ++i) {
+      if (used[i].last > (i + 1 < used.size() ? used[i + 1].first : window)) {
+        return "two parts overlap, or one leaves the window";
+      }
+    }
+  }
+  return sent == messages ? "" : "not everything is sent";
+}
+
+/// Everybody exchanges messages of all kinds of sizes with everybody, again and again, in groups of all and of few.
+/// @returns what is wrong.
+std::string exchange_often(SocketCommunicator const& world) {
+  std::string wrong;
+  for (SocketCommunicator const& group : {world, world.split(world.rank() % 2, world.rank())}) {
+    for (std::vector<std::size_t> const& sizes : {std::vector<std::size_t>{0, 1, 4096},
+                                                  {4097},
+                                                  {SharedWindows::half / 3 + 77, 3},
+                                                  {5000, 0, 4096, 70'001},
+                                                  {17}}) {
+      wrong += wrong.empty() ? test::exchange_all_pairs(group, sizes) : "";
+    }
+  }
+  return wrong;
+}
+
+/// Bytes that this process sends through sockets for messages of 256 KiB between all ranks.
+std::size_t socket_bytes(SocketCommunicator const& world) {
+  std::uint64_t const before = sm::counters().socket_sent_bytes;
+  if (!test::exchange_all_pairs(world, {std::size_t{1} << 18}).empty()) {
+    return SIZE_MAX;
+  }
+  return static_cast<std::size_t>(sm::counters().socket_sent_bytes - before);
+}
+
+/// Counts how often it is said that memory is not shared.
+struct Listener : sm::LogSink {
+  void write(sm::LogLevel, std::string_view text) noexcept override {
+    times += text.find("share no memory") != std::string_view::npos ? 1 : 0;
+  }
+  int times = 0;
+};
+
+}  // namespace
+
+TEST_SUITE_BEGIN("comm.shared_windows");
+
+TEST_CASE("messages are cut to a window's size without gap or overlap, and no more often than is "
+          "needed") {
+  CHECK(WindowRounds().count() == 0);
+  CHECK(WindowRounds({}, 4096).count() == 0);
+  CHECK(WindowRounds(std::vector<std::size_t>{4096}, 4096).count() == 1);
+  CHECK(WindowRounds(std::vector<std::size_t>{4097}, 4096).count() == 2);
+  CHECK(WindowRounds(std::vector<std::size_t>{1000, 3000}, 4096).count() == 1);
+  std::mt19937 random(20261127);
+  for (int round = 0; round < 3000; ++round) {
+    std::size_t const window = 64 * (1 + random() % 200);
+    std::vector<std::size_t> messages(1 + random() % (window / 64));
+    for (std::size_t& bytes : messages) {
+      bytes = random() % (random() % 2 == 0 ? 100 : 20'000);
+    }
+    REQUIRE(fault_of(messages, window) == "");
+  }
+}
+
+TEST_CASE("a window's bytes stay while the next ones are written, until ranks have met again") {
+  sm::launch(sm::threads{2}, [](sm::ThreadsCommunicator& world) {
+    auto const rank = static_cast<std::size_t>(world.rank());
+    SharedWindows windows(world, std::vector<std::uint64_t>(2, sm::detail::host_id()), "test");
+    CHECK(windows.reaches(rank, 1 - rank));
+    CHECK(windows.reaches(1 - rank, rank));
+    CHECK(!windows.reaches(rank, rank));
+    for (int turn = 1; turn < 6; ++turn) {
+      std::fill_n(windows.next(), 100, static_cast<std::byte>(10 * turn + world.rank()));
+      world.barrier();  // both have written for this turn, and may still read the last one
+      if (turn > 1) {
+        CHECK(windows.last(1 - rank)[99] ==
+              static_cast<std::byte>(10 * (turn - 1) + 1 - world.rank()));
+      }
+      world.barrier();
+      windows.turn();
+    }
+  });
+}
+
+TEST_CASE("sockets: messages go through memory that ranks share, the same with and without it" *
+          doctest::skip(!SHARDMESH_TEST_MAY_FORK)) {
+  for (std::string const without : {"", "1", "0 2", "0 1 2 3"}) {  // ranks that want none
+    auto const status = sm::spawn_processes(4, [&without] {
+      int result = 1;
+      std::string const me = std::getenv("RANK");
+      if (without.find(me) != std::string::npos) {
+        ::setenv(SharedWindows::variable, "0", 1);
+      }
+      sm::launch(sm::environment{test::patience}, [&](SocketCommunicator const& world) {
+        std::size_t const bytes = socket_bytes(world);
+        result = exchange_often(world).empty() ? 0 : 2;
+        if (without.empty() && bytes > (std::size_t{1} << 16)) {
+          result = 3;
+        }
+        if (without.size() == 7 && bytes < (std::size_t{3} << 18)) {
+          result = 4;
+        }
+      });
+      return result;
+    });
+    CHECK(status == std::vector<int>(4, 0));
+  }
+}
+
+TEST_CASE("sockets: ranks without a /dev/shm in common, or without room in it, say so once and use "
+          "sockets" *
+          doctest::skip(!SHARDMESH_TEST_MAY_FORK)) {
+  for (char const* const room : {"size=64m", "size=64k"}) {
+    auto const status = sm::spawn_processes(3, [room] {
+      int result = 1;
+      bool const alone = std::string(std::getenv("RANK")) == "1";
+      if (alone && (::unshare(CLONE_NEWNS) != 0 ||
+                    ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+                    ::mount("tmpfs", "/dev/shm", "tmpfs", 0, room) != 0)) {
+        result = 77;
+      }
+      Listener said;
+      sm::UseLogSink const use(said);
+      sm::set_log_level(sm::LogLevel::info);
+      sm::launch(sm::environment{test::patience}, [&](SocketCommunicator const& world) {
+        bool const good = exchange_often(world).empty();
+        result = result == 77 ? 77 : good && said.times == 1 ? 0 : 2;
+      });
+      return result;
+    });
+    if (status[1] == 77) {
+      MESSAGE("left out: no right to mount anything here");
+    } else {
+      CHECK(status == std::vector<int>(3, 0));
+    }
+  }
+}
+
+TEST_SUITE_END();
+
+}  // namespace shared_windows_test
