@@ -2,7 +2,12 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #include <shardmesh/memory/host.hpp>
 
+#include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -17,6 +22,29 @@ static_assert(sm::MemorySpace<sm::HostMemory>);
 static_assert(sm::HostMemory::host_accessible);
 static_assert(sm::HostMemory::kind == sm::MemoryKind::host);
 
+namespace {
+
+/// What the kernel says of the mapping in which `pointer` lies.
+bool asked_for_huge_pages(void const* pointer) {
+  auto const address = reinterpret_cast<std::uintptr_t>(pointer);
+  std::ifstream maps("/proc/self/smaps");
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    std::uintptr_t first = 0;
+    std::uintptr_t last = 0;
+    char dash = 0;
+    std::istringstream words(line);
+    if (words >> std::hex >> first >> dash >> last && dash == '-') {
+      inside = first <= address && address < last;
+    } else if (inside && line.starts_with("VmFlags:")) {
+      return line.find(" hg") != std::string::npos;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 TEST_SUITE_BEGIN("memory.host");
 
 TEST_CASE("allocations are aligned to 64 bytes; none is made for 0 bytes") {
@@ -30,6 +58,21 @@ TEST_CASE("allocations are aligned to 64 bytes; none is made for 0 bytes") {
   CHECK(sm::HostMemory::allocate(0) == nullptr);
   sm::HostMemory::fill_zero(nullptr, 0);
   sm::HostMemory::deallocate(nullptr, 0);
+}
+
+TEST_CASE("big allocations are aligned to huge pages, which the kernel is asked for; small ones "
+          "are not") {
+  constexpr std::size_t huge = std::size_t{2} << 20;
+  for (std::size_t const bytes : {4 * huge - 1, 4 * huge, 5 * huge + 12'345}) {
+    void* const pointer = sm::HostMemory::allocate(bytes);
+    bool const known = std::filesystem::exists("/sys/kernel/mm/transparent_hugepage");
+    if (bytes >= 4 * huge) {
+      CHECK(reinterpret_cast<std::uintptr_t>(pointer) % huge == 0);
+      CHECK((!known || asked_for_huge_pages(pointer)));
+    }
+    sm::HostMemory::fill_zero(pointer, bytes);
+    sm::HostMemory::deallocate(pointer, bytes);
+  }
 }
 
 TEST_CASE("copy and reduce do the work of the host") {

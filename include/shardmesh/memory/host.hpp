@@ -8,6 +8,8 @@
 #include <new>
 #include <span>
 
+#include <sys/mman.h>
+
 #include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/host_copy.hpp>
 #include <shardmesh/memory/host_reduce.hpp>
@@ -17,7 +19,9 @@
 namespace shardmesh {
 inline namespace v0 {
 
-/// Ordinary host memory, aligned to 64 bytes. Work is done when a call returns.
+/// Ordinary host memory, aligned to 64 bytes. Work is done when a call returns. What takes several huge pages is aligned to
+/// them, and the kernel is told that they are welcome: it hands out fresh memory by the page, and a copy into fresh small
+/// ones waits longer for the kernel than for the bytes.
 struct HostMemory {
   static constexpr MemoryKind kind = MemoryKind::host;
   static constexpr bool host_accessible = true;
@@ -29,11 +33,19 @@ struct HostMemory {
   /// @returns nullptr for 0 bytes.
   /// @throws std::bad_alloc
   [[nodiscard]] static void* allocate(std::size_t bytes, Stream = {}) {
-    return bytes == 0 ? nullptr : ::operator new(bytes, std::align_val_t{alignment});
+    if (bytes == 0) {
+      return nullptr;
+    }
+    void* const pointer = ::operator new(bytes, alignment_of(bytes));
+    if (bytes >= least_in_huge_pages) {
+      static_cast<void>(
+          ::madvise(pointer, bytes, MADV_HUGEPAGE));  // a kernel without them gives small ones
+    }
+    return pointer;
   }
   static void deallocate(void* pointer, std::size_t bytes, Stream = {}) noexcept {
     if (pointer != nullptr) {
-      ::operator delete(pointer, bytes, std::align_val_t{alignment});
+      ::operator delete(pointer, bytes, alignment_of(bytes));
     }
   }
 
@@ -76,6 +88,14 @@ struct HostMemory {
   [[nodiscard]] static Event make_event() noexcept { return {}; }
   static void record(Event&, Stream) noexcept {}
   static void wait(Stream, Event const&) noexcept {}
+
+ private:
+  static constexpr std::size_t huge_page = std::size_t{2} << 20;
+  static constexpr std::size_t least_in_huge_pages = 4 * huge_page;
+
+  [[nodiscard]] static std::align_val_t alignment_of(std::size_t bytes) noexcept {
+    return std::align_val_t{bytes < least_in_huge_pages ? alignment : huge_page};
+  }
 };
 
 static_assert(MemorySpace<HostMemory>);
