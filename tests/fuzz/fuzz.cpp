@@ -14,6 +14,7 @@
 
 #include "file_targets.hpp"
 #include "format_targets.hpp"
+#include "network_targets.hpp"
 #include "seeds.hpp"
 
 namespace {
@@ -38,7 +39,9 @@ constexpr Target targets[] = {{"pickle", fuzz::pickle},
                               {"lines", fuzz::lines},
                               {"stream", fuzz::stream},
                               {"directory", fuzz::directory},
-                              {"launcher", fuzz::launcher}};
+                              {"launcher", fuzz::launcher},
+                              {"frames", fuzz::frames},
+                              {"offers", fuzz::offers}};
 
 Target const& chosen() {
   char const* const name = std::getenv("SHARDMESH_FUZZ_TARGET");

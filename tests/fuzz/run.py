@@ -37,7 +37,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 # The targets, and the executions a second of one core (--pack, 2026-11-27), which say how many processes each gets.
 SPEED = {"pickle": 19000, "names": 25000, "dcp_metadata": 9000, "zip": 40000, "tensor": 40000, "tensor_pickle": 15000, "plain_value": 13000, "numpy_number": 13000,
          "safetensors_header": 15000, "safetensors_file": 5500, "hub_index": 30000, "notes": 25000, "manifest": 60000, "lines": 130000, "stream": 15000,
-         "directory": 3500, "launcher": 150000}
+         "directory": 3500, "launcher": 150000, "frames": 12000, "offers": 20000}
 TARGETS = list(SPEED)
 CHECKS = "detect_leaks=1:allocator_may_return_null=0"
 

@@ -23,6 +23,8 @@
 #include <shardmesh/checkpoint/safetensors_checks.hpp>
 #include <shardmesh/checkpoint/safetensors_header_writer.hpp>
 #include <shardmesh/checkpoint/stream.hpp>
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/core/complex.hpp>
 #include <shardmesh/core/value.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -238,12 +240,38 @@ inline void add_words(Seeds& seeds) {
   }
 }
 
+/// Two frames and a byte changed on the way; offers of ranks of which each sends to the next, and of two that do not match.
+inline void add_network(Seeds& seeds) {
+  auto const two = [](std::size_t value) {
+    return std::string{static_cast<char>(value / 256), static_cast<char>(value % 256)};
+  };
+  std::string const sent =
+      two(2) + two(0) + two(3) + "abc" + two(1) + two(7) + two(1) + two(0) + two(5) + two(7);
+  seeds.add("frames", sent + two(0));
+  for (std::size_t edit = 0; edit < 4; ++edit) {
+    seeds.add("frames", sent + two(1) + two(50) + two(48) + std::string(48, 'x') + two(edit));
+  }
+  for (std::size_t const other : {8U, 9U}) {
+    std::string said;
+    for (int rank = 0; rank < 4; ++rank) {
+      std::vector<sm::Message> const sends{{(rank + 1) % 4, nullptr, 8}};
+      std::vector<sm::Message> const receives{{(rank + 3) % 4, nullptr, rank == 3 ? other : 8}};
+      auto offer = sm::detail::pack_offer(sends, receives);
+      offer.resize(offer.size() + 8);
+      said += two(offer.size()) +
+              std::string(reinterpret_cast<char const*>(offer.data()), offer.size());
+    }
+    seeds.add("offers", said);
+  }
+}
+
 inline void write_seeds(std::string const& folder) {
   Seeds seeds(folder);
   add_hostile(seeds);
   add_checkpoints(seeds);
   add_strange_checkpoints(seeds);
   add_words(seeds);
+  add_network(seeds);
 }
 
 }  // namespace fuzz

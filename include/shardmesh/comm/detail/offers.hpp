@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -95,9 +96,10 @@ class Offers {
   }
 
   /// What follows the offer of a rank.
-  [[nodiscard]] std::byte const* data_of(int rank) const {
+  [[nodiscard]] std::span<std::byte const> data_of(int rank) const {
     OfferHeader const counts = header(rank);
-    return bytes(rank).data() + sizeof(counts) + (counts.sends + counts.receives) * sizeof(Message);
+    return std::span(bytes(rank))
+        .subspan(sizeof(counts) + (counts.sends + counts.receives) * sizeof(Message));
   }
 
   /// For each message that `rank` receives, the number of the message in its sender's sends.

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <shardmesh/comm/call.hpp>
@@ -15,6 +16,8 @@
 #include <shardmesh/comm/detail/offers.hpp>
 #include <shardmesh/comm/detail/shared_windows.hpp>
 #include <shardmesh/comm/detail/socket_group.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -49,6 +52,7 @@ class SocketExchange {
     for (int rank = 0; rank < group_.size(); ++rank) {
       Sender const& one =
           senders.emplace_back(*this, offers.sends(rank), static_cast<std::size_t>(rank));
+      require_bytes(rank, offers.data_of(rank).size(), one.bytes_of(Way::offer));
       rounds = std::max(rounds, one.rounds.count());
       left += one.bytes_of(Way::star);
     }
@@ -77,12 +81,15 @@ class SocketExchange {
       packed.clear();
       append(packed, sends, mine, Way::star);
       auto const rest = meet(packed, call);
+      for (std::size_t rank = 0; rank < rest.size(); ++rank) {
+        require_bytes(static_cast<int>(rank), rest[rank].size(), senders[rank].bytes_of(Way::star));
+      }
       receive(Way::star, [&](Message const& to, Sender const&, std::size_t at, std::size_t) {
         place(rest[static_cast<std::size_t>(to.peer)].data() + at, to.bytes, to);
       });
     }
     receive(Way::offer, [&](Message const& to, Sender const&, std::size_t at, std::size_t) {
-      place(offers.data_of(to.peer) + at, to.bytes, to);
+      place(offers.data_of(to.peer).data() + at, to.bytes, to);
     });
     receive(Way::own, [&](Message const& to, Sender const&, std::size_t, std::size_t i) {
       place(static_cast<std::byte const*>(sends[i].data), to.bytes, to);
@@ -141,6 +148,17 @@ class SocketExchange {
       return Way::offer;
     }
     return windows_ && windows_->reaches(sender, peer) ? Way::window : Way::star;
+  }
+
+  /// Ranks of other versions of the library may not bring what they say.
+  void require_bytes(int rank, std::size_t brought, std::size_t said) const {
+    if (brought != said) {
+      throw MismatchError(
+          concat("shardmesh::exchange: rank ",
+                 std::to_string(group_.world_ranks()[static_cast<std::size_t>(rank)]), " brings ",
+                 std::to_string(brought), " bytes where its messages have ", std::to_string(said),
+                 "; every rank must run the same version of the library"));
+    }
   }
 
   /// The others see what was written to the window before.
