@@ -46,54 +46,19 @@ class SocketExchange {
       mine = Sender(*this, sends, me());
     }
 
-    std::vector<Sender> senders;
-    std::size_t rounds = 0;
-    std::size_t left = 0;
-    for (int rank = 0; rank < group_.size(); ++rank) {
-      Sender const& one =
-          senders.emplace_back(*this, offers.sends(rank), static_cast<std::size_t>(rank));
-      require_bytes(rank, offers.data_of(rank).size(), one.bytes_of(Way::offer));
-      rounds = std::max(rounds, one.rounds.count());
-      left += one.bytes_of(Way::star);
-    }
-    // Where the message comes from that is to be received, and what of it.
-    auto const receive = [&](Way way, auto const& copy) {
-      for (std::size_t i = 0; i < receives.size(); ++i) {
-        Sender const& from = senders[static_cast<std::size_t>(receives[i].peer)];
-        if (Place const& place = from.places[matches[i]]; place.way == way) {
-          copy(receives[i], from, place.at, matches[i]);
-        }
+    std::vector<Sender> const senders = all_senders(offers);
+    std::vector<Arrival> arrivals;
+    for (std::size_t i = 0; i < receives.size(); ++i) {
+      auto const peer = static_cast<std::size_t>(receives[i].peer);
+      arrivals.push_back({peer, senders[peer].places[matches[i]], receives[i]});
+      if (peer == me()) {
+        arrivals.back().take(static_cast<std::byte const*>(sends[matches[i]].data));
       }
-    };
-    for (std::size_t round = 0; round < rounds; ++round) {
-      if (round > 0 || !opened) {
-        write(sends, mine, round);
-        static_cast<void>(meet({}, call));
-      }
-      receive(Way::window,
-              [&](Message const& to, Sender const& from, std::size_t number, std::size_t) {
-                WindowRounds::Part const part = from.rounds.part(number, round);
-                place(windows_->last(static_cast<std::size_t>(to.peer)) + part.at, part.bytes, to,
-                      part.first);
-              });
     }
-    if (left > 0) {
-      packed.clear();
-      append(packed, sends, mine, Way::star);
-      auto const rest = meet(packed, call);
-      for (std::size_t rank = 0; rank < rest.size(); ++rank) {
-        require_bytes(static_cast<int>(rank), rest[rank].size(), senders[rank].bytes_of(Way::star));
-      }
-      receive(Way::star, [&](Message const& to, Sender const&, std::size_t at, std::size_t) {
-        place(rest[static_cast<std::size_t>(to.peer)].data() + at, to.bytes, to);
-      });
-    }
-    receive(Way::offer, [&](Message const& to, Sender const&, std::size_t at, std::size_t) {
-      place(offers.data_of(to.peer).data() + at, to.bytes, to);
-    });
-    receive(Way::own, [&](Message const& to, Sender const&, std::size_t, std::size_t i) {
-      place(static_cast<std::byte const*>(sends[i].data), to.bytes, to);
-    });
+    take(Way::offer, arrivals,
+         [&offers](std::size_t rank) { return offers.data_of(static_cast<int>(rank)).data(); });
+    pass_windows(sends, mine, senders, arrivals, opened, call);
+    pass_rank_0(sends, mine, senders, arrivals, call);
     offers.count_sent_by(group_.rank());
   }
 
@@ -104,8 +69,8 @@ class SocketExchange {
 
   struct Place {
     Way way = Way::own;
-    std::size_t at =
-        0;  ///< byte of what goes that way together; of what goes through a window, its number
+    /// The byte of what goes that way together; of what goes through a window, its number.
+    std::size_t at = 0;
   };
 
   /// The messages that a rank sends. All ranks know it of all, from what they are told in the offers.
@@ -136,6 +101,84 @@ class SocketExchange {
     WindowRounds rounds;
   };
   static constexpr std::size_t most_in_window = SharedWindows::half / WindowRounds::line / 2;
+
+  /// A message to this rank.
+  struct Arrival {
+    std::size_t peer;
+    Place place;
+    Message to;
+
+    void take(std::byte const* data) const { take(data, 0, to.bytes); }
+    void take(std::byte const* data, std::size_t first, std::size_t bytes) const {
+      std::copy_n(data, bytes, static_cast<std::byte*>(to.data) + first);
+    }
+  };
+
+  [[nodiscard]] std::vector<Sender> all_senders(Offers const& offers) const {
+    std::vector<Sender> senders;
+    for (int rank = 0; rank < group_.size(); ++rank) {
+      senders.emplace_back(*this, offers.sends(rank), static_cast<std::size_t>(rank));
+      require_bytes(rank, offers.data_of(rank).size(), senders.back().bytes_of(Way::offer));
+    }
+    return senders;
+  }
+
+  /// What came one way.
+  /// @param data  of a rank, all that it sent that way.
+  template <class Data>
+  static void take(Way way, std::vector<Arrival> const& arrivals, Data const& data) {
+    for (Arrival const& one : arrivals) {
+      if (one.place.way == way) {
+        one.take(data(one.peer) + one.place.at);
+      }
+    }
+  }
+
+  /// What goes through shared memory, in as many rounds as the rank needs that sends most.
+  /// @param written  whether ranks wrote their first round before they met last.
+  void pass_windows(std::span<Message const> sends,
+                    Sender const& mine,
+                    std::vector<Sender> const& senders,
+                    std::vector<Arrival> const& arrivals,
+                    bool written,
+                    Call const& call) {
+    std::size_t rounds = 0;
+    for (Sender const& one : senders) {
+      rounds = std::max(rounds, one.rounds.count());
+    }
+    for (std::size_t round = 0; round < rounds; ++round) {
+      if (round > 0 || !written) {
+        write(sends, mine, round);
+        static_cast<void>(meet({}, call));
+      }
+      for (Arrival const& one : arrivals) {
+        if (one.place.way == Way::window) {
+          WindowRounds::Part const part = senders[one.peer].rounds.part(one.place.at, round);
+          one.take(windows_->last(one.peer) + part.at, part.first, part.bytes);
+        }
+      }
+    }
+  }
+
+  /// What is left, to everybody; no meeting if nothing is.
+  void pass_rank_0(std::span<Message const> sends,
+                   Sender const& mine,
+                   std::vector<Sender> const& senders,
+                   std::vector<Arrival> const& arrivals,
+                   Call const& call) {
+    bool const any = std::any_of(senders.begin(), senders.end(),
+                                 [](Sender const& one) { return one.bytes_of(Way::star) > 0; });
+    if (!any) {
+      return;
+    }
+    std::vector<std::byte> packed;
+    append(packed, sends, mine, Way::star);
+    auto const all = meet(packed, call);
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      require_bytes(static_cast<int>(rank), all[rank].size(), senders[rank].bytes_of(Way::star));
+    }
+    take(Way::star, arrivals, [&all](std::size_t rank) { return all[rank].data(); });
+  }
 
   [[nodiscard]] std::size_t me() const { return static_cast<std::size_t>(group_.rank()); }
 
@@ -193,13 +236,6 @@ class SocketExchange {
         packed.insert(packed.end(), data, data + sends[i].bytes);
       }
     }
-  }
-
-  static void place(std::byte const* from,
-                    std::size_t bytes,
-                    Message const& to,
-                    std::size_t first = 0) {
-    std::copy_n(from, bytes, static_cast<std::byte*>(to.data) + first);
   }
 
   /// Is a message between two ranks of one host too big to go with an offer?
