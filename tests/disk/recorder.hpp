@@ -39,6 +39,14 @@ class Recorder {
     std::lock_guard const lock(mutex_);
     active_ = false;
   }
+  /// Frees what it holds, which is each file twice, and all that was written.
+  void forget() {
+    std::lock_guard const lock(mutex_);
+    start_ = {};
+    state_ = {};
+    std::vector<DiskOperation>().swap(operations_);  // clear() and `= {}` keep its memory
+    descriptors_.clear();
+  }
 
   [[nodiscard]] DiskState const& start() const { return start_; }
   [[nodiscard]] DiskState const& state() const { return state_; }

@@ -17,6 +17,7 @@
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/threads.hpp>
+#include <shardmesh/memory/host_pool.hpp>
 
 #include "../disk/recorder.hpp"
 #include "../support/checkpoint_disagreements.hpp"
@@ -30,7 +31,7 @@ namespace soak {
 class Actions {
  public:
   /// @param root    an empty directory.
-  /// @param mutant  a mistake to make, so that it can be seen that it is found: "leak", "descriptor", "byte".
+  /// @param mutant  a mistake to make, so that it can be seen that it is found: "leak", "pool", "descriptor", "byte".
   Actions(std::string root, std::string mutant)
       : root_(std::move(root)), mutant_(std::move(mutant)) {}
 
@@ -45,10 +46,14 @@ class Actions {
   [[nodiscard]] std::string round(Random& random) {
     Action& action = all_[below(random, all_.size())];
     ++action.done;
+    ++rounds_;
     if (mutant_ == "leak") {
-      kept_.emplace_back(16384, 'x');
+      kept_.emplace_back(64, 'x');
     }
-    if (mutant_ == "descriptor" && ++rounds_ == 200) {
+    if (mutant_ == "pool" && rounds_ == 200) {
+      static_cast<void>(sm::host_pool().allocate(1));
+    }
+    if (mutant_ == "descriptor" && rounds_ == 200) {
       kept_files_.emplace_back("/dev/null");
     }
     std::string fault = (this->*action.run)(random);
@@ -215,6 +220,7 @@ class Actions {
     auto const [calls, struck] = test::recorder.faults();
     test::recorder.fail(-1, 0, false);
     test::recorder.end();
+    test::recorder.forget();  // what it has kept would look like a leak
     refused_ += said.empty() ? 0 : 1;
     if (!said.empty() && (struck == 0 || said.find(root_) == std::string::npos)) {
       return (struck == 0 ? "refused without a reason: " : "names no path: ") + said;
@@ -253,6 +259,7 @@ class Actions {
     });
     test::recorder.fail(-1, 0, false);
     test::recorder.end();
+    test::recorder.forget();  // what it has kept would look like a leak
     refused_ += told[0];
     for (int const one : told) {
       if (one != told[0]) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
-"""run.py BUILD_DIRECTORY: compiles the soak with ASan and UBSan (clang++-19, else c++), lets it find three mutants, and runs it for
+"""run.py BUILD_DIRECTORY: compiles the soak with ASan and UBSan (clang++-19, else c++), lets it find four mutants, and runs it for
 SHARDMESH_SOAK_SECONDS (1800). SHARDMESH_SOAK_SEED: of an earlier run, to see it again. It is compiled here, so that whoever builds the
 tests need not."""
 import concurrent.futures
@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-MUTANTS = {"descriptor": "descriptors: ", "byte": "holds other bytes", "leak": "bytes of heap: "}
+MUTANTS = {"descriptor": "descriptors: ", "byte": "holds other bytes", "pool": "bytes of the pool: ", "leak": "bytes of heap: "}
 
 
 def build(folder: pathlib.Path) -> pathlib.Path:

@@ -3,8 +3,8 @@
 // A soak: whatever a job does with its state, in random order, for as long as is asked for. Everything is compared, byte for
 // byte, with what truth.hpp says; memory, descriptors and threads must not grow.
 //
-// SHARDMESH_SOAK_SECONDS (1800), or fewer rounds: SHARDMESH_SOAK_ROUNDS; SHARDMESH_SOAK_SEED: of an earlier run, to see it again; SHARDMESH_SOAK_MUTANT: leak, descriptor or
-// byte, a mistake that has to be found.
+// SHARDMESH_SOAK_SECONDS (1800), or fewer rounds: SHARDMESH_SOAK_ROUNDS; SHARDMESH_SOAK_SEED: of an earlier run, to see it
+// again; SHARDMESH_SOAK_MUTANT: leak, pool, descriptor or byte, a mistake that has to be found.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>

@@ -17,6 +17,8 @@
 #include <thread>
 #include <vector>
 
+#include <shardmesh/memory/host_pool.hpp>
+
 #include "../support/sanitizers.hpp"
 
 #if defined(__SANITIZE_ADDRESS__) || SHARDMESH_TEST_FEATURE(address_sanitizer)
@@ -30,6 +32,7 @@ namespace soak {
 struct Usage {
   std::size_t heap = 0;      ///< bytes that were allocated and not freed
   std::size_t resident = 0;  ///< bytes
+  std::size_t pool = 0;      ///< bytes of the library's own pool that were not given back
   std::size_t descriptors = 0;
   std::size_t threads = 0;
 };
@@ -50,13 +53,15 @@ inline Usage usage() {
   std::size_t all = 0;
   pages >> all >> now.resident;
   now.resident *= static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  now.pool = shardmesh::host_pool().in_use();
   now.descriptors = entries_of("/proc/self/fd");
   now.threads = entries_of("/proc/self/task");
   return now;
 }
 
-/// Compares what is used after each round with what was used before. The heap rises in the first quarter of a run; what
-/// rounds of different sizes leave goes up and down, so the least of the second quarter is compared with that of the last.
+/// Compares what is used after each round with what was used before. The heap rises in the first quarter of a run, until
+/// there are as many checkpoints, and have been as many threads at once, as there will be; then what the soak remembers of the
+/// checkpoints goes up and down, so the least of the second quarter is compared with that of the last.
 class Watch {
  public:
   explicit Watch(std::size_t warm_up) : warm_up_(warm_up) { rounds_.reserve(std::size_t{1} << 18); }
@@ -71,6 +76,9 @@ class Watch {
       first_ = now;
       first_.threads = 1;  // all that were started have ended
       return {};
+    }
+    if (now.pool != 0) {
+      return words("bytes of the pool", 0, now.pool);
     }
     if (now.descriptors != first_.descriptors) {
       return words("descriptors", first_.descriptors, now.descriptors);
@@ -112,8 +120,8 @@ class Watch {
   }
 
  private:
-  static constexpr std::size_t heap_room = std::size_t{1}
-                                           << 20;  // seen to rise so much, and to stay there
+  /// What a soak remembers of its checkpoints: six, of up to six tensors of less than 200 bytes.
+  static constexpr std::size_t heap_room = std::size_t{8} << 10;
   static constexpr std::size_t resident_room = std::size_t{64} << 20;  // what the sanitizer keeps
 
   /// The kernel lists a thread for a moment after it was joined.
