@@ -64,6 +64,7 @@ def record(folder: pathlib.Path, programs: list[pathlib.Path], corpus: pathlib.P
     fuzzer, tests = programs
     shutil.rmtree(folder / "raw", ignore_errors=True)
     (folder / "raw").mkdir()
+    os.environ["LLVM_PROFILE_FILE"] = str(folder / "seeds.profraw")  # else it lies where the script was started
     run.write_seeds(fuzzer, folder / "seeds")
 
     def fuzz(target: str) -> None:

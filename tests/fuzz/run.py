@@ -103,7 +103,8 @@ def seeds() -> dict[str, list[bytes]]:
         found["hub_index"].append(path.read_bytes())
     found["hub_index"].append(b'{"metadata":{"total_size":8},"weight_map":{"a":"x.safetensors","b":"y.safetensors"}}')
     found["notes"] += [b'{"a":{"saved_offsets":[0,4]},"b":{"saved_offsets":[]}}', b'{"a":[2,3],"b":[]}']
-    found["numpy_number"] += [b"f8<\0\0\0\0\0\0\xc3\xb0?", b"i4<\1\0\0\0", b"u2>\0\1", b"b1|\1", b"f2<\0<"]
+    found["numpy_number"] += [b"f8<\0\0\0\0\0\0\xc3\xb0?", b"i4<\1\0\0\0", b"u2>\0\1", b"b1|\1", b"f2<\0<", b"f4<\0\0\xc0?"]
+    found["numpy_number"] += [f"{kind}{size}{'<' if size > 1 else '|'}".encode() + bytes([1] * size) for kind in "iu" for size in (1, 2, 4, 8)]
     lines = b"%08x 3 a\n" % zlib.crc32(b"abc")
     found["manifest"] += [lines + b"%08x %d .shardmesh\n" % (zlib.crc32(lines), len(lines)), b"00000000 0 .shardmesh\n"]
     return found
