@@ -5,6 +5,7 @@
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/safetensors.hpp>
 #include <shardmesh/checkpoint/safetensors_save.hpp>
+#include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 
@@ -333,6 +334,35 @@ TEST_CASE("save_safetensors writes what it can read, and refuses shards") {
     CHECK(test::difference_from(whole, tensors, {world.rank()}) == "");
   });
   CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
+}
+
+TEST_CASE("data of another checkpoint, as long as its own, is told of where no manifest does") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{1}, [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {1});
+    auto const state = [&](sm::Shape const& shape) {
+      sm::StateDict dict;
+      dict.insert("w", test::unset_tensor(sm::DType::float32, shape, mesh, {s0}));
+      return dict;
+    };
+    sm::save(world, scratch / "a", state({2, 3}));
+    sm::save(world, scratch / "b", state({3, 2}));
+    std::string other;
+    for (auto const& entry : test::fs::directory_iterator(scratch / "b")) {
+      other = entry.path().extension() == ".distcp" ? test::slurp(entry.path()) : other;
+    }
+    for (auto const& entry : test::fs::directory_iterator(scratch / "a")) {
+      if (entry.path().extension() == ".distcp") {
+        REQUIRE(other.size() == test::fs::file_size(entry.path()));
+        test::spit(entry.path(), other);
+      }
+    }
+    test::fs::remove(scratch / "a" + "/.shardmesh");
+    sm::StateDict dict = state({2, 3});
+    CHECK_THROWS_WITH_AS(sm::load(world, scratch / "a", dict),
+                         doctest::Contains("do the files belong to one checkpoint?"),
+                         sm::CorruptError);
+  });
 }
 
 TEST_SUITE_END();
