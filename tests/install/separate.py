@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
 """separate.py COMPILER...: a program of two translation units with SHARDMESH_SEPARATE_COMPILATION links with the one that includes
-shardmesh/src.hpp, and runs; without that it does not link: the two have none of what it compiles. src.hpp as a second
-header is refused."""
+shardmesh/src.hpp, and runs; without that it does not link: the two have none of what it compiles, and do not even read the
+headers that only bodies need. src.hpp as a second header is refused."""
 import os
 import pathlib
 import subprocess
@@ -16,6 +16,7 @@ FLAGS = ["-std=c++20", "-O0", "-Wall", "-Wextra", "-Werror", f"-I{TOP}/include"]
 FIRST = """
 #include <cstdio>
 #include <numeric>
+#include <string>
 #include <shardmesh/checkpoint.hpp>
 #include <shardmesh/shardmesh.hpp>
 namespace sm = shardmesh;
@@ -33,7 +34,18 @@ int main(int, char** arguments) {
     sm::StateDict loaded;
     loaded.insert({"model", "x"}, y);
     sm::load(world, arguments[1], loaded);
-    bool const equal = sm::checksum(world, loaded) == sm::checksum(world, saved);
+    bool equal = sm::checksum(world, loaded) == sm::checksum(world, saved);
+    sm::CheckpointManager manager(world, std::string(arguments[1]) + "-run", {.last = 2});
+    sm::AsyncSaver saver(world);
+    manager.save(1, saved, 0.5);
+    manager.save(saver, 2, saved).wait();
+    manager.note_metric(2, 0.25);
+    auto const best = manager.best();
+    auto const z = sm::distribute(sm::Tensor<float>::zeros({6, 2}), mesh, sm::placements<sm::Shard<1>>);
+    sm::StateDict again;
+    again.insert({"model", "x"}, z);
+    sm::load_from(world, [&] { return sm::DcpCatalog<>(best->path); }, again);
+    equal = equal && best->step == 2 && sm::checksum(world, again) == sm::checksum(world, saved);
     if (world.rank() == 0) {
       std::printf("%s%s, %d shards\\n", sm::picture(x.layout()).c_str(), equal ? "equal" : "DIFFERENT", count_shards());
     }
@@ -60,6 +72,9 @@ with tempfile.TemporaryDirectory() as name:
     first.write_text(FIRST)
     source.write_text("#include <shardmesh/src.hpp>\n")
     late.write_text("#include <shardmesh/core/text.hpp>\n#include <shardmesh/core/config.hpp>\n#include <shardmesh/src.hpp>\n")
+    read = good(*CXX, *FLAGS, SEPARATE, "-M", first)
+    if spared := [one for one in ("_bodies.hpp", "checkpoint/format/pickle", "checkpoint/format/zip", "checkpoint/detail/load_job") if one in read]:
+        sys.exit(f"a unit that is compiled separately reads what only bodies need: {spared}")
     objects = [first.with_suffix(".o"), folder / "other.o"]
     good(*CXX, *FLAGS, SEPARATE, "-c", first, "-o", objects[0])
     good(*CXX, *FLAGS, SEPARATE, "-include", "shardmesh/checkpoint.hpp", "-c", TOP / "tests/install/other_unit.cpp", "-o", objects[1])

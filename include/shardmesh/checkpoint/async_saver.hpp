@@ -17,9 +17,10 @@
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/any_ranks.hpp>
 #include <shardmesh/checkpoint/detail/arguments.hpp>
-#include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/log.hpp>
@@ -185,7 +186,7 @@ class AsyncSaver {
             for (DeviceBinding const& device : devices) {
               device.bind();
             }
-            detail::run_save(group_, where, snapshot_, state->counters, problem);
+            detail::run_save(detail::AnyRanks(group_), where, snapshot_, state->counters, problem);
           });
           bool const told = error && tell(where, error);
           std::lock_guard const lock(state->mutex);

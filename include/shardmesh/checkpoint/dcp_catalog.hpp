@@ -2,29 +2,26 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/dcp_index.hpp>
-#include <shardmesh/checkpoint/detail/sample.hpp>
-#include <shardmesh/checkpoint/detail/stored_run.hpp>
-#include <shardmesh/checkpoint/format/bytes_item.hpp>
-#include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
+#include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/checkpoint/format/dcp_metadata.hpp>
 #include <shardmesh/checkpoint/manifest.hpp>
 #include <shardmesh/checkpoint/storage/directory.hpp>
 #include <shardmesh/checkpoint/storage/open_files.hpp>
-#include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
-#include <shardmesh/core/text.hpp>
+#include <shardmesh/core/config.hpp>
+#include <shardmesh/core/error.hpp>
+#include <shardmesh/core/value.hpp>
+#include <shardmesh/layout/box.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -47,50 +44,7 @@ struct DcpDescription {
 
 namespace detail {
 
-/// @throws CorruptError if the manifest of the same save has another CRC for `.metadata`.
-inline void refuse_damaged_metadata(std::vector<FileDigest> const& manifest,
-                                    format::ByteSpan metadata,
-                                    std::string const& path) {
-  for (FileDigest const& one : manifest) {
-    if (one.name == ".metadata" && one.crc != format::crc32_of(metadata)) {
-      throw CorruptError(path, 0,
-                         "shardmesh::load: " + path + " is damaged: its CRC is " +
-                             hex32(format::crc32_of(metadata)) + ", " + std::string(manifest_name) +
-                             " beside it says " + hex32(one.crc) +
-                             ". Load another checkpoint, or a copy; if a program has rewritten it "
-                             "on purpose, remove " +
-                             std::string(manifest_name));
-    }
-  }
-}
-
-[[nodiscard]] inline File open_metadata(Directory const& directory) {
-  if (!directory.has(".metadata")) {
-    throw IoError(directory.path(), ENOENT,
-                  "shardmesh::load: " + directory.path() +
-                      " is no checkpoint: it has no .metadata. Either the save was interrupted, "
-                      "or it is another format (for safetensors include "
-                      "<shardmesh/checkpoint/load_any.hpp> and call load_any)");
-  }
-  return directory.open_file(".metadata");
-}
-
-[[nodiscard]] inline DcpDescription read_description(Directory const& directory) {
-  File const file = open_metadata(directory);
-  if (file.size() > format::most_metadata_bytes) {
-    throw CorruptError(file.path(), 0,
-                       "shardmesh::load: " + file.path() + " has " + std::to_string(file.size()) +
-                           " bytes; at most " + std::to_string(format::most_metadata_bytes) +
-                           " are read");
-  }
-  DcpDescription said{file.read(0, file.size()), {}};
-  if (auto manifest = find_manifest(directory);
-      manifest && is_manifest_of(*manifest, said.metadata)) {
-    refuse_damaged_metadata(*manifest, said.metadata, file.path());
-    said.manifest = std::move(*manifest);
-  }
-  return said;
-}
+class CheckedRun;
 
 }  // namespace detail
 
@@ -108,46 +62,20 @@ class DcpCatalog {
   explicit DcpCatalog(std::string const& directory) : DcpCatalog(read(open(directory))) {}
 
   /// Takes what a directory says from whoever has read it.
-  DcpCatalog(Directory directory, DcpDescription said)
-      : directory_(std::move(directory)),
-        index_(format::read_dcp_metadata(said.metadata, directory_.path_of(".metadata"))),
-        has_manifest_(!said.manifest.empty()) {
-    for (FileDigest& one : said.manifest) {
-      digests_.emplace(one.name, std::move(one));
-    }
-  }
+  DcpCatalog(Directory directory, DcpDescription said);
 
   /// @throws IoError if there is no such directory.
-  [[nodiscard]] static Directory open(std::string const& directory) {
-    if (!PosixStorage::exists(directory)) {
-      throw IoError(directory, ENOENT,
-                    "shardmesh::load: there is no " + directory +
-                        "; give the directory that was saved to");
-    }
-    return Directory::open(directory);
-  }
+  [[nodiscard]] static Directory open(std::string const& directory);
 
   /// What a directory says.
   /// @throws IoError if it is no checkpoint, CorruptError for damage.
-  [[nodiscard]] static DcpDescription describe(Directory const& directory) {
-    return detail::read_in(directory, [&] { return detail::read_description(directory); });
-  }
+  [[nodiscard]] static DcpDescription describe(Directory const& directory);
 
   [[nodiscard]] std::string const& describe() const noexcept { return directory_.path(); }
   [[nodiscard]] Directory const& directory() const noexcept { return directory_; }
   /// Tells the checkpoint from those of other saves, in words; the same for a copy. Ranks that load compare
   /// it. By the manifest, else by the ends of some files.
-  [[nodiscard]] std::string identity() const {
-    if (has_manifest_) {
-      return detail::concat("the save ", manifest_end());
-    }
-    std::string text =
-        detail::concat("files that end in ", detail::end_of_file(directory_, ".metadata"));
-    for (std::string const& name : some_files()) {
-      text += detail::concat(", ", detail::end_of_file(directory_, name));
-    }
-    return text;
-  }
+  [[nodiscard]] std::string identity() const;
   [[nodiscard]] bool contains(std::string const& key) const { return index_.contains(key); }
   [[nodiscard]] std::vector<std::string> keys() const { return index_.keys(); }
   [[nodiscard]] StoredTensor const* tensor(std::string const& key) const {
@@ -159,9 +87,7 @@ class DcpCatalog {
 
   /// @pre tensor(key) != nullptr, and box i exists and has elements.
   /// @throws CorruptError, IoError, UnsupportedError.
-  [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i) {
-    return detail::read_in(directory_, [&] { return read_box_now(key, i); });
-  }
+  [[nodiscard]] StoredBox read_box(std::string const& key, std::size_t i);
 
   /// Begins to read a large box whose elements lie in its file as they do in a row-major tensor. Any thread may then
   /// read them, while this one opens others.
@@ -170,81 +96,26 @@ class DcpCatalog {
   /// @pre, @throws  as `read_box`.
   [[nodiscard]] std::optional<detail::CheckedRun> open_run(std::string const& key,
                                                            std::size_t i,
-                                                           Box const& part) {
-    format::StorageInfo const& info = index_.place(key, i);
-    StoredTensor const& tensor = *index_.tensor(key);
-    if (info.length < detail::least_run_bytes || !tensor.unsupported.empty()) {
-      return std::nullopt;
-    }
-    return detail::read_in(directory_, [&]() -> std::optional<detail::CheckedRun> {
-      auto const file = open_data(info, key);
-      if (holds_blobs(*file, info)) {
-        return std::nullopt;
-      }
-      auto run =
-          detail::open_stored_run(directory_, file, info, key, tensor.dtype, part, digest_of(info));
-      bytes_read_ += run ? info.length : 0;
-      return run;
-    });
-  }
+                                                           Box const& part);
 
   /// Checks a box whose elements are not known, as far as they need not be: bounds and CRCs.
   /// @pre as `read_box`.
   /// @returns its bytes, as stored.
   /// @throws as `read_box`.
-  std::uint64_t check_box(std::string const& key, std::size_t i) {
-    return detail::read_in(directory_, [&] {
-      format::StorageInfo const& info = index_.place(key, i);
-      auto const file = open_data(info, key);
-      if (!holds_blobs(*file, info)) {
-        detail::check_stored_item(file->read(info.offset, info.length), file->path(), info.offset);
-      }
-      bytes_read_ += info.length;
-      return info.length;
-    });
-  }
+  std::uint64_t check_box(std::string const& key, std::size_t i);
 
   /// @pre contains(key), and it is no tensor.
-  [[nodiscard]] Value value(std::string const& key) {
-    return detail::read_in(directory_, [&] {
-      format::StorageInfo const& info = index_.place(key);
-      auto const file = open_data(info, key);
-      bytes_read_ += info.length;
-      format::Bytes const archive = file->read(info.offset, info.length);
-      Value read = format::read_bytes_item(archive, file->path(), info.offset);
-      if (auto const expected = digest_of(info)) {
-        detail::refuse_other_item(expected, format::crc32_of(archive), key, file->path(),
-                                  info.offset);
-      }
-      return read;
-    });
-  }
+  [[nodiscard]] Value value(std::string const& key);
 
   /// The files that hold a tensor or value, by name, each once.
   /// @pre contains(key).
-  [[nodiscard]] std::vector<std::string> files(std::string const& key) const {
-    std::vector<std::string> names;
-    if (StoredTensor const* const stored = tensor(key)) {
-      for (std::size_t i = 0; i < stored->boxes.size(); ++i) {
-        if (!stored->boxes[i].empty()) {
-          names.push_back(index_.place(key, i).relative_path);
-        }
-      }
-    } else {
-      names.push_back(index_.place(key).relative_path);
-    }
-    std::sort(names.begin(), names.end());
-    names.erase(std::unique(names.begin(), names.end()), names.end());
-    return names;
-  }
+  [[nodiscard]] std::vector<std::string> files(std::string const& key) const;
 
   /// Bytes of items, and of tensors in blobs, that were read.
   [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
 
   /// False once data was read that has none: tensors in safetensors blobs.
-  [[nodiscard]] bool has_checksums() const noexcept {
-    return std::none_of(blobs_.begin(), blobs_.end(), [](auto const& file) { return file.second; });
-  }
+  [[nodiscard]] bool has_checksums() const noexcept;
 
   /// All that `.metadata` says.
   [[nodiscard]] format::DcpMetadata const& metadata() const noexcept { return index_.metadata(); }
@@ -252,102 +123,27 @@ class DcpCatalog {
  private:
   using Opened = std::pair<Directory, DcpDescription>;
 
-  [[nodiscard]] static Opened read(Directory directory) {
-    DcpDescription said = describe(directory);
-    return {std::move(directory), std::move(said)};
-  }
+  [[nodiscard]] static Opened read(Directory directory);
   explicit DcpCatalog(Opened read) : DcpCatalog(std::move(read.first), std::move(read.second)) {}
 
-  [[nodiscard]] StoredBox read_box_now(std::string const& key, std::size_t i) {
-    StoredTensor const& tensor = *index_.tensor(key);
-    detail::refuse_unsupported(tensor, directory_.path() + ": \"" + key + "\"");
-    Box const& box = tensor.boxes[i];
-    format::StorageInfo const& info = index_.place(key, i);
-    auto const file = open_data(info, key);
-    if (holds_blobs(*file, info)) {
-      StoredBox data = reader_.read_box(*file, info.offset, key, box, tensor.dtype);
-      bytes_read_ += data.bytes.size();
-      return data;
-    }
-    auto item = file->template read<HostBlock>(info.offset, info.length);
-    bytes_read_ += item.size();
-    return detail::read_stored_item(std::move(item), file->path(), info.offset, key, tensor.dtype,
-                                    box, digest_of(info));
-  }
+  [[nodiscard]] StoredBox read_box_now(std::string const& key, std::size_t i);
 
   /// What the manifest says of an item; nothing if it says none.
-  [[nodiscard]] std::optional<std::uint32_t> digest_of(format::StorageInfo const& info) const {
-    auto const file = digests_.find(info.relative_path);
-    if (file == digests_.end()) {
-      return std::nullopt;
-    }
-    auto const& items = file->second.items;
-    auto const item = std::lower_bound(
-        items.begin(), items.end(), info.offset,
-        [](ItemDigest const& one, std::uint64_t offset) { return one.offset < offset; });
-    return item != items.end() && item->offset == info.offset ? std::optional(item->crc)
-                                                              : std::nullopt;
-  }
+  [[nodiscard]] std::optional<std::uint32_t> digest_of(format::StorageInfo const& info) const;
 
   /// The last line of the manifest, which stands for all lines.
-  [[nodiscard]] std::string manifest_end() const {
-    constexpr std::uint64_t most = 64;
-    return detail::read_in(directory_, [&] {
-      File const file = directory_.open_file(std::string(manifest_name));
-      std::uint64_t const count = std::min(most, file.size());
-      format::Bytes const end = file.read(file.size() - count, count);
-      std::string_view const text = format::as_text(end);
-      std::size_t const before = text.substr(0, text.size() - 1).rfind('\n');
-      return std::string(text.substr(before == text.npos ? 0 : before + 1, 8));
-    });
-  }
+  [[nodiscard]] std::string manifest_end() const;
 
   /// A few of the data files, spread over all.
-  [[nodiscard]] std::vector<std::string> some_files() const {
-    constexpr std::size_t most = 4;
-    std::vector<std::string> const all = keys();
-    std::vector<std::string> names;
-    for (std::size_t i = 0; i < std::min(most, all.size()); ++i) {
-      auto const held = files(all[i * (all.size() - 1) / (most - 1) % all.size()]);
-      names.insert(names.end(), held.begin(), held.begin() + (held.empty() ? 0 : 1));
-    }
-    std::sort(names.begin(), names.end());
-    names.erase(std::unique(names.begin(), names.end()), names.end());
-    return names;
-  }
+  [[nodiscard]] std::vector<std::string> some_files() const;
 
   /// Are the tensors of a file safetensors blobs? One that is tells it of all. A blob starts with its
   /// header's length, an archive with "PK". The range of a blob's tensor says how long the tensor is,
   /// not where.
-  [[nodiscard]] bool holds_blobs(File const& file, format::StorageInfo const& info) {
-    auto const known = blobs_.find(info.relative_path);
-    if (known != blobs_.end()) {
-      return known->second;
-    }
-    format::Bytes const head = file.read(info.offset, 9);
-    bool const is_blob = head[0] != std::byte{'P'} && head[8] == std::byte{'{'};
-    blobs_.emplace(info.relative_path, is_blob);
-    return is_blob;
-  }
+  [[nodiscard]] bool holds_blobs(File const& file, format::StorageInfo const& info);
 
   [[nodiscard]] std::shared_ptr<File const> open_data(format::StorageInfo const& info,
-                                                      std::string const& key) {
-    if (!info.transforms.empty()) {
-      throw UnsupportedError("shardmesh::load: \"" + key + "\" in " + directory_.path() +
-                             " went through " + info.transforms.front() +
-                             " when it was saved, which is not supported; save it without");
-    }
-    std::shared_ptr<File const> file = files_.open(directory_, info.relative_path);
-    auto const said = digests_.find(info.relative_path);
-    if (said != digests_.end() && said->second.bytes != file->size()) {
-      throw CorruptError(
-          file->path(), std::min(said->second.bytes, file->size()),
-          "shardmesh::load: " + file->path() + " has " + std::to_string(file->size()) + " bytes, " +
-              std::string(manifest_name) + " beside it says " + std::to_string(said->second.bytes) +
-              " (truncated, or of another save?)");
-    }
-    return file;
-  }
+                                                      std::string const& key);
 
   Directory directory_;
   DcpIndex index_;
@@ -361,3 +157,7 @@ class DcpCatalog {
 
 }  // namespace v0
 }  // namespace shardmesh
+
+#if SHARDMESH_WITH_BODIES
+#include <shardmesh/checkpoint/detail/dcp_catalog_bodies.hpp>
+#endif

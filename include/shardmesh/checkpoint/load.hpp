@@ -2,65 +2,29 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 
-#include <shardmesh/checkpoint/dcp_catalog.hpp>
-#include <shardmesh/checkpoint/detail/packer.hpp>
-#include <shardmesh/checkpoint/load_from.hpp>
+#include <shardmesh/checkpoint/detail/any_ranks.hpp>
+#include <shardmesh/checkpoint/load_options.hpp>
+#include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/config.hpp>
 #include <shardmesh/core/range.hpp>
+#include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
 
+struct NoBlobs;
+
 namespace detail {
-
-[[nodiscard]] inline std::string pack_description(DcpDescription const& said) {
-  Packer out;
-  out.text(format::as_text(said.metadata));
-  out.text(said.manifest.empty() ? std::string() : write_manifest(said.manifest));
-  return std::move(out).finish();
-}
-
-[[nodiscard]] inline DcpDescription unpack_description(std::string_view text) {
-  Unpacker in(text);
-  DcpDescription said;
-  std::string const metadata = in.text();
-  format::append_text(said.metadata, metadata);
-  std::string const manifest = in.text();
-  if (!manifest.empty()) {
-    said.manifest = read_manifest(manifest, "the manifest");
-  }
-  return said;
-}
 
 /// Rank 0 alone reads what the directory says; every rank opens it once, and the load compares which one it
 /// has got.
-template <class Blobs, Communicator Comm>
-CheckpointReport load_dcp(Comm const& comm,
+template <class Blobs>
+CheckpointReport load_dcp(AnyRanks const& comm,
                           std::string const& directory,
                           StateDict& dict,
-                          LoadOptions const& options) {
-  using C = DcpCatalog<Blobs>;
-  refuse_other_options(comm, options);
-  return read_until_whole([&] {
-    std::optional<Directory> opened;
-    std::string text;
-    together(comm, "shardmesh::load", [&] {
-      if (comm.rank() == 0) {
-        opened = C::open(directory);
-        text = pack_description(C::describe(*opened));
-      }
-    });
-    text = std::move(all_gather_text(comm, text, "load").front());
-    auto const open = [&] {
-      return C(opened ? std::move(*opened) : C::open(directory), unpack_description(text));
-    };
-    return load_once(comm, open, dict, options);
-  });
-}
+                          LoadOptions const& options);
 
 }  // namespace detail
 
@@ -88,8 +52,12 @@ CheckpointReport load(Comm const& comm,
                       StateDict& dict,
                       LoadOptions const& options = {}) {
   detail::Range const range("load");
-  return detail::load_dcp<NoBlobs>(comm, directory, dict, options);
+  return detail::load_dcp<NoBlobs>(detail::AnyRanks(comm), directory, dict, options);
 }
 
 }  // namespace v0
 }  // namespace shardmesh
+
+#if SHARDMESH_WITH_BODIES
+#include <shardmesh/checkpoint/detail/load_bodies.hpp>
+#endif

@@ -7,6 +7,9 @@
 
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
 #include <shardmesh/checkpoint/detail/agree.hpp>
+#include <shardmesh/checkpoint/detail/any_ranks.hpp>
+#include <shardmesh/checkpoint/detail/dcp_catalog_bodies.hpp>
+#include <shardmesh/checkpoint/detail/load_bodies.hpp>
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/load_from.hpp>
 #include <shardmesh/checkpoint/safetensors.hpp>
@@ -67,7 +70,7 @@ CheckpointReport load_any(Comm const& comm,
     }
   });
   if (all_gather_value(comm, is_dcp ? 1 : 0, "load_any").front() == 1) {
-    return detail::load_dcp<SafetensorsBlobs>(comm, path, dict, options);
+    return detail::load_dcp<SafetensorsBlobs>(detail::AnyRanks(comm), path, dict, options);
   }
   return load_from(comm, [&] { return SafetensorsCatalog(path); }, dict, options);
 }

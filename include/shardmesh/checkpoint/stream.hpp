@@ -17,6 +17,7 @@
 #include <shardmesh/checkpoint/detail/box_bytes.hpp>
 #include <shardmesh/checkpoint/detail/load_alone.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
+#include <shardmesh/checkpoint/detail/stored_item.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_reader.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata_writer.hpp>

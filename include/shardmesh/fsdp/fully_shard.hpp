@@ -11,6 +11,7 @@
 
 #include <shardmesh/core/address_map.hpp>
 #include <shardmesh/fsdp/collect.hpp>
+#include <shardmesh/fsdp/detail/parameter_slot.hpp>
 #include <shardmesh/fsdp/options.hpp>
 #include <shardmesh/fsdp/sharding.hpp>
 #include <shardmesh/fsdp/unit.hpp>
@@ -51,7 +52,10 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
         state_(std::make_unique<State>(State{&model, std::move(sharding), std::move(options)})) {
     auto found = detail::collect_parameters<T, Space>(model);
     if (!state_->sharding.is_member()) {
-      stand_outside(found);
+      for (auto const& one : found) {
+        state_->slots.push_back(
+            detail::parameter_outside<typename P::master_type>(state_->sharding, one));
+      }
       return;
     }
     detail::agree_on_parameters(state_->sharding, found);
@@ -59,21 +63,15 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
       detail::take_from_first(state_->sharding, found, stream);
     }
     auto const grouping = detail::group_parameters(model, found, state_->options.units);
-    auto const& shard = state_->sharding.shard_group();
     std::vector<std::vector<Slot*>> members(grouping.names.size());
     for (auto& one : found) {
-      Shape const whole = one.leaves.front()->shape();
-      Whole const business = state_->sharding.cut(one.names.front(), *one.leaves.front(), stream);
-      Layout const layout(business.shape(), Shape{shard.size()}, PlacementList{Shard{0}});
-      auto part = convert<typename P::master_type>(
-          detail::cut_local(business, layout, Coordinate{shard.rank()}, stream), stream);
-      state_->slots.push_back(std::unique_ptr<Slot>(
-          new Slot{one.names, one.leaves, one.role, business.shape(),
-                   state_->sharding.make(one.names.front(), whole, std::move(part))}));
-      std::size_t const unit = grouping.unit_of[state_->slots.size() - 1];
-      members[unit].push_back(state_->slots.back().get());
-      if (one.role == Role::parameter) {
-        state_->trained.push_back({one.names.front(), business.shape(), unit, one.tied()});
+      std::size_t const unit = grouping.unit_of[state_->slots.size()];
+      state_->slots.push_back(
+          detail::cut_parameter<typename P::master_type>(state_->sharding, one, stream));
+      Slot& slot = *state_->slots.back();
+      members[unit].push_back(&slot);
+      if (slot.role == Role::parameter) {
+        state_->trained.push_back({slot.names.front(), slot.shape, unit, one.tied()});
       }
     }
     for (std::size_t i = 0; i < members.size(); ++i) {
@@ -103,17 +101,7 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
   /// All units: `gradients` in the order of the model, as the result.
   [[nodiscard]] std::vector<Parameter> reduce_gradients(std::vector<Whole> const& gradients,
                                                         Stream stream = {}) {
-    auto const by_unit = detail::gradients_by_unit(state_->trained, gradients, this->unit_count());
-    std::vector<std::vector<Parameter>> reduced;
-    for (std::size_t unit = 0; unit < by_unit.size(); ++unit) {
-      reduced.push_back(this->at(unit).reduce(by_unit[unit], stream));
-    }
-    std::vector<std::size_t> next(by_unit.size(), 0);
-    std::vector<Parameter> all;
-    for (auto const& one : state_->trained) {
-      all.push_back(reduced[one.unit][next[one.unit]++]);
-    }
-    return all;
+    return detail::reduce_units(this->all(), state_->trained, gradients, stream);
   }
 
   /// All units: gradients in the tensors of a model of the same type.
@@ -148,20 +136,6 @@ class FullyShard : public detail::UnitSchedule<detail::ShardUnit<Sharding, T, Sp
   }
 
  private:
-  /// On a rank outside the mesh: parameters without elements, no units.
-  void stand_outside(std::vector<detail::FoundParameter<T, Space>> const& found) {
-    for (auto const& one : found) {
-      Shape const whole = one.leaves.front()->shape();
-      state_->slots.push_back(std::unique_ptr<Slot>(
-          new Slot{one.names, one.leaves, one.role, whole,
-                   state_->sharding.make(one.names.front(), whole,
-                                         Tensor<typename P::master_type, Space>())}));
-      for (Whole* leaf : one.leaves) {
-        *leaf = Whole::sharded_away();
-      }
-    }
-  }
-
   struct State {
     Model* model;
     Sharding sharding;

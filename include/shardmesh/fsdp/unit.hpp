@@ -8,8 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/fsdp/collect.hpp>
+#include <shardmesh/fsdp/detail/parameter_slot.hpp>
 #include <shardmesh/fsdp/options.hpp>
-#include <shardmesh/state/role.hpp>
 #include <shardmesh/tensor/convert.hpp>
 #include <shardmesh/tensor/fused_exchange.hpp>
 #include <shardmesh/tensor/local_part.hpp>
@@ -17,16 +18,6 @@
 namespace shardmesh {
 inline namespace v0 {
 namespace detail {
-
-/// A parameter of a sharded model: the members that hold it whole, and its sharded form.
-template <class T, class Space, class Parameter>
-struct ParameterSlot {
-  std::vector<std::string> names;         ///< its own, then those of members tied to it
-  std::vector<Tensor<T, Space>*> leaves;  ///< the members, by name
-  Role role = Role::parameter;
-  Shape shape;  ///< of what the shard group cuts
-  Parameter sharded;
-};
 
 /// The parameters that are gathered and freed together: one exchange gathers all of them into one
 /// allocation, one reduces all their gradients.
@@ -232,6 +223,30 @@ void ShardUnit<Sharding, T, Space, P>::gather(Stream home, Stream on) {
   }
   home_ = home;
   unsharded_ = true;
+}
+
+/// Reduces the gradients of all units.
+/// @param trained    the trained parameters of the units.
+/// @param gradients  one for each, in the order of the model, as the result.
+/// @throws ShapeError if one is missing or has another shape than its parameter.
+/// @collective over the shard group, then over the replicate group.
+template <class Unit>
+[[nodiscard]] std::vector<typename Unit::Parameter> reduce_units(
+    std::vector<std::unique_ptr<Unit>> const& units,
+    std::vector<TrainedParameter> const& trained,
+    std::vector<typename Unit::Whole> const& gradients,
+    typename Unit::Stream stream) {
+  auto const by_unit = gradients_by_unit(trained, gradients, units.size());
+  std::vector<std::vector<typename Unit::Parameter>> reduced;
+  for (std::size_t unit = 0; unit < by_unit.size(); ++unit) {
+    reduced.push_back(units[unit]->reduce(by_unit[unit], stream));
+  }
+  std::vector<std::size_t> next(by_unit.size(), 0);
+  std::vector<typename Unit::Parameter> all;
+  for (TrainedParameter const& one : trained) {
+    all.push_back(reduced[one.unit][next[one.unit]++]);
+  }
+  return all;
 }
 
 }  // namespace detail

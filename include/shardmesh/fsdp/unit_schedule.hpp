@@ -117,6 +117,7 @@ class UnitSchedule {
     return *units_[unit];
   }
   [[nodiscard]] std::size_t unit_count() const noexcept { return units_.size(); }
+  [[nodiscard]] std::vector<std::unique_ptr<Unit>> const& all() const noexcept { return units_; }
 
  private:
   [[nodiscard]] Pass pass(std::size_t unit, std::size_t next, bool reshard, Stream stream) {

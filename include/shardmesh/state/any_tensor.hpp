@@ -30,14 +30,6 @@
 namespace shardmesh {
 inline namespace v0 {
 
-namespace detail {
-
-/// Its address stands for a type of communicator.
-template <class Comm>
-inline constexpr char communicator_type = 0;
-
-}  // namespace detail
-
 /// What an `AnyTensor` was made of.
 enum class TensorKind : std::uint8_t { plain, distributed, sharded };
 
@@ -53,17 +45,7 @@ class AnyTensor {
  public:
   /// A plain tensor: whole on this rank, nobody else's business.
   template <Element T, MemorySpace Space>
-  AnyTensor(Tensor<T, Space> const& tensor)
-      : dtype_(dtype_of<T>),
-        layout_(tensor.shape(), Shape{1}, PlacementList{Replicate{}}),
-        coordinate_{0},
-        member_(true),
-        first_(true),
-        local_shape_(tensor.shape()),
-        memory_(Space::kind),
-        data_(tensor.data()),
-        ops_(&operations<Tensor<T, Space>>),
-        handle_(std::make_shared<Tensor<T, Space>>(tensor)) {}
+  AnyTensor(Tensor<T, Space> const& tensor);
 
   /// A distributed tensor.
   template <Element T, class Mesh, PlacementTuple P, MemorySpace Space>
@@ -427,6 +409,19 @@ class AnyTensor {
   AnyStream stream_;
   std::shared_ptr<void> handle_;
 };
+
+template <Element T, MemorySpace Space>
+AnyTensor::AnyTensor(Tensor<T, Space> const& tensor)
+    : dtype_(dtype_of<T>),
+      layout_(tensor.shape(), Shape{1}, PlacementList{Replicate{}}),
+      coordinate_{0},
+      member_(true),
+      first_(true),
+      local_shape_(tensor.shape()),
+      memory_(Space::kind),
+      data_(tensor.data()),
+      ops_(&operations<Tensor<T, Space>>),
+      handle_(std::make_shared<Tensor<T, Space>>(tensor)) {}
 
 template <Element T, class Mesh, PlacementTuple P, MemorySpace Space>
 AnyTensor::AnyTensor(DistTensor<T, Mesh, P, Space> const& tensor)

@@ -17,13 +17,6 @@ namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
-[[nodiscard]] inline std::string without_trailing_slashes(std::string path) {
-  while (path.size() > 1 && path.back() == '/') {
-    path.pop_back();
-  }
-  return path;
-}
-
 /// Where a save to `path` goes: a link, or a chain of them, stays, and what it leads to is replaced, or
 /// made.
 /// @throws InvalidArgument for a path without a name of its own, IoError for links in a circle and for

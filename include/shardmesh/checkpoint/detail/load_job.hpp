@@ -23,6 +23,7 @@
 #include <shardmesh/checkpoint/detail/stage.hpp>
 #include <shardmesh/checkpoint/detail/tied.hpp>
 #include <shardmesh/checkpoint/detail/unit_reader.hpp>
+#include <shardmesh/checkpoint/detail/wish_index.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/load_options.hpp>
@@ -36,6 +37,7 @@ inline namespace v0 {
 namespace detail {
 
 /// A load on one rank: what it wants, reads, passes on and takes.
+/// @tparam C  `AnyCatalog`. A template, so that a program that loads nothing compiles nothing of it.
 template <Catalog C>
 class LoadJob {
  public:
@@ -86,10 +88,7 @@ class LoadJob {
     std::sort(wishes_.values.begin(), wishes_.values.end());
     wishes_.values.erase(std::unique(wishes_.values.begin(), wishes_.values.end()),
                          wishes_.values.end());
-    source_ = {fingerprint_of_numbers(keys_, stored_), {}, catalog.describe()};
-    if constexpr (requires { catalog.identity(); }) {
-      source_.identity = catalog.identity();
-    }
+    source_ = {fingerprint_of_numbers(keys_, stored_), catalog.identity(), catalog.describe()};
   }
 
   /// @collective over `comm`.
@@ -101,7 +100,7 @@ class LoadJob {
     }
     refuse_other_sources(comm, sources);
     std::uint64_t unit = 0;
-    if constexpr (RangeCatalog<C>) {
+    if (catalog_.reads_parts()) {
       unit = std::min<std::uint64_t>(std::uint64_t{16} << 20, options_.round_bytes);
     }
     plan_ = plan_load(stored_, all_, unit, options_.round_bytes);

@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include <shardmesh/checkpoint/dcp_index.hpp>
+#include <shardmesh/checkpoint/detail/stored_item.hpp>
 #include <shardmesh/checkpoint/format/byte_source.hpp>
 #include <shardmesh/checkpoint/format/dcp_metadata.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>

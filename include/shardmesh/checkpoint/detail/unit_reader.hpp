@@ -14,6 +14,7 @@
 
 #include <shardmesh/checkpoint/detail/on_threads.hpp>
 #include <shardmesh/checkpoint/detail/stage.hpp>
+#include <shardmesh/checkpoint/detail/wish_index.hpp>
 #include <shardmesh/checkpoint/load_plan.hpp>
 #include <shardmesh/checkpoint/storage/checked_run.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
@@ -58,6 +59,7 @@ inline void put(StagedPlace const& place,
 
 /// Reads units of a checkpoint on several threads: large ones through a slot that stays in the cache of a processor, from which
 /// rows go to all their places; others, and those that must be converted, whole.
+/// @tparam C  as of `LoadJob`.
 template <Catalog C>
 class UnitReader {
  public:
@@ -121,23 +123,19 @@ class UnitReader {
 
   /// @returns false for what must be read whole.
   [[nodiscard]] bool read_run(ReadTask const& task, HostBlock& slot) {
-    if constexpr (requires { catalog_.open_run(std::string(), 0, Box()); }) {
-      if (task.converts != nullptr) {
-        return false;
-      }
-      ReadUnit const& unit = *task.unit;
-      std::optional<CheckedRun> run;
-      {
-        std::lock_guard const lock(mutex_);
-        run = catalog_.open_run(keys_[unit.key], unit.box, unit.part);
-      }
-      if (run) {
-        take_run(*run, task, slot);
-      }
-      return run.has_value();
-    } else {
+    if (task.converts != nullptr) {
       return false;
     }
+    ReadUnit const& unit = *task.unit;
+    std::optional<CheckedRun> run;
+    {
+      std::lock_guard const lock(mutex_);
+      run = catalog_.open_run(keys_[unit.key], unit.box, unit.part);
+    }
+    if (run) {
+      take_run(*run, task, slot);
+    }
+    return run.has_value();
   }
 
   static void take_run(CheckedRun& run, ReadTask const& task, HostBlock& slot) {
@@ -173,11 +171,7 @@ class UnitReader {
   }
 
   [[nodiscard]] StoredBox read_now(ReadUnit const& unit) {
-    if constexpr (RangeCatalog<C>) {
-      return catalog_.read_part(keys_[unit.key], unit.box, unit.part);
-    } else {
-      return catalog_.read_box(keys_[unit.key], unit.box);
-    }
+    return catalog_.read_part(keys_[unit.key], unit.box, unit.part);
   }
 
   C& catalog_;

@@ -2,20 +2,17 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
-#include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <tuple>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/storage/directory.hpp>
-#include <shardmesh/checkpoint/storage/posix.hpp>
-#include <shardmesh/core/error.hpp>
+#include <shardmesh/checkpoint/storage/file.hpp>
+#include <shardmesh/core/config.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -31,29 +28,7 @@ class OpenFiles {
   /// @throws IoError as `File::open`, and if the file has become another one since it was first
   ///         opened.
   [[nodiscard]] std::shared_ptr<File const> open(Directory const& directory,
-                                                 std::string const& name) {
-    std::string const path = directory.path_of(name);
-    auto const found = std::find_if(files_.begin(), files_.end(),
-                                    [&](auto const& file) { return file->path() == path; });
-    if (found != files_.end()) {
-      std::rotate(found, found + 1, files_.end());
-      return files_.back();
-    }
-    if (files_.size() == most) {
-      files_.erase(files_.begin());
-    }
-    File file = directory.open_file(name);
-    Version const now{file.size(), file.modified(), file.number()};
-    auto const first = versions_.try_emplace(path, now).first;
-    if (first->second != now) {
-      throw IoError(path, ESTALE,
-                    "shardmesh: " + path +
-                        " was changed or replaced while it was read; load again when nobody writes "
-                        "it");
-    }
-    files_.push_back(std::make_shared<File const>(std::move(file)));
-    return files_.back();
-  }
+                                                 std::string const& name);
 
  private:
   using Version = std::tuple<std::uint64_t, std::int64_t, std::uint64_t>;  ///< size, time, number
@@ -64,3 +39,7 @@ class OpenFiles {
 
 }  // namespace v0
 }  // namespace shardmesh
+
+#if SHARDMESH_WITH_BODIES
+#include <shardmesh/checkpoint/storage/detail/open_files_bodies.hpp>
+#endif

@@ -51,6 +51,14 @@ namespace detail {
   return names;
 }
 
+/// Paths that differ only in slashes at their ends are one.
+[[nodiscard]] inline std::string without_trailing_slashes(std::string path) {
+  while (path.size() > 1 && path.back() == '/') {
+    path.pop_back();
+  }
+  return path;
+}
+
 }  // namespace detail
 
 /// Directories and names on a POSIX file system.
@@ -75,9 +83,7 @@ struct PosixStorage {
   [[nodiscard]] static std::string follow(std::string path) {
     constexpr int most_links = 40;  // as Linux counts
     for (int links = 0; links <= most_links; ++links) {
-      while (path.size() > 1 && path.back() == '/') {
-        path.pop_back();
-      }
+      path = detail::without_trailing_slashes(std::move(path));
       struct stat status{};
       if (!look(path, status) || !S_ISLNK(status.st_mode)) {
         return path;

@@ -31,6 +31,14 @@ struct TensorGroup {
   }
 };
 
+namespace detail {
+
+/// Its address stands for a type of communicator.
+template <class Comm>
+inline constexpr char communicator_type = 0;
+
+}  // namespace detail
+
 /// A device to make current on another thread; none for memory of the host.
 struct DeviceBinding {
   int number = 0;
