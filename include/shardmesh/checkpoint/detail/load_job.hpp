@@ -29,6 +29,7 @@
 #include <shardmesh/checkpoint/load_options.hpp>
 #include <shardmesh/checkpoint/load_plan.hpp>
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/core/key_map.hpp>
 #include <shardmesh/memory/host_block.hpp>
 #include <shardmesh/memory/host_buckets.hpp>
 
@@ -58,6 +59,7 @@ class LoadJob {
       numbers_.emplace(keys_[i], i);
       stored_.push_back(catalog_.tensor(keys_[i]));
     }
+    positions_.resize(keys_.size());
     staged_.resize(dict.size());
     std::vector<bool> missed(dict.size(), false);
     std::size_t position = 0;
@@ -122,7 +124,7 @@ class LoadJob {
         out.number(one.key);
         out.text(format::as_text(format::write_bytes_item(value)));
       }
-      values_.emplace(one.key, std::move(value));
+      values_.add(keys_[one.key], std::move(value));
     }
     return std::move(out).finish();
   }
@@ -139,8 +141,8 @@ class LoadJob {
         auto const key = static_cast<std::size_t>(in.number());
         std::string const archive = in.text();
         if (std::binary_search(wishes_.values.begin(), wishes_.values.end(), key) &&
-            values_.count(key) == 0) {
-          values_.emplace(key, format::read_bytes_item(format::as_bytes(archive)));
+            values_.find(keys_[key]) == nullptr) {
+          values_.add(keys_[key], format::read_bytes_item(format::as_bytes(archive)));
         }
       }
     }
@@ -149,8 +151,7 @@ class LoadJob {
   /// Checks the plain values that were read, those of optimizers, too.
   void stage_values() {
     plain_.stage(
-        dict_,
-        [this](std::string const& key) -> Value const& { return values_.at(numbers_.at(key)); },
+        dict_, [this](std::string const& key) -> Value const& { return values_.at(key); },
         options_.dtype, report_, staged_,
         [this](std::string const& key, std::string const& why) { miss(key, why); });
   }
@@ -336,7 +337,7 @@ class LoadJob {
     auto& staged = staged_[position].tensor;
     staged.emplace(
         stage_tensor(catalog_, entry.key, entry.tensor(), options_.dtype, report_, memory_));
-    positions_.emplace(number->second, position);
+    positions_[number->second] = position;
     wishes_.tensors.push_back({number->second, staged->boxes()});
     return true;
   }
@@ -424,12 +425,12 @@ class LoadJob {
   LoadOptions options_;
   CheckpointReport& report_;
   std::vector<std::string> keys_;
-  std::unordered_map<std::string, std::size_t> numbers_;    ///< of keys
-  std::vector<StoredTensor const*> stored_;                 ///< by number
-  std::vector<Staged> staged_;                              ///< by position in the state dict
-  std::unordered_map<std::size_t, std::size_t> positions_;  ///< in the state dict, by key
+  std::unordered_map<std::string, std::size_t> numbers_;  ///< of keys
+  std::vector<StoredTensor const*> stored_;               ///< by number
+  std::vector<Staged> staged_;                            ///< by position in the state dict
+  std::vector<std::size_t> positions_;                    ///< in the state dict, by key
   LoadValues<C> plain_;
-  std::unordered_map<std::size_t, Value> values_;
+  KeyMap<Value> values_;
   LoadWishes wishes_;
   Source source_;
   std::vector<LoadWishes> all_;  ///< by rank

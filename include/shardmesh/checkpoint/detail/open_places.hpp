@@ -2,11 +2,11 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -43,16 +43,18 @@ class OpenPlaces {
   }
 
   /// @param packed  by rank.
+  /// @param wishes  by rank; must outlive the object.
   /// @returns whether every rank takes all elements as they are stored; the same on all ranks.
   [[nodiscard]] bool take(std::vector<std::string> const& packed,
                           std::vector<LoadWishes> const& wishes) {
+    wishes_ = &wishes;
     places_.resize(packed.size());
     bool open = true;
     for (std::size_t rank = 0; rank < packed.size(); ++rank) {
       Unpacker in(packed[rank]);
       open = in.number() == 1 && open;
       for (LoadWishes::Tensor const& wish : wishes[rank].tensors) {
-        std::vector<StagedPlace>& places = places_[rank][wish.key];
+        std::vector<StagedPlace>& places = places_[rank].emplace_back();
         for (Box const& box : wish.boxes) {
           std::uint64_t const address = in.number();
           std::byte* first = nullptr;
@@ -67,12 +69,17 @@ class OpenPlaces {
 
   /// @pre the rank wants the key.
   [[nodiscard]] std::vector<StagedPlace> const& of(int rank, std::size_t key) const {
-    return places_[static_cast<std::size_t>(rank)].at(key);
+    auto const number = static_cast<std::size_t>(rank);
+    auto const& wanted = (*wishes_)[number].tensors;
+    auto const wish = std::lower_bound(
+        wanted.begin(), wanted.end(), key,
+        [](LoadWishes::Tensor const& one, std::size_t wanted_key) { return one.key < wanted_key; });
+    return places_[number][static_cast<std::size_t>(wish - wanted.begin())];
   }
 
  private:
-  std::vector<std::unordered_map<std::size_t, std::vector<StagedPlace>>>
-      places_;  // by rank and key
+  std::vector<LoadWishes> const* wishes_ = nullptr;
+  std::vector<std::vector<std::vector<StagedPlace>>> places_;  // by rank and wish
 };
 
 }  // namespace detail

@@ -6,10 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <map>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include <shardmesh/checkpoint/detail/agree.hpp>
@@ -87,6 +85,12 @@ namespace detail {
       "\"), or make it the same on all ranks before the save");
 }
 
+/// The first offer of an item.
+struct Offered {
+  int rank = -1;
+  std::uint64_t fingerprint = 0;
+};
+
 /// A checkpoint holds one value for a key. Where several ranks offer one and are not parts of one mesh,
 /// which keeps its replicas equal, their bytes are compared: nothing is lost because another rank used
 /// the same name. Costs nothing for keys that one rank has, or one mesh; else each of those ranks reads
@@ -108,15 +112,17 @@ void refuse_unlike(Comm const& comm,
   std::string mine;
   together(comm, operation, [&] { mine = pack_fingerprints(offer, plan); });
   std::vector<std::string> const all = all_gather_text(comm, mine, call_of(operation));
-  std::map<std::size_t, std::pair<std::size_t, std::uint64_t>> first;  // rank and fingerprint
+  std::vector<Offered> first(plan.size());
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     for (Unpacker in(all[rank]); !in.at_end();) {
       auto const item = static_cast<std::size_t>(in.number());
       std::uint64_t const bits = in.number();
-      auto const& [holder, known] = first.emplace(item, std::pair{rank, bits}).first->second;
-      if (bits != known) {
+      Offered& known = first.at(item);
+      known = known.rank < 0 ? Offered{static_cast<int>(rank), bits} : known;
+      if (bits != known.fingerprint) {
         std::vector<int> const world = comm.world_ranks();
-        throw_unlike(operation, plan.at(item).item, world[holder], world[rank]);
+        throw_unlike(operation, plan[item].item, world[static_cast<std::size_t>(known.rank)],
+                     world[rank]);
       }
     }
   }
