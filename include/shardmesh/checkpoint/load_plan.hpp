@@ -58,6 +58,36 @@ struct LoadPlan {
   std::vector<std::vector<std::size_t>> rounds;
 };
 
+namespace detail {
+
+/// Slabs of rows of about `most` bytes. In a row-major box each is one range of bytes.
+[[nodiscard]] SHARDMESH_INLINE std::vector<Box> cut_rows(Box const& box,
+                                                         std::size_t element_bytes,
+                                                         std::uint64_t most);
+
+/// Bytes of `unit` that a rank wants, whose boxes are disjoint.
+[[nodiscard]] SHARDMESH_INLINE std::uint64_t wanted_bytes(ReadUnit const& unit,
+                                                          std::vector<Box> const& boxes);
+
+/// The wishes of all ranks for one key, by rank; empty where there are none.
+class WishIndex {
+ public:
+  WishIndex(std::vector<LoadWishes> const& wishes, std::size_t keys);
+
+  struct Wish {
+    int rank;
+    std::vector<Box> const* boxes;
+  };
+  [[nodiscard]] std::vector<Wish> const& of(std::size_t key) const { return by_key_[key]; }
+  /// @pre `rank` has a wish for the key.
+  [[nodiscard]] std::vector<Box> const& boxes(std::size_t key, int rank) const;
+
+ private:
+  std::vector<std::vector<Wish>> by_key_;
+};
+
+}  // namespace detail
+
 /// Decides who reads what, in which round, and so who passes what on to whom: every item that any
 /// rank wants is read by one of the ranks that want it. Pure: every rank decides the same.
 ///

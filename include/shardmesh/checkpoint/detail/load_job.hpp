@@ -23,7 +23,6 @@
 #include <shardmesh/checkpoint/detail/stage.hpp>
 #include <shardmesh/checkpoint/detail/tied.hpp>
 #include <shardmesh/checkpoint/detail/unit_reader.hpp>
-#include <shardmesh/checkpoint/detail/wish_index.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/load_options.hpp>

@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include <shardmesh/checkpoint/detail/wish_index.hpp>
 #include <shardmesh/checkpoint/load_plan.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/core/dtype.hpp>
@@ -21,6 +20,51 @@ namespace shardmesh {
 inline namespace v0 {
 
 namespace detail {
+
+SHARDMESH_INLINE std::vector<Box> cut_rows(Box const& box,
+                                           std::size_t element_bytes,
+                                           std::uint64_t most) {
+  std::uint64_t const bytes = static_cast<std::uint64_t>(box.volume()) * element_bytes;
+  if (box.extent.empty() || bytes <= most) {
+    return {box};
+  }
+  std::uint64_t const row = bytes / static_cast<std::uint64_t>(box.extent[0]);
+  auto const step = static_cast<index_t>(std::max<std::uint64_t>(1, most / row));
+  std::vector<Box> slabs;
+  for (index_t at = 0; at < box.extent[0]; at += step) {
+    Box slab = box;
+    slab.offset[0] += at;
+    slab.extent[0] = std::min(step, box.extent[0] - at);
+    slabs.push_back(slab);
+  }
+  return slabs;
+}
+
+SHARDMESH_INLINE std::uint64_t wanted_bytes(ReadUnit const& unit, std::vector<Box> const& boxes) {
+  index_t elements = 0;
+  for (Box const& box : boxes) {
+    if (auto const common = intersect(box, unit.part)) {
+      elements += common->volume();
+    }
+  }
+  return static_cast<std::uint64_t>(elements) * size_of(unit.dtype);
+}
+
+SHARDMESH_INLINE WishIndex::WishIndex(std::vector<LoadWishes> const& wishes, std::size_t keys)
+    : by_key_(keys) {
+  for (std::size_t rank = 0; rank < wishes.size(); ++rank) {
+    for (LoadWishes::Tensor const& tensor : wishes[rank].tensors) {
+      by_key_[tensor.key].push_back({static_cast<int>(rank), &tensor.boxes});
+    }
+  }
+}
+
+SHARDMESH_INLINE std::vector<Box> const& WishIndex::boxes(std::size_t key, int rank) const {
+  auto const& all = by_key_[key];
+  return *std::lower_bound(all.begin(), all.end(), rank, [](Wish const& one, int wanted) {
+            return one.rank < wanted;
+          })->boxes;
+}
 
 /// The largest units first, each goes to the rank that wants it and has the fewest bytes so far.
 inline void choose_readers(std::vector<ReadUnit>& units, std::size_t ranks) {

@@ -14,7 +14,6 @@
 
 #include <shardmesh/checkpoint/detail/on_threads.hpp>
 #include <shardmesh/checkpoint/detail/stage.hpp>
-#include <shardmesh/checkpoint/detail/wish_index.hpp>
 #include <shardmesh/checkpoint/load_plan.hpp>
 #include <shardmesh/checkpoint/storage/checked_run.hpp>
 #include <shardmesh/checkpoint/stored.hpp>
