@@ -23,6 +23,7 @@
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/state/transfer.hpp>
 #include <shardmesh/tensor/execute.hpp>
+#include <shardmesh/tensor/fused_exchange.hpp>
 
 #if defined(SHARDMESH_SEPARATE_COMPILATION)
 
