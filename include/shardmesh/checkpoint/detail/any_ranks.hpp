@@ -101,7 +101,7 @@ class AnyRanks {
   template <class Comm>
   class GroupOf final : public Group {
    public:
-    explicit GroupOf(Comm const& comm) : comm_(comm) {}
+    explicit GroupOf(Comm comm) : comm_(std::move(comm)) {}
     [[nodiscard]] int rank() const override { return comm_.rank(); }
     [[nodiscard]] int size() const override { return comm_.size(); }
     [[nodiscard]] std::vector<int> world_ranks() const override { return comm_.world_ranks(); }
