@@ -25,6 +25,7 @@ TEST_CASE("processes of a host share a region by its name, until that is hidden"
   SharedRegion opened = SharedRegion::open(name, 3 * 4096);
   REQUIRE(static_cast<bool>(opened));
   CHECK(opened.name().empty());
+  CHECK(!SharedRegion::open(name, 3 * 4096 + 1));  // beyond its end, memory is not there
   CHECK(made.data()[5000] == std::byte{0});
   opened.data()[5000] = std::byte{7};
   CHECK(made.data()[5000] == std::byte{7});

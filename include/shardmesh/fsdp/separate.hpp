@@ -40,71 +40,41 @@ using ThreadsParameter = typename ThreadsUnit<N>::Parameter;
 
 }  // namespace detail
 
-SHARDMESH_INSTANTIATE class DeviceMesh<1, ThreadsCommunicator>;
-SHARDMESH_INSTANTIATE class DeviceMesh<2, ThreadsCommunicator>;
-SHARDMESH_INSTANTIATE class MeshSharding<DeviceMesh<1, ThreadsCommunicator>>;
-SHARDMESH_INSTANTIATE class MeshSharding<DeviceMesh<2, ThreadsCommunicator>>;
-SHARDMESH_INSTANTIATE class detail::
-    ShardUnit<detail::ThreadsSharding<1>, float, HostMemory, Precision<float>>;
-SHARDMESH_INSTANTIATE class detail::
-    ShardUnit<detail::ThreadsSharding<2>, float, HostMemory, Precision<float>>;
-SHARDMESH_INSTANTIATE void detail::take_from_first(
-    detail::ThreadsSharding<1> const&,
-    std::vector<detail::FoundParameter<float, HostMemory>>&,
-    HostMemory::Stream);
-SHARDMESH_INSTANTIATE void detail::take_from_first(
-    detail::ThreadsSharding<2> const&,
-    std::vector<detail::FoundParameter<float, HostMemory>>&,
-    HostMemory::Stream);
-SHARDMESH_INSTANTIATE class detail::UnitSchedule<detail::ThreadsUnit<1>, HostMemory>;
-SHARDMESH_INSTANTIATE void detail::agree_on_parameters(
-    detail::ThreadsSharding<1> const&,
-    std::vector<detail::FoundParameter<float, HostMemory>> const&);
-SHARDMESH_INSTANTIATE std::unique_ptr<detail::ThreadsUnit<1>::Slot> detail::cut_parameter<float>(
-    detail::ThreadsSharding<1> const&,
-    detail::FoundParameter<float, HostMemory> const&,
-    HostMemory::Stream);
-SHARDMESH_INSTANTIATE std::unique_ptr<detail::ThreadsUnit<1>::Slot>
-detail::parameter_outside<float>(detail::ThreadsSharding<1> const&,
-                                 detail::FoundParameter<float, HostMemory> const&);
-SHARDMESH_INSTANTIATE std::vector<detail::ThreadsParameter<1>> detail::reduce_units(
-    std::vector<std::unique_ptr<detail::ThreadsUnit<1>>> const&,
-    std::vector<detail::TrainedParameter> const&,
-    std::vector<Tensor<float, HostMemory>> const&,
-    HostMemory::Stream);
-SHARDMESH_INSTANTIATE class detail::UnitSchedule<detail::ThreadsUnit<2>, HostMemory>;
-SHARDMESH_INSTANTIATE void detail::agree_on_parameters(
-    detail::ThreadsSharding<2> const&,
-    std::vector<detail::FoundParameter<float, HostMemory>> const&);
-SHARDMESH_INSTANTIATE std::unique_ptr<detail::ThreadsUnit<2>::Slot> detail::cut_parameter<float>(
-    detail::ThreadsSharding<2> const&,
-    detail::FoundParameter<float, HostMemory> const&,
-    HostMemory::Stream);
-SHARDMESH_INSTANTIATE std::unique_ptr<detail::ThreadsUnit<2>::Slot>
-detail::parameter_outside<float>(detail::ThreadsSharding<2> const&,
-                                 detail::FoundParameter<float, HostMemory> const&);
-SHARDMESH_INSTANTIATE std::vector<detail::ThreadsParameter<2>> detail::reduce_units(
-    std::vector<std::unique_ptr<detail::ThreadsUnit<2>>> const&,
-    std::vector<detail::TrainedParameter> const&,
-    std::vector<Tensor<float, HostMemory>> const&,
-    HostMemory::Stream);
-SHARDMESH_INSTANTIATE class DistTensor<float,
-                                       DeviceMesh<1, ThreadsCommunicator>,
-                                       detail::ThreadsSharding<1>::placements_type,
-                                       HostMemory>;
-SHARDMESH_INSTANTIATE class DistTensor<float,
-                                       DeviceMesh<2, ThreadsCommunicator>,
-                                       detail::ThreadsSharding<2>::placements_type,
-                                       HostMemory>;
 SHARDMESH_INSTANTIATE AnyTensor::AnyTensor(Tensor<float, HostMemory> const&);
-SHARDMESH_INSTANTIATE AnyTensor::AnyTensor(detail::ThreadsParameter<1> const&);
-SHARDMESH_INSTANTIATE AnyTensor::AnyTensor(detail::ThreadsParameter<2> const&);
-SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<1>, AdamOptions>;
-SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<2>, AdamOptions>;
-SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<1>, AdamWOptions>;
-SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<2>, AdamWOptions>;
-SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<1>, SgdOptions>;
-SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<2>, SgdOptions>;
+
+// For meshes of N dimensions.
+#define SHARDMESH_INSTANTIATE_MODELS(N)                                                            \
+  SHARDMESH_INSTANTIATE class DeviceMesh<N, ThreadsCommunicator>;                                  \
+  SHARDMESH_INSTANTIATE class MeshSharding<DeviceMesh<N, ThreadsCommunicator>>;                    \
+  SHARDMESH_INSTANTIATE class detail::ShardUnit<detail::ThreadsSharding<N>, float, HostMemory,     \
+                                                Precision<float>>;                                 \
+  SHARDMESH_INSTANTIATE void detail::take_from_first(                                              \
+      detail::ThreadsSharding<N> const&, std::vector<detail::FoundParameter<float, HostMemory>>&,  \
+      HostMemory::Stream);                                                                         \
+  SHARDMESH_INSTANTIATE class detail::UnitSchedule<detail::ThreadsUnit<N>, HostMemory>;            \
+  SHARDMESH_INSTANTIATE void detail::agree_on_parameters(                                          \
+      detail::ThreadsSharding<N> const&,                                                           \
+      std::vector<detail::FoundParameter<float, HostMemory>> const&);                              \
+  SHARDMESH_INSTANTIATE std::unique_ptr<detail::ThreadsUnit<N>::Slot>                              \
+  detail::cut_parameter<float>(detail::ThreadsSharding<N> const&,                                  \
+                               detail::FoundParameter<float, HostMemory> const&,                   \
+                               HostMemory::Stream);                                                \
+  SHARDMESH_INSTANTIATE std::unique_ptr<detail::ThreadsUnit<N>::Slot>                              \
+  detail::parameter_outside<float>(detail::ThreadsSharding<N> const&,                              \
+                                   detail::FoundParameter<float, HostMemory> const&);              \
+  SHARDMESH_INSTANTIATE std::vector<detail::ThreadsParameter<N>> detail::reduce_units(             \
+      std::vector<std::unique_ptr<detail::ThreadsUnit<N>>> const&,                                 \
+      std::vector<detail::TrainedParameter> const&, std::vector<Tensor<float, HostMemory>> const&, \
+      HostMemory::Stream);                                                                         \
+  SHARDMESH_INSTANTIATE class DistTensor<float, DeviceMesh<N, ThreadsCommunicator>,                \
+                                         detail::ThreadsSharding<N>::placements_type, HostMemory>; \
+  SHARDMESH_INSTANTIATE AnyTensor::AnyTensor(detail::ThreadsParameter<N> const&);                  \
+  SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<N>, AdamOptions>;                 \
+  SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<N>, AdamWOptions>;                \
+  SHARDMESH_INSTANTIATE class Optimizer<detail::ThreadsParameter<N>, SgdOptions>
+SHARDMESH_INSTANTIATE_MODELS(1);
+SHARDMESH_INSTANTIATE_MODELS(2);
+#undef SHARDMESH_INSTANTIATE_MODELS
 
 }  // namespace v0
 }  // namespace shardmesh

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <shardmesh/comm/job_secret.hpp>
@@ -39,12 +41,15 @@ class SharedRegion {
     return region;
   }
 
-  /// What another process has created under this name, and not yet hidden.
+  /// What another process has created under this name, with at least as many bytes, and not yet hidden.
   [[nodiscard]] static SharedRegion open(std::string const& name, std::size_t bytes) {
     SharedRegion region;
     int const file = ::open(name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (file >= 0) {
-      region.map(file, bytes);
+      struct stat status{};
+      if (::fstat(file, &status) == 0 && static_cast<std::uint64_t>(status.st_size) >= bytes) {
+        region.map(file, bytes);
+      }
       ::close(file);
     }
     return region;

@@ -39,14 +39,24 @@ class WindowRounds {
   WindowRounds() = default;
 
   /// @param messages  bytes of each, in order.
-  /// @param window    bytes, at least `line` for each message.
+  /// @param window    bytes, more than `line` for each message.
   WindowRounds(std::span<std::size_t const> messages, std::size_t window) {
+    if (messages.empty()) {
+      return;
+    }
     std::size_t total = 0;
     for (std::size_t const bytes : messages) {
       total += bytes;
     }
-    for (count_ = total / window; !messages.empty() && !fits(messages, window);) {
-      ++count_;
+    // Each part is rounded up by less than a line.
+    std::size_t const room = window - messages.size() * line;
+    count_ = std::max<std::size_t>(1, (total + room - 1) / room);
+    std::size_t at = 0;
+    for (std::size_t const bytes : messages) {
+      std::size_t const share = (bytes + count_ - 1) / count_;
+      std::size_t const step = (share + line - 1) / line * line;
+      slots_.push_back({bytes, step, at});
+      at += step;
     }
   }
 
@@ -64,18 +74,6 @@ class WindowRounds {
     std::size_t step;   ///< of them, in a round
     std::size_t at;
   };
-
-  [[nodiscard]] bool fits(std::span<std::size_t const> messages, std::size_t window) {
-    slots_.clear();
-    std::size_t at = 0;
-    for (std::size_t const bytes : messages) {
-      std::size_t const share = count_ == 0 ? window + 1 : (bytes + count_ - 1) / count_;
-      std::size_t const step = (share + line - 1) / line * line;
-      slots_.push_back({bytes, step, at});
-      at += step;
-    }
-    return at <= window;
-  }
 
   std::size_t count_ = 0;
   std::vector<Slot> slots_;
@@ -97,24 +95,35 @@ class SharedWindows {
   template <class Group>
   SharedWindows(Group& group, std::vector<std::uint64_t> const& hosts, Call const& call)
       : rank_(static_cast<std::size_t>(group.rank())), windows_(hosts.size()) {
-    bool const wanted = is_wanted();
-    if (wanted && std::count(hosts.begin(), hosts.end(), hosts[rank_]) > 1) {
-      windows_[rank_] = SharedRegion::create(2 * half);
+    std::string sign;  // what a rank shows the others: nothing if it wants to share no memory
+    if (is_wanted()) {
+      if (std::count(hosts.begin(), hosts.end(), hosts[rank_]) > 1) {
+        windows_[rank_] = SharedRegion::create(2 * half);
+      }
+      sign = windows_[rank_] ? windows_[rank_].name() : none;
     }
-    auto const names = group.all_gather(std::as_bytes(std::span(windows_[rank_].name())), call);
+    auto const signs = group.all_gather(std::as_bytes(std::span(sign)), call);
+    auto const may_share = [&](std::size_t a, std::size_t b) {
+      return a != b && hosts[a] == hosts[b] && !signs[a].empty() && !signs[b].empty();
+    };
     std::vector<std::byte> opened(hosts.size());
-    for (std::size_t one = 0; wanted && one < hosts.size(); ++one) {
-      if (one != rank_ && hosts[one] == hosts[rank_] && !names[one].empty()) {
-        std::string const name(reinterpret_cast<char const*>(names[one].data()), names[one].size());
+    for (std::size_t one = 0; one < hosts.size(); ++one) {
+      if (may_share(rank_, one)) {
+        std::string const name(reinterpret_cast<char const*>(signs[one].data()), signs[one].size());
         windows_[one] = SharedRegion::open(name, 2 * half);
-        opened[one] = std::byte{windows_[one] ? std::uint8_t{1} : std::uint8_t{0}};
+        opened[one] = std::byte{static_cast<bool>(windows_[one])};
       }
     }
     opened_ = group.all_gather(opened, call);
     windows_[rank_].hide();
-    for (std::size_t one = 0; wanted && one < hosts.size(); ++one) {
-      if (one != rank_ && hosts[one] == hosts[rank_] && !reaches(rank_, one)) {
-        say_once(group.world_ranks()[rank_], group.world_ranks()[one]);
+    for (std::size_t pair = 0; pair < hosts.size() * hosts.size(); ++pair) {
+      std::size_t const a = pair / hosts.size();
+      std::size_t const b = pair % hosts.size();
+      if (may_share(a, b) && !reaches(a, b)) {
+        if (rank_ == a) {  // the first rank to which it happens says so
+          say_once(group.world_ranks()[a], group.world_ranks()[b]);
+        }
+        break;
       }
     }
   }
@@ -151,15 +160,19 @@ class SharedWindows {
   static void say_once(int rank, int other) {
     static std::atomic<bool> said = false;
     if (!said.exchange(true)) {
-      say(LogLevel::info, [&] {
-        return concat("rank ", std::to_string(rank), " and rank ", std::to_string(other),
-                      " of one host share no memory (no /dev/shm in common, or no room in it): "
-                      "tensors in host memory "
-                      "go through sockets, which is slower; in a container, give it --ipc=host or "
-                      "a larger --shm-size");
+      say(LogLevel::warning, [&] {
+        return concat("shardmesh: ranks ", std::to_string(rank), " and ", std::to_string(other),
+                      ", processes of one host, share no memory (their /dev/shm is not the same, "
+                      "or full): what they send "
+                      "each other goes through sockets, which is slower; in containers, --ipc=host "
+                      "or a larger "
+                      "--shm-size helps, and ",
+                      variable, "=0 if it is meant so");
       });
     }
   }
+
+  static constexpr char const* none = "none";  // no file, so that none is opened by that name
 
   std::size_t rank_;
   std::vector<SharedRegion> windows_;
