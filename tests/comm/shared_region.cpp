@@ -45,7 +45,9 @@ TEST_CASE("a region leaves no name behind, and one that cannot be had is empty")
     CHECK(::access(name.c_str(), F_OK) == 0);
   }
   CHECK(::access(name.c_str(), F_OK) != 0);
-  CHECK(!SharedRegion::create(std::size_t{1} << 60));
+  SharedRegion const none = SharedRegion::create(std::size_t{1} << 60);
+  CHECK(!none);
+  CHECK(none.name().empty());
   CHECK(!SharedRegion());
 }
 

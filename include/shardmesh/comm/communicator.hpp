@@ -35,7 +35,8 @@ struct Message {
 ///   handle (false) for a negative color.
 /// - `all_gather(bytes)`: small host data of any length, by rank. The control channel.
 /// - `exchange<Space>(sends, receives, stream)`: contiguous messages between pairs, matched in order;
-///   only for spaces with `moves<Space>`.
+///   only for spaces with `moves<Space>`. What is received must not overlap with what is sent, and holds anything
+///   after an error.
 /// - `shared_address_space`: pointers of every rank are valid on every rank, so that tensors can be
 ///   written in place instead of being exchanged; such a group also has `copy_phase(stream)`, which
 ///   keeps memory in place until nobody copies (see `detail::CopyPhase`).

@@ -38,6 +38,9 @@ class SharedRegion {
       region.map(file, bytes);
     }
     ::close(file);
+    if (!region) {
+      region.hide();  // nobody must take it for memory
+    }
     return region;
   }
 

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
@@ -82,46 +81,54 @@ class WindowRounds {
 /// Memory through which ranks of one host give each other bytes. Each has a window of its own that it alone writes to,
 /// and reads those of the others; nothing in them but tensors' bytes, so whatever lies in one misleads nobody.
 ///
-/// Ranks take turns together: all write, meet, and read while they already may write for the next turn, since a window has
-/// two halves. A half is written again after another meeting, which nobody reaches who still reads it.
+/// Ranks take turns together: all write, meet, and read while they may already write for the next meeting, since a window
+/// has two halves, of which each meeting has the other one. A half is written again after another meeting, which nobody
+/// reaches who still reads it.
 class SharedWindows {
  public:
   /// SHARDMESH_SHARED_MEMORY=0 for a rank that shall share none.
   static constexpr char const* variable = "SHARDMESH_SHARED_MEMORY";
   static constexpr std::size_t half = std::size_t{1} << 20;  // bytes
 
+  /// @param world  the ranks in the numbering of the whole job, for messages.
   /// @param hosts  of all ranks, by rank.
-  /// @collective over `group`.
-  template <class Group>
-  SharedWindows(Group& group, std::vector<std::uint64_t> const& hosts, Call const& call)
-      : rank_(static_cast<std::size_t>(group.rank())), windows_(hosts.size()) {
+  /// @param meet   shows bytes to all ranks, and returns what each shows; called twice.
+  /// @collective
+  template <class Meet>
+  SharedWindows(std::size_t rank,
+                std::vector<int> const& world,
+                std::vector<std::uint64_t> const& hosts,
+                Meet const& meet)
+      : rank_(rank), windows_(hosts.size()) {
     std::string sign;  // what a rank shows the others: nothing if it wants to share no memory
     if (is_wanted()) {
       if (std::count(hosts.begin(), hosts.end(), hosts[rank_]) > 1) {
         windows_[rank_] = SharedRegion::create(2 * half);
       }
-      sign = windows_[rank_] ? windows_[rank_].name() : none;
+      sign = windows_[rank_] ? windows_[rank_].name() : has_none;
     }
-    auto const signs = group.all_gather(std::as_bytes(std::span(sign)), call);
+    std::vector<std::string> signs;
+    for (auto const& bytes : meet(std::as_bytes(std::span(sign)))) {
+      signs.emplace_back(reinterpret_cast<char const*>(bytes.data()), bytes.size());
+    }
     auto const may_share = [&](std::size_t a, std::size_t b) {
       return a != b && hosts[a] == hosts[b] && !signs[a].empty() && !signs[b].empty();
     };
     std::vector<std::byte> opened(hosts.size());
     for (std::size_t one = 0; one < hosts.size(); ++one) {
-      if (may_share(rank_, one)) {
-        std::string const name(reinterpret_cast<char const*>(signs[one].data()), signs[one].size());
-        windows_[one] = SharedRegion::open(name, 2 * half);
+      if (may_share(rank_, one) && signs[one] != has_none) {
+        windows_[one] = SharedRegion::open(signs[one], 2 * half);
         opened[one] = std::byte{static_cast<bool>(windows_[one])};
       }
     }
-    opened_ = group.all_gather(opened, call);
+    opened_ = meet(opened);
     windows_[rank_].hide();
     for (std::size_t pair = 0; pair < hosts.size() * hosts.size(); ++pair) {
       std::size_t const a = pair / hosts.size();
       std::size_t const b = pair % hosts.size();
       if (may_share(a, b) && !reaches(a, b)) {
         if (rank_ == a) {  // the first rank to which it happens says so
-          say_once(group.world_ranks()[a], group.world_ranks()[b]);
+          say_once(world[a], world[b]);
         }
         break;
       }
@@ -134,21 +141,13 @@ class SharedWindows {
            opened_[to][from] != std::byte{0};
   }
 
-  /// Where this rank writes before the next meeting. @pre another rank sees it.
-  [[nodiscard]] std::byte* next() const noexcept {
-    return windows_[rank_].data() + (turn_ + 1) % 2 * half;
+  /// Where this rank writes before a meeting. @pre another rank sees it.
+  [[nodiscard]] std::byte* mine(std::uint64_t meeting) const noexcept {
+    return windows_[rank_].data() + meeting % 2 * half;
   }
-  /// Where a rank has written before the last one. @pre it reaches this rank.
-  [[nodiscard]] std::byte const* last(std::size_t rank) const noexcept {
-    return windows_[rank].data() + turn_ % 2 * half;
-  }
-
-  /// What was written is there for the others, once they meet.
-  static void publish() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
-  /// All ranks have met.
-  void turn() noexcept {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    ++turn_;
+  /// Where a rank has written before a meeting. @pre it reaches this rank.
+  [[nodiscard]] std::byte const* of(std::size_t rank, std::uint64_t meeting) const noexcept {
+    return windows_[rank].data() + meeting % 2 * half;
   }
 
  private:
@@ -172,12 +171,11 @@ class SharedWindows {
     }
   }
 
-  static constexpr char const* none = "none";  // no file, so that none is opened by that name
+  static constexpr char const* has_none = "-";  // for want of memory
 
   std::size_t rank_;
   std::vector<SharedRegion> windows_;
   std::vector<std::vector<std::byte>> opened_;  // by rank, a byte for each rank that it sees
-  std::size_t turn_ = 0;
 };
 
 }  // namespace detail

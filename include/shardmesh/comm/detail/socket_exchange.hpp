@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <shardmesh/comm/call.hpp>
@@ -31,41 +34,30 @@ class SocketExchange {
   explicit SocketExchange(SocketGroup& group) : group_(group) {}
 
   /// @throws MismatchError on every rank, before anything is written, if a message of any rank has no
-  ///         counterpart of its size.
+  ///         counterpart of its size; MismatchError if a rank has failed within an earlier call, and called again.
   /// @collective over the group.
   void run(std::span<Message const> sends, std::span<Message> receives, Call const& call) {
-    Sender mine(*this, sends, me());
-    std::vector<std::byte> packed = pack_offer(sends, receives);
-    append(packed, sends, mine, Way::offer);
-    bool const opened = windows_.has_value();
-    write(sends, mine, 0);
-    Offers const offers(meet(packed, call), group_.world_ranks());
-    std::vector<std::size_t> const matches = offers.match(group_.rank());
-    if (!opened && want_windows(offers)) {
-      windows_.emplace(group_, hosts(offers), call);
-      mine = Sender(*this, sends, me());
+    try {
+      pass(sends, receives, call);
+    } catch (...) {
+      windows_.reset();  // the others may have got further: see `Mark`
+      throw;
     }
-
-    std::vector<Sender> const senders = all_senders(offers);
-    std::vector<Arrival> arrivals;
-    for (std::size_t i = 0; i < receives.size(); ++i) {
-      auto const peer = static_cast<std::size_t>(receives[i].peer);
-      arrivals.push_back({peer, senders[peer].places[matches[i]], receives[i]});
-      if (peer == me()) {
-        arrivals.back().take(static_cast<std::byte const*>(sends[matches[i]].data));
-      }
-    }
-    take(Way::offer, arrivals,
-         [&offers](std::size_t rank) { return offers.data_of(static_cast<int>(rank)).data(); });
-    pass_windows(sends, mine, senders, arrivals, opened, call);
-    pass_rank_0(sends, mine, senders, arrivals, call);
-    offers.count_sent_by(group_.rank());
   }
 
  private:
   /// How a message goes: to oneself; with the offer; through shared memory; through rank 0.
   enum class Way : std::uint8_t { own, offer, window, star };
   static constexpr std::size_t small = 4096;  // bytes of a message that goes with the offer
+
+  /// What a rank is at, at the end of what it brings to a meeting: ranks that are not at the same do not take each other's
+  /// bytes for what they are not.
+  struct Mark {
+    std::uint32_t step = 0;
+    std::uint32_t has_windows = 0;
+  };
+  /// Steps of an exchange. `at_round`: that and more, one for each round.
+  enum Step : std::uint32_t { at_offer = 1, at_signs, at_opened, at_star, at_round };
 
   struct Place {
     Way way = Way::own;
@@ -114,6 +106,41 @@ class SocketExchange {
     }
   };
 
+  void pass(std::span<Message const> sends, std::span<Message> receives, Call const& call) {
+    Sender mine(*this, sends, me());
+    std::vector<std::byte> packed = pack_offer(sends, receives);
+    append(packed, sends, mine, Way::offer);
+    write(sends, mine, 0);
+    bool all_have_windows = windows_.has_value();
+    Offers const offers(meet(Step::at_offer, std::move(packed), call, &all_have_windows),
+                        group_.world_ranks());
+    if (!all_have_windows) {
+      windows_.reset();
+    }
+    std::vector<std::size_t> const matches = offers.match(group_.rank());
+    if (!all_have_windows && want_windows(offers)) {
+      make_windows(offers, call);
+      mine = Sender(*this, sends, me());
+    }
+
+    std::vector<Sender> const senders = all_senders(offers);
+    std::vector<Arrival> arrivals;
+    for (std::size_t i = 0; i < receives.size(); ++i) {
+      auto const peer = static_cast<std::size_t>(receives[i].peer);
+      arrivals.push_back({peer, senders[peer].places[matches[i]], receives[i]});
+    }
+    pass_windows(sends, mine, senders, arrivals, all_have_windows, call);
+    pass_rank_0(sends, mine, senders, arrivals, call);
+    take(Way::offer, arrivals,
+         [&offers](std::size_t rank) { return offers.data_of(static_cast<int>(rank)).data(); });
+    for (std::size_t i = 0; i < arrivals.size(); ++i) {
+      if (arrivals[i].place.way == Way::own) {
+        arrivals[i].take(static_cast<std::byte const*>(sends[matches[i]].data));
+      }
+    }
+    offers.count_sent_by(group_.rank());
+  }
+
   [[nodiscard]] std::vector<Sender> all_senders(Offers const& offers) const {
     std::vector<Sender> senders;
     for (int rank = 0; rank < group_.size(); ++rank) {
@@ -149,12 +176,12 @@ class SocketExchange {
     for (std::size_t round = 0; round < rounds; ++round) {
       if (round > 0 || !written) {
         write(sends, mine, round);
-        static_cast<void>(meet({}, call));
+        static_cast<void>(meet(Step::at_round + static_cast<std::uint32_t>(round), {}, call));
       }
       for (Arrival const& one : arrivals) {
         if (one.place.way == Way::window) {
           WindowRounds::Part const part = senders[one.peer].rounds.part(one.place.at, round);
-          one.take(windows_->last(one.peer) + part.at, part.first, part.bytes);
+          one.take(windows_->of(one.peer, group_.meetings() - 1) + part.at, part.first, part.bytes);
         }
       }
     }
@@ -173,7 +200,7 @@ class SocketExchange {
     }
     std::vector<std::byte> packed;
     append(packed, sends, mine, Way::star);
-    auto const all = meet(packed, call);
+    auto const all = meet(Step::at_star, std::move(packed), call);
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       require_bytes(static_cast<int>(rank), all[rank].size(), senders[rank].bytes_of(Way::star));
     }
@@ -193,6 +220,15 @@ class SocketExchange {
     return windows_ && windows_->reaches(sender, peer) ? Way::window : Way::star;
   }
 
+  [[noreturn]] void refuse(std::size_t rank, Call const& call) const {
+    auto const world = group_.world_ranks();
+    throw MismatchError(
+        concat("shardmesh::exchange: rank ", std::to_string(world[rank]), " and rank ",
+               std::to_string(world[me()]), " are at different points of \"", call.operation(),
+               "\": one of them is in another call of that name, or has failed in this one and "
+               "calls again; every rank must make the same calls"));
+  }
+
   /// Ranks of other versions of the library may not bring what they say.
   void require_bytes(int rank, std::size_t brought, std::size_t said) const {
     if (brought != said) {
@@ -205,12 +241,29 @@ class SocketExchange {
   }
 
   /// The others see what was written to the window before.
-  [[nodiscard]] std::vector<std::vector<std::byte>> meet(std::span<std::byte const> bytes,
-                                                         Call const& call) {
-    SharedWindows::publish();
+  /// @param all_have_windows  comes with whether this rank has, and leaves with whether all have.
+  [[nodiscard]] std::vector<std::vector<std::byte>> meet(std::uint32_t step,
+                                                         std::vector<std::byte> bytes,
+                                                         Call const& call,
+                                                         bool* all_have_windows = nullptr) {
+    Mark const mine{step, windows_ ? 1U : 0U};
+    auto const* const raw = reinterpret_cast<std::byte const*>(&mine);
+    bytes.insert(bytes.end(), raw, raw + sizeof(mine));
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     auto all = group_.all_gather(bytes, call);
-    if (windows_) {
-      windows_->turn();
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      Mark other;
+      if (all[rank].size() >= sizeof(other)) {
+        std::memcpy(&other, all[rank].data() + all[rank].size() - sizeof(other), sizeof(other));
+      }
+      if (other.step != step) {
+        refuse(rank, call);
+      }
+      all[rank].resize(all[rank].size() - sizeof(other));
+      if (all_have_windows != nullptr) {
+        *all_have_windows = *all_have_windows && other.has_windows != 0;
+      }
     }
     return all;
   }
@@ -220,7 +273,7 @@ class SocketExchange {
       if (mine.places[i].way == Way::window) {
         WindowRounds::Part const part = mine.rounds.part(mine.places[i].at, round);
         std::copy_n(static_cast<std::byte const*>(sends[i].data) + part.first, part.bytes,
-                    windows_->next() + part.at);
+                    windows_->mine(group_.meetings()) + part.at);
       }
     }
   }
@@ -250,12 +303,15 @@ class SocketExchange {
     return false;
   }
 
-  [[nodiscard]] std::vector<std::uint64_t> hosts(Offers const& offers) const {
-    std::vector<std::uint64_t> all;
+  void make_windows(Offers const& offers, Call const& call) {
+    std::vector<std::uint64_t> hosts;
     for (int rank = 0; rank < group_.size(); ++rank) {
-      all.push_back(offers.host(rank));
+      hosts.push_back(offers.host(rank));
     }
-    return all;
+    std::uint32_t step = Step::at_signs;
+    windows_.emplace(me(), group_.world_ranks(), hosts, [&](std::span<std::byte const> bytes) {
+      return meet(step++, {bytes.begin(), bytes.end()}, call);
+    });
   }
 
   SocketGroup& group_;

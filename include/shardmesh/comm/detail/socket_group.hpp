@@ -39,6 +39,9 @@ class SocketGroup {
   [[nodiscard]] std::vector<int> const& world_ranks() const noexcept { return star_.world(); }
   [[nodiscard]] SocketStar& star() noexcept { return star_; }
 
+  /// How often the ranks have met: the same on all of them, whatever they met for.
+  [[nodiscard]] std::uint64_t meetings() const noexcept { return sequence_; }
+
   /// Shows bytes to all ranks and returns everybody's.
   /// @throws RankFailed, TimeoutError, after which the group meets no more; MismatchError on every rank
   ///         if their calls differ
