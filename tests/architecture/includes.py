@@ -40,7 +40,7 @@ DOORS = {
     r"nlohmann/.*": ("checkpoint/safetensors", "checkpoint/detail/json", "checkpoint/load_any.hpp"),
 }
 POSIX = re.compile(r"(sys|net|netinet|arpa)/.*\.h|(netdb|poll|unistd|fcntl|dirent)\.h")
-POSIX_DOORS = ("comm/", "checkpoint/storage/", "memory/host.hpp", "memory/huge_pages.hpp")
+POSIX_DOORS = ("comm/", "checkpoint/storage/", "memory/huge_pages.hpp", "memory/page_advice.hpp")
 MOST_LINES = 450
 
 

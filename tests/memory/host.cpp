@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <shardmesh/memory/page_advice.hpp>
 
 #include "boxes.hpp"
 
@@ -62,7 +63,7 @@ TEST_CASE("allocations are aligned to 64 bytes; none is made for 0 bytes") {
 
 TEST_CASE("big allocations are aligned to huge pages, which the kernel is asked for; small ones "
           "are not") {
-  constexpr std::size_t huge = std::size_t{2} << 20;
+  constexpr std::size_t huge = sm::huge_page_bytes;
   for (std::size_t const bytes : {4 * huge - 1, 4 * huge, 5 * huge + 12'345}) {
     void* const pointer = sm::HostMemory::allocate(bytes);
     bool const known = std::filesystem::exists("/sys/kernel/mm/transparent_hugepage");

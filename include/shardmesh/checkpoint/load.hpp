@@ -52,7 +52,7 @@ CheckpointReport load(Comm const& comm,
                       StateDict& dict,
                       LoadOptions const& options = {}) {
   detail::Range const range("load");
-  return detail::load_dcp<NoBlobs>(detail::AnyRanks(comm), directory, dict, options);
+  return detail::load_dcp<NoBlobs>(detail::ranks_of_load(comm), directory, dict, options);
 }
 
 }  // namespace v0

@@ -70,7 +70,7 @@ CheckpointReport load_any(Comm const& comm,
     }
   });
   if (all_gather_value(comm, is_dcp ? 1 : 0, "load_any").front() == 1) {
-    return detail::load_dcp<SafetensorsBlobs>(detail::AnyRanks(comm), path, dict, options);
+    return detail::load_dcp<SafetensorsBlobs>(detail::ranks_of_load(comm), path, dict, options);
   }
   return load_from(comm, [&] { return SafetensorsCatalog(path); }, dict, options);
 }

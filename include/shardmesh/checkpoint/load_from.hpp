@@ -55,7 +55,7 @@ CheckpointReport load_from(Comm const& comm,
                            StateDict& dict,
                            LoadOptions const& options = {}) {
   detail::Range const range("load");
-  return detail::load_until_whole(detail::AnyRanks(comm), detail::any_catalog_of(open), dict,
+  return detail::load_until_whole(detail::ranks_of_load(comm), detail::any_catalog_of(open), dict,
                                   options);
 }
 

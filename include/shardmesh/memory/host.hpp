@@ -8,11 +8,10 @@
 #include <new>
 #include <span>
 
-#include <sys/mman.h>
-
 #include <shardmesh/memory/float_convert.hpp>
 #include <shardmesh/memory/host_copy.hpp>
 #include <shardmesh/memory/host_reduce.hpp>
+#include <shardmesh/memory/page_advice.hpp>
 #include <shardmesh/memory/space.hpp>
 #include <shardmesh/memory/strided_copy.hpp>
 
@@ -20,8 +19,7 @@ namespace shardmesh {
 inline namespace v0 {
 
 /// Ordinary host memory, aligned to 64 bytes. Work is done when a call returns. What takes several huge pages is aligned to
-/// them, and the kernel is told that they are welcome: it hands out fresh memory by the page, and a copy into fresh small
-/// ones waits longer for the kernel than for the bytes.
+/// them, and the kernel is asked for them.
 struct HostMemory {
   static constexpr MemoryKind kind = MemoryKind::host;
   static constexpr bool host_accessible = true;
@@ -38,8 +36,7 @@ struct HostMemory {
     }
     void* const pointer = ::operator new(bytes, alignment_of(bytes));
     if (bytes >= least_in_huge_pages) {
-      static_cast<void>(
-          ::madvise(pointer, bytes, MADV_HUGEPAGE));  // a kernel without them gives small ones
+      advise_huge_pages(pointer, bytes);
     }
     return pointer;
   }
@@ -90,11 +87,10 @@ struct HostMemory {
   static void wait(Stream, Event const&) noexcept {}
 
  private:
-  static constexpr std::size_t huge_page = std::size_t{2} << 20;
-  static constexpr std::size_t least_in_huge_pages = 4 * huge_page;
+  static constexpr std::size_t least_in_huge_pages = 4 * huge_page_bytes;
 
   [[nodiscard]] static std::align_val_t alignment_of(std::size_t bytes) noexcept {
-    return std::align_val_t{bytes < least_in_huge_pages ? alignment : huge_page};
+    return std::align_val_t{bytes < least_in_huge_pages ? alignment : huge_page_bytes};
   }
 };
 

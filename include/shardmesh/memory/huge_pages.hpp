@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <shardmesh/memory/page_advice.hpp>
+
 namespace shardmesh {
 inline namespace v0 {
 
@@ -19,7 +21,7 @@ inline namespace v0 {
 /// them, and touched once by several threads. (Touching pages of 4 KiB by the thread that fills them
 /// is what bounds copies into fresh memory, not the link that they come from.)
 struct HugePages {
-  static constexpr std::size_t page_bytes = std::size_t{2} << 20;
+  static constexpr std::size_t page_bytes = huge_page_bytes;
 
   /// Bytes that are mapped for `bytes`.
   [[nodiscard]] static constexpr std::size_t mapped(std::size_t bytes) noexcept {
@@ -54,7 +56,7 @@ struct HugePages {
     }
     ::munmap(start + before + size, page_bytes - before);
     std::byte* const aligned = start + before;
-    ::madvise(aligned, size, MADV_HUGEPAGE);  // a kernel without them gives small pages
+    advise_huge_pages(aligned, size);
     return aligned;
   }
 

@@ -36,7 +36,7 @@ class AnyCatalog {
   [[nodiscard]] virtual StoredTensor const* tensor(std::string const& key) const = 0;
   [[nodiscard]] virtual StoredBox read_box(std::string const& key, std::size_t i) = 0;
   [[nodiscard]] virtual Value value(std::string const& key) = 0;
-  [[nodiscard]] virtual std::uint64_t bytes_read() const = 0;
+  [[nodiscard]] virtual std::uint64_t bytes_read() = 0;
 
   [[nodiscard]] virtual std::vector<PathElement> path(std::string const& key) const = 0;
   [[nodiscard]] virtual std::string const* problem(std::string const& key) const = 0;
@@ -75,7 +75,7 @@ class CatalogOf final : public AnyCatalog {
     return catalog_.read_box(key, i);
   }
   [[nodiscard]] Value value(std::string const& key) override { return catalog_.value(key); }
-  [[nodiscard]] std::uint64_t bytes_read() const override { return catalog_.bytes_read(); }
+  [[nodiscard]] std::uint64_t bytes_read() override { return catalog_.bytes_read(); }
 
   [[nodiscard]] std::vector<PathElement> path(std::string const& key) const override {
     if constexpr (requires { catalog_.path(key); }) {

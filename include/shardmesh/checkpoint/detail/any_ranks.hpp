@@ -17,6 +17,13 @@ namespace shardmesh {
 inline namespace v0 {
 namespace detail {
 
+/// What a load asks of a communicator beyond `Communicator`: its ranks pass on what they read.
+template <class Comm>
+concept ExchangesHostMemory =
+    requires(Comm const& comm, std::span<Message const> sends, std::span<Message> receives, Call call) {
+      comm.template exchange<HostMemory>(sends, receives, HostStream{}, call);
+    };
+
 /// The ranks of a save or a load, whatever engine connects them: a `Communicator` of one type, so that what is done
 /// with files is compiled once for all engines, and can be compiled separately.
 class AnyRanks {
@@ -42,7 +49,7 @@ class AnyRanks {
     requires(!std::is_same_v<Comm, AnyRanks> && Communicator<Comm>)
   explicit AnyRanks(Comm const& comm) : group_(std::make_shared<GroupOf<Comm> const>(comm)) {}
 
-  [[nodiscard]] explicit operator bool() const noexcept { return group_ != nullptr; }
+  [[nodiscard]] explicit operator bool() const noexcept { return group_ && group_->is_there(); }
   [[nodiscard]] int rank() const { return group_->rank(); }
   [[nodiscard]] int size() const { return group_->size(); }
   [[nodiscard]] std::vector<int> world_ranks() const { return group_->world_ranks(); }
@@ -71,6 +78,7 @@ class AnyRanks {
     Group(Group const&) = delete;
     Group& operator=(Group const&) = delete;
     virtual ~Group() = default;
+    [[nodiscard]] virtual bool is_there() const noexcept = 0;
     [[nodiscard]] virtual int rank() const = 0;
     [[nodiscard]] virtual int size() const = 0;
     [[nodiscard]] virtual std::vector<int> world_ranks() const = 0;
@@ -102,6 +110,7 @@ class AnyRanks {
   class GroupOf final : public Group {
    public:
     explicit GroupOf(Comm comm) : comm_(std::move(comm)) {}
+    [[nodiscard]] bool is_there() const noexcept override { return static_cast<bool>(comm_); }
     [[nodiscard]] int rank() const override { return comm_.rank(); }
     [[nodiscard]] int size() const override { return comm_.size(); }
     [[nodiscard]] std::vector<int> world_ranks() const override { return comm_.world_ranks(); }
@@ -112,14 +121,13 @@ class AnyRanks {
       return comm_.all_gather(mine, call);
     }
     [[nodiscard]] AnyRanks split(int color, int key, Call const& call) const override {
-      Comm const part = comm_.split(color, key, call);
-      return static_cast<bool>(part) ? AnyRanks(part) : AnyRanks();
+      return AnyRanks(comm_.split(color, key, call));
     }
     void exchange(std::span<Message const> sends,
                   std::span<Message> receives,
                   Call const& call) const override {
-      if constexpr (requires { comm_.template exchange<HostMemory>(sends, receives, {}, call); }) {
-        comm_.template exchange<HostMemory>(sends, receives, {}, call);
+      if constexpr (ExchangesHostMemory<Comm>) {
+        comm_.template exchange<HostMemory>(sends, receives, HostStream{}, call);
       } else {
         throw UnsupportedError(
             "shardmesh: this communicator cannot exchange host memory, which loading from files "
@@ -127,7 +135,7 @@ class AnyRanks {
       }
     }
     [[nodiscard]] std::unique_ptr<CopyPhase> copy_phase() const override {
-      if constexpr (Comm::shared_address_space) {
+      if constexpr (Comm::shared_address_space && requires { comm_.copy_phase(HostStream{}); }) {
         auto const begin = [this] { return comm_.copy_phase(HostStream{}); };
         return std::make_unique<CopyPhaseOf<decltype(begin())>>(begin);
       } else {
@@ -141,6 +149,15 @@ class AnyRanks {
 
   std::shared_ptr<Group const> group_;
 };
+
+/// The ranks of a load.
+template <Communicator Comm>
+[[nodiscard]] AnyRanks ranks_of_load(Comm const& comm) {
+  static_assert(ExchangesHostMemory<Comm>,
+                "shardmesh::load: the ranks of a load pass on what they read; give the communicator "
+                "an exchange<HostMemory>(sends, receives, stream, call)");
+  return AnyRanks(comm);
+}
 
 }  // namespace detail
 }  // namespace v0

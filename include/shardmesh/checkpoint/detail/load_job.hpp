@@ -58,7 +58,7 @@ class LoadJob {
       numbers_.emplace(keys_[i], i);
       stored_.push_back(catalog_.tensor(keys_[i]));
     }
-    positions_.resize(keys_.size());
+    positions_.resize(keys_.size(), nowhere);
     staged_.resize(dict.size());
     std::vector<bool> missed(dict.size(), false);
     std::size_t position = 0;
@@ -244,7 +244,7 @@ class LoadJob {
   /// The addresses of what this rank stages, for `take_places`.
   [[nodiscard]] std::string pack_places() const {
     return OpenPlaces::pack(wishes_, [this](std::size_t key) -> StagedTensor const& {
-      return *staged_[positions_.at(key)].tensor;
+      return staged_of(key);
     });
   }
   /// Takes what `pack_places` returned on all ranks.
@@ -310,7 +310,7 @@ class LoadJob {
         if (unit.reader != message.peer || !wants(unit, rank)) {
           continue;
         }
-        StagedTensor& staged = *staged_[positions_.at(unit.key)].tensor;
+        StagedTensor& staged = staged_of(unit.key);
         for (Piece const& piece : staged.pieces()) {
           if (auto const common = intersect(piece.box, unit.part)) {
             staged.place(piece, *common, at, byte_strides(common->extent, size_of(unit.dtype)));
@@ -327,6 +327,16 @@ class LoadJob {
   }
 
  private:
+  static constexpr auto nowhere = static_cast<std::size_t>(-1);
+
+  /// @pre this rank wants the tensor of that number.
+  [[nodiscard]] StagedTensor& staged_of(std::size_t key) {
+    return staged_.at(positions_.at(key)).tensor.value();
+  }
+  [[nodiscard]] StagedTensor const& staged_of(std::size_t key) const {
+    return staged_.at(positions_.at(key)).tensor.value();
+  }
+
   /// @returns false if there is nothing to load.
   [[nodiscard]] bool want(StateEntry const& entry, std::size_t position) {
     auto const number = numbers_.find(entry.key);
@@ -404,7 +414,7 @@ class LoadJob {
           send(unit, receiver, task);
           continue;
         }
-        StagedTensor& staged = *staged_[positions_.at(unit.key)].tensor;
+        StagedTensor& staged = staged_of(unit.key);
         if (!staged.takes_as_stored()) {
           task.converts = &staged;
           continue;
@@ -427,7 +437,7 @@ class LoadJob {
   std::unordered_map<std::string, std::size_t> numbers_;  ///< of keys
   std::vector<StoredTensor const*> stored_;               ///< by number
   std::vector<Staged> staged_;                            ///< by position in the state dict
-  std::vector<std::size_t> positions_;                    ///< in the state dict, by key
+  std::vector<std::size_t> positions_;                    ///< in the state dict, by key; or `nowhere`
   LoadValues<C> plain_;
   KeyMap<Value> values_;
   LoadWishes wishes_;

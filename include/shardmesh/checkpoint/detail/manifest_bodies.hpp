@@ -5,7 +5,6 @@
 // The bodies of checkpoint/manifest.hpp.
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <charconv>
 #include <cstddef>

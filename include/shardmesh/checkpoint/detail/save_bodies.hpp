@@ -5,7 +5,6 @@
 // The bodies of checkpoint/save.hpp.
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
