@@ -4,7 +4,10 @@
 // sharding keeps every shard twice, so the replica that is still whole is the whole state: it is transferred to a mesh of
 // the survivors, without a file.
 //
-//   shrink [threads|processes] [RANK that ends] [STEP in which it does]
+//   shrink [threads|processes|gpus] [RANK that ends] [STEP in which it does]
+//
+// gpus: processes with tensors in device memory that travel by NCCL; build shrink_nccl. SHARDMESH_SHARE_DEVICES=1 runs it
+// on fewer than four GPUs.
 //
 // The proof: three ranks that load a checkpoint of that step, written by four, train to the same
 // bits.
@@ -62,8 +65,11 @@ std::uint64_t train_on_three(Comm const& world, Case const& what, Kept* kept) {
       first = std::min(first, done);
     }
     auto into = trainer.state();
-    sm::transfer(
-        world, whole_replica(world, what, kept->states[static_cast<std::size_t>(first % 2)]), into);
+    auto on_host = sm::offloaded(into);  // as what was kept
+    sm::transfer(world,
+                 whole_replica(world, what, kept->states[static_cast<std::size_t>(first % 2)]),
+                 on_host);
+    sm::load_state_dict(world, into, on_host);
   }
   Kept later;
   shrink::train(trainer, first, later, [](int) {});

@@ -68,7 +68,7 @@ command -v mpirun >/dev/null && command -v mpicxx >/dev/null && mpi=enabled
 
 build_all() {
   local targets=(tests/{test-gpu,test-multigpu,kill-job-nccl,test-gather-memory,resave}
-    examples/{hsdp_resume,engine_adoption_nccl,shardmesh} bench/collectives)
+    examples/{hsdp_resume,engine_adoption_nccl,shrink_nccl,shardmesh} bench/collectives)
   if [[ $mpi == enabled ]]; then
     targets+=(tests/mpi/test-mpi tests/mpi/test-nccl-mpi)
   fi
@@ -111,6 +111,9 @@ else
 fi
 row gather-memory timeout 200 "$build/tests/test-gather-memory"
 row kill-nccl timeout 400 python3 tests/gpu/kill.py "$build/tests/kill-job-nccl"
+for rank in 0 1 2 3; do
+  row shrink-rank-$rank env SHARDMESH_SHARE_DEVICES=$((gpus < 4)) timeout 120 "$build/examples/shrink_nccl" gpus $rank
+done
 row engine-adoption-nccl timeout 200 python3 tests/examples/engine_adoption.py "$build/examples/engine_adoption_nccl"
 
 resume=("$build/examples/hsdp_resume")

@@ -18,6 +18,11 @@
 #include <shardmesh/checkpoint.hpp>
 #include <shardmesh/processes.hpp>
 #include <shardmesh/shardmesh.hpp>
+#ifdef EXAMPLE_WITH_NCCL
+#include <shardmesh/nccl.hpp>
+
+#include "dense_math_cuda.hpp"
+#endif
 
 #include "resume.hpp"
 
@@ -45,8 +50,20 @@ struct Kept {
   }
 };
 
+/// Where ranks that talk by NCCL have their tensors; others have them in host memory.
+template <class Comm>
+struct SpaceOf {
+  using type = sm::HostMemory;
+};
+#ifdef EXAMPLE_WITH_NCCL
+template <class Control>
+struct SpaceOf<sm::NcclCommunicator<Control>> {
+  using type = sm::CudaMemory;
+};
+#endif
+
 template <class Mesh>
-using Trainer = resume::Trainer<sm::HostMemory, Mesh>;
+using Trainer = resume::Trainer<typename SpaceOf<typename Mesh::communicator_type>::type, Mesh>;
 
 /// Trains on a mesh from step `first` on, keeping states.
 template <class Mesh, class Before>
@@ -106,31 +123,39 @@ bool as_threads(Case const& what, GoOn go_on) {
   return equal;
 }
 
+/// Makes this process rank `rank` of `size`; its place on its host, and so its GPU, stays what it is.
+inline void become(int rank, int size) {
+  ::setenv("RANK", std::to_string(rank).c_str(), 1);
+  ::setenv("WORLD_SIZE", std::to_string(size).c_str(), 1);
+}
+
 /// Ranks are processes: one is killed, and the others meet again.
-template <class GoOn>
-bool as_processes(Case const& what, GoOn go_on) {
+template <class Engine, class GoOn>
+bool as_processes(Engine const& engine, Case const& what, GoOn go_on) {
   auto const statuses = sm::spawn_processes(
       4,
       [&] {
-        sm::Environment place = sm::read_environment();
+        int const rank = sm::read_environment().rank;
         Kept kept;
         try {
-          sm::SocketCommunicator const world(place.address, place.port, place.rank, 4,
-                                             std::chrono::seconds(20));
-          train_on_four(world, what, kept, [] { std::raise(SIGKILL); });
+          sm::launch(engine, [&](auto& world) {
+            train_on_four(world, what, kept, [] { std::raise(SIGKILL); });
+          });
         } catch (sm::RankFailed const& failed) {
-          std::printf("rank %d: %s\n", place.rank, failed.what());
-          place.rank -= place.rank > failed.rank() ? 1 : 0;
+          std::printf("rank %d: %s\n", rank, failed.what());
+          become(rank - (rank > failed.rank() ? 1 : 0), 3);
         }
-        sm::SocketCommunicator const world(place.address, place.port, place.rank, 3,
-                                           std::chrono::seconds(20));
-        auto const memory = go_on(world, &kept);
-        auto const file = go_on(world, nullptr);
-        if (world.rank() == 0) {
-          say(what, memory, "from memory");
-          say(what, file, "from a checkpoint of four");
-        }
-        return memory == file ? 0 : 1;
+        bool equal = false;
+        sm::launch(engine, [&](auto& world) {
+          auto const memory = go_on(world, &kept);
+          auto const file = go_on(world, nullptr);
+          if (world.rank() == 0) {
+            say(what, memory, "from memory");
+            say(what, file, "from a checkpoint of four");
+          }
+          equal = memory == file;
+        });
+        return equal ? 0 : 1;
       },
       120);
   int failed = 0;
@@ -146,14 +171,32 @@ inline Case read_case(int argc, char** argv) {
   what.engine = argc > 1 ? argv[1] : what.engine;
   what.ends = argc > 2 ? std::atoi(argv[2]) : what.ends;
   what.step = argc > 3 ? std::atoi(argv[3]) : what.step;
-  if ((what.engine != "threads" && what.engine != "processes") || what.ends < 0 || what.ends > 3 ||
-      what.step < 1 || what.step > steps) {
+  bool const known =
+      what.engine == "threads" || what.engine == "processes" || what.engine == "gpus";
+  if (!known || what.ends < 0 || what.ends > 3 || what.step < 1 || what.step > steps) {
     throw sm::InvalidArgument(sm::detail::concat(
-        "usage: shrink [threads|processes] [RANK 0 to 3] [STEP 1 to ", std::to_string(steps), "]"));
+        "usage: [threads|processes|gpus] [RANK 0 to 3] [STEP 1 to ", std::to_string(steps), "]"));
   }
   std::string folder = "/tmp/shardmesh-shrink-XXXXXX";
   what.folder = ::mkdtemp(folder.data());
   return what;
+}
+
+template <class GoOn>
+bool run_on_engine(Case const& what, GoOn go_on) {
+  constexpr std::chrono::seconds timeout(20);
+  if (what.engine == "threads") {
+    return as_threads(what, go_on);
+  }
+  if (what.engine == "processes") {
+    return as_processes(sm::environment{timeout}, what, go_on);
+  }
+#ifdef EXAMPLE_WITH_NCCL
+  return as_processes(sm::nccl_environment{.timeout = timeout}, what, go_on);
+#else
+  throw sm::InvalidArgument(
+      "built without NCCL; shrink_nccl is built with it where `meson setup` finds it");
+#endif
 }
 
 /// Four ranks until one ends, then `go_on(world, kept)` on three: with what a rank has kept, and
@@ -161,7 +204,7 @@ inline Case read_case(int argc, char** argv) {
 /// @returns whether both come to the same number.
 template <class GoOn>
 bool run(Case const& what, GoOn go_on) {
-  bool const good = what.engine == "threads" ? as_threads(what, go_on) : as_processes(what, go_on);
+  bool const good = run_on_engine(what, go_on);
   sm::PosixStorage::remove_all(what.folder);
   return good;
 }

@@ -58,7 +58,8 @@ struct Alone {
   }
 };
 static_assert(sm::Communicator<Alone> && !sm::detail::ExchangesHostMemory<Alone>);
-static_assert(sm::Communicator<AnyRanks> && sm::detail::ExchangesHostMemory<sm::SocketCommunicator> &&
+static_assert(sm::Communicator<AnyRanks> &&
+              sm::detail::ExchangesHostMemory<sm::SocketCommunicator> &&
               sm::detail::ExchangesHostMemory<sm::ThreadsCommunicator>);
 
 /// Two tensors and a value, and no more than `Catalog` asks; `bytes_read`, `read_box` and `value` change it.

@@ -19,10 +19,10 @@ namespace detail {
 
 /// What a load asks of a communicator beyond `Communicator`: its ranks pass on what they read.
 template <class Comm>
-concept ExchangesHostMemory =
-    requires(Comm const& comm, std::span<Message const> sends, std::span<Message> receives, Call call) {
-      comm.template exchange<HostMemory>(sends, receives, HostStream{}, call);
-    };
+concept ExchangesHostMemory = requires(
+    Comm const& comm, std::span<Message const> sends, std::span<Message> receives, Call call) {
+  comm.template exchange<HostMemory>(sends, receives, HostStream{}, call);
+};
 
 /// The ranks of a save or a load, whatever engine connects them: a `Communicator` of one type, so that what is done
 /// with files is compiled once for all engines, and can be compiled separately.
@@ -153,9 +153,10 @@ class AnyRanks {
 /// The ranks of a load.
 template <Communicator Comm>
 [[nodiscard]] AnyRanks ranks_of_load(Comm const& comm) {
-  static_assert(ExchangesHostMemory<Comm>,
-                "shardmesh::load: the ranks of a load pass on what they read; give the communicator "
-                "an exchange<HostMemory>(sends, receives, stream, call)");
+  static_assert(
+      ExchangesHostMemory<Comm>,
+      "shardmesh::load: the ranks of a load pass on what they read; give the communicator "
+      "an exchange<HostMemory>(sends, receives, stream, call)");
   return AnyRanks(comm);
 }
 

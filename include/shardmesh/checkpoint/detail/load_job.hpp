@@ -243,9 +243,8 @@ class LoadJob {
 
   /// The addresses of what this rank stages, for `take_places`.
   [[nodiscard]] std::string pack_places() const {
-    return OpenPlaces::pack(wishes_, [this](std::size_t key) -> StagedTensor const& {
-      return staged_of(key);
-    });
+    return OpenPlaces::pack(
+        wishes_, [this](std::size_t key) -> StagedTensor const& { return staged_of(key); });
   }
   /// Takes what `pack_places` returned on all ranks.
   /// @returns as `OpenPlaces::take`.
@@ -437,7 +436,7 @@ class LoadJob {
   std::unordered_map<std::string, std::size_t> numbers_;  ///< of keys
   std::vector<StoredTensor const*> stored_;               ///< by number
   std::vector<Staged> staged_;                            ///< by position in the state dict
-  std::vector<std::size_t> positions_;                    ///< in the state dict, by key; or `nowhere`
+  std::vector<std::size_t> positions_;  ///< in the state dict, by key; or `nowhere`
   LoadValues<C> plain_;
   KeyMap<Value> values_;
   LoadWishes wishes_;
