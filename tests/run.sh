@@ -26,7 +26,7 @@ bash tests/setup.sh test || exit 1
 
 # What takes more time than it has in the other forms.
 only_full="the host suites under clang with ASan + UBSan and with TSan, the build for release, the fuzz targets, the bare "
-only_full+="machine, and of the slow suites checkpoint-costs, mpi-with-mpich, interop-libtorch, guide and tidy"
+only_full+="machine, and of the slow suites checkpoint-costs, mpi-with-mpich, interop-libtorch, install-separate, guide and tidy"
 status=0
 logs=()
 notes=()
