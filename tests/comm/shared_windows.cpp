@@ -201,6 +201,10 @@ TEST_CASE("sockets: ranks without a /dev/shm in common, or without room in it, s
           "sockets" *
           doctest::skip(!SHARDMESH_TEST_MAY_FORK)) {
   constexpr int wrong = 50;
+  if (sm::spawn_processes(1, [] { return mount_shm("size=64k") ? 0 : 77; })[0] != 0) {
+    MESSAGE("left out: no right to mount anything here");
+    return;
+  }
   struct Case {
     char const* room;
     bool alone;  ///< is it rank 1 that has a /dev/shm of its own, or are all in one?
@@ -209,12 +213,12 @@ TEST_CASE("sockets: ranks without a /dev/shm in common, or without room in it, s
        {Case{"size=64m", true}, {"size=64k", true}, {"size=3m", false}, {"size=1m", false}}) {
     auto const status = sm::spawn_processes(1, [&one] {
       if (!one.alone && !mount_shm(one.room)) {
-        return 77;
+        return wrong;
       }
       auto const said = sm::spawn_processes(3, [&one] {
         int result = wrong;
         if (one.alone && std::string(std::getenv("RANK")) == "1" && !mount_shm(one.room)) {
-          return 77;
+          return wrong;
         }
         Listener listener;
         sm::UseLogSink const use(listener);
@@ -227,11 +231,7 @@ TEST_CASE("sockets: ranks without a /dev/shm in common, or without room in it, s
       int const most = *std::max_element(said.begin(), said.end());
       return most == 1 ? 0 : std::max(most, 1);  // nobody twice, and somebody
     });
-    if (status[0] == 77) {
-      MESSAGE("left out: no right to mount anything here");
-    } else {
-      CHECK(status[0] == 0);
-    }
+    CHECK(status[0] == 0);
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
-// expected-error {{shardmesh::load: the ranks of a load pass on what they read; give the communicator an exchange<HostMemory>(sends, receives, stream, call)}}
+// expected-error {{shardmesh::load: the ranks of a load pass on what they read; give the communicator an exchange<HostMemory>}}
 #include <cstddef>
 #include <span>
 #include <vector>

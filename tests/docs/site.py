@@ -17,7 +17,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 # What is used between the rooms of the library alone, and by nobody else.
 INNER = set("""
 DcpDescription FloatFormat GroupSharding ItemDigest LiveLink LiveLoad LivePlace LivePlan LoadPlan MeshSharding
-ModelFile ModelPart ModelPlan NumberElement RangeCatalog RankPlan ReadValue Reflected SafetensorsFiles SgdUpdate
+ModelFile ModelPart ModelPlan NumberElement RankPlan ReadValue Reflected SafetensorsFiles SgdUpdate
 TensorParallelSharding
 check_ceiling check_reducible convert_contiguous digest_fault find_safetensors_files flat_key has_numbers is_manifest_of make_rank_plan
 CallHistory CallWatch Family Handle OperationLog SideStream Watchdog reducible_type

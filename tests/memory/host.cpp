@@ -76,6 +76,15 @@ TEST_CASE("big allocations are aligned to huge pages, which the kernel is asked 
   }
 }
 
+TEST_CASE("memory from elsewhere can be asked to lie in huge pages") {
+  std::vector<std::byte> bytes(3 * sm::huge_page_bytes);
+  auto const start = reinterpret_cast<std::uintptr_t>(bytes.data());
+  std::byte* const page = bytes.data() + (sm::huge_page_bytes - start % sm::huge_page_bytes);
+  sm::advise_huge_pages(page, sm::huge_page_bytes);
+  CHECK((!std::filesystem::exists("/sys/kernel/mm/transparent_hugepage") ||
+         asked_for_huge_pages(page)));
+}
+
 TEST_CASE("copy and reduce do the work of the host") {
   std::vector<float> const a{1, 2, 3, 4};
   std::vector<float> b(2);

@@ -242,7 +242,7 @@ class LoadJob {
   }
 
   /// The addresses of what this rank stages, for `take_places`.
-  [[nodiscard]] std::string pack_places() const {
+  [[nodiscard]] std::string pack_places() {
     return OpenPlaces::pack(
         wishes_, [this](std::size_t key) -> StagedTensor const& { return staged_of(key); });
   }
@@ -330,9 +330,6 @@ class LoadJob {
 
   /// @pre this rank wants the tensor of that number.
   [[nodiscard]] StagedTensor& staged_of(std::size_t key) {
-    return staged_.at(positions_.at(key)).tensor.value();
-  }
-  [[nodiscard]] StagedTensor const& staged_of(std::size_t key) const {
     return staged_.at(positions_.at(key)).tensor.value();
   }
 
