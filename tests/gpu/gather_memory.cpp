@@ -206,7 +206,9 @@ int run_rank(Comm const& world, std::string const& engine, bool alone, int shari
   std::size_t const whole = world.rank() == 0 ? state.size() * 64 * mib : 0;
   auto const ranks = static_cast<std::size_t>(sharing);
   problem += limit(watch.pool_growth(), alone ? ceiling : ceiling * ranks, "device memory");
-  problem += limit(watch.device_growth(), ceiling * ranks, "memory of the device");
+  // A driver that maps the root's host memory by pages of 4 KiB keeps 8 bytes for each on the device.
+  std::size_t const page_tables = whole / 4096 * 8;
+  problem += limit(watch.device_growth(), ceiling * ranks + page_tables, "memory of the device");
   problem += limit(host, whole + host_allowance, "host memory");
   std::printf(
       "%-26s rank %d: staging %4zu MiB, device pool +%4zu MiB, device +%4zu MiB, %s, %.2f s  %s\n",

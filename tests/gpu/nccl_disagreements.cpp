@@ -62,8 +62,7 @@ DisagreementReport pairs_of(std::size_t actions, std::size_t each, std::size_t s
   DisagreementReport report;
   for (std::size_t a = 0; a < actions; a += step) {
     for (std::size_t next = 1; next <= each; ++next) {
-      std::size_t const b = (a + next * next) % actions;
-      if (a != b) {
+      if (std::size_t const b = (a + next) % actions; a != b) {
         ++report.pairs;
         run(a, b, report);
       }
