@@ -152,7 +152,7 @@ std::string wrong(Model const& model, sm::StateDict const& dict) {
     }
     sm::AnyTensor const& tensor = dict.at(key).tensor();
     auto const* elements = static_cast<float const*>(tensor.data());
-    if (tensor.memory() == sm::MemoryKind::cuda) {
+    if (tensor.memory() == sm::MemoryKind::cuda && tensor.bytes() > 0) {
       if (host.size() < tensor.bytes()) {
         host = sm::Buffer<HostSide<Space>>(tensor.bytes());
       }
