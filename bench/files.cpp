@@ -7,8 +7,9 @@
 //   cuda  built with CUDA and NCCL: a rank a GPU (default: all of them), 4.3 GB of float32 sharded over them; ranks are threads,
 //         threads over NCCL, or processes that a launcher has started
 // Prints a line of JSON for each case, the median of the runs after a first one that is not counted, so that memory is warm
-// where a row does not say that it is cold. What was made is checked, every element, before a figure is printed; where it is
-// wrong, or a case fails, its line says so, the others go on, and the program ends with 1. bench/files.py runs it beside torch_files.py, which does the same with PyTorch.
+// where a row does not say that it is cold. Every element that was loaded (and, but for the short CPU form, gathered or
+// offloaded) is compared before a figure is printed; where one is wrong, or a case fails, its line says so, the others go on,
+// and the program ends with 1. bench/files.py runs it beside torch_files.py, which does the same with PyTorch.
 #include <algorithm>
 #include <cstddef>
 #include <cstdio>
@@ -73,7 +74,8 @@ bool on_ranks([[maybe_unused]] Settings const& settings, int ranks, Body const& 
     sm::launch(sm::threads{ranks}, [&](auto const& world) { rank(world, sm::HostMemory{}); });
   });
   if (!problem.empty()) {
-    bench::tell_error("all", "launch", problem);
+    bench::tell_error("all", sm::detail::concat("launch of ", std::to_string(ranks), " ranks"),
+                      problem);
   }
   return good && problem.empty();
 }
@@ -155,7 +157,7 @@ int main(int argc, char** argv) {
       settings.place = word;
     }
   }
-  bool on_gpus = settings.device == "cuda";
+  bool const on_gpus = settings.device == "cuda";
 #ifdef SHARDMESH_BENCH_CUDA
   settings.ranks = on_gpus ? std::max(1, sm::cuda::device_count()) : settings.ranks;
 #else
@@ -164,7 +166,9 @@ int main(int argc, char** argv) {
     return 2;
   }
 #endif
-  if (settings.place.empty() || settings.place.starts_with("--") ||
+  bool const known_engine =
+      settings.engine == "threads" || settings.engine == "nccl" || settings.engine == "processes";
+  if (settings.place.empty() || settings.place.starts_with("--") || !known_engine ||
       (settings.device != "cpu" && !on_gpus)) {
     std::fprintf(stderr,
                  "usage: files PLACE [--small] [--runs N] [--device cpu|cuda] [--ranks N] "
