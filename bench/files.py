@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # SPDX-FileCopyrightText: the shardmesh authors
-"""files.py BINARY [--peer PYTHON] [--device cpu|cuda] [--ranks N] [--engine E] [--small] [--runs N] [--out FILE] [PLACE...]: what
-saving and loading cost here and in PyTorch.
+"""files.py BINARY [--peer PYTHON] [--device cpu|cuda] [--ranks N] [--engine E] [--small] [--runs N] [--out FILE] [--summary FILE]
+[PLACE...]: what saving and loading cost here and in PyTorch.
 
 Runs bench/files in each place (default: /dev/shm and the directory for temporary files), then, with the Python that has PyTorch,
 torch_files.py, and prints a table: seconds, GB/s, how many times as fast as PyTorch (and the other loaders of safetensors that its
 Python has) at its best, and what part of the limit measured beside is reached. --device cuda needs a BINARY built with CUDA and
 NCCL; what does not depend on the place is then measured in the first one alone, and all ends within --limit seconds (240), with
-what has been printed until then. --out also writes it as JSON with machine, date, versions and commit (SHARDMESH_COMMIT, if set).
-Ends with 1 if a case has failed or was wrong."""
+what has been printed until then. --out also writes it as JSON with machine, date, versions and commit (SHARDMESH_COMMIT, if set);
+--summary puts one object for each figure that has a target into a list shared with other benchmarks. Ends with 1 if a case has failed or was wrong."""
 import argparse
 import datetime
 import json
@@ -28,6 +28,19 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # In PyTorch every full and every offloaded state is made in fresh memory.
 SAME_FOR_PEER = {"full state, cold pool": "full state", "offload, cold pool": "offload", "load, cold pool": "load, same layout",
                  "async save, caller blocked, device snapshot": "async save, caller blocked, host snapshot"}
+# Model, case, and whether in memory (else on a disk): at least so many times as fast as PyTorch at its best, and such a part of
+# the limit, with a rank a GPU.
+TARGETS = {
+    ("large", "full state", True): (25, 0.8), ("large", "full state, cold pool", True): (8, None), ("large", "offload", True): (15, None),
+    ("large", "save", True): (3, 0.75), ("large", "save", False): (1.2, 0.95),
+    ("large", "load, same layout", True): (8, None), ("large", "load, resharding", True): (15, None),
+    ("large", "load, same layout", False): (8, None), ("large", "load, resharding", False): (15, None),
+    ("large", "safetensors load, one GPU", True): (1, None), ("large", "safetensors load, one GPU", False): (1, None),
+    ("large", "safetensors load", True): (1, None), ("large", "safetensors load, replicated", True): (1, None),
+    ("large", "async save, caller blocked, host snapshot", True): (None, 0.8),
+    ("tiny", "full state", True): (40, None), ("tiny", "save", True): (30, None), ("tiny", "load, same layout", True): (30, None),
+}
+MOST_SECONDS = {("large", "async save, caller blocked, device snapshot", True): 0.01}
 
 
 def end(programs):
@@ -163,6 +176,46 @@ def rows_of(options, place, ours, peer):
     return rows
 
 
+def summary_rows(result):
+    """One object for each figure of a JSON of the GPU form that has a target, as in bench/results/summary.json."""
+    rows = []
+    common = {"machine": {"gpu": result["machine"]["gpus"][0], "ranks": result["ranks"], "cores": result["machine"]["cores"]},
+              "date": result["date"], "commit": result["commit"]}
+    for row in result["rows"]:
+        if "error" in row:
+            continue
+        in_memory = row["place"].startswith("/dev/shm")
+        where = f"{result['engine']}, {result['ranks']} ranks, {'tmpfs' if in_memory else 'disk'}: {row['model']}, {row['case']}"
+        key = (row["model"], row["case"], in_memory)
+        ratios = dict(zip(("times_as_fast", "part_of_limit"), TARGETS.get(key, (None, None))))
+        for name, target in ratios.items():
+            if target is None or name not in row:
+                continue
+            of_peer = name == "times_as_fast"
+            rows.append({"group": "state-speed", "metric": f"{where}{': times as fast' if of_peer else ': part of ' + row['limit']}",
+                         "unit": "s", "ours": row["seconds"], "peer": row["torch_seconds"] if of_peer else None,
+                         "peer_name": ", ".join(["PyTorch", *([row["torch_variant"]] if "torch_variant" in row else [])]) if of_peer else None,
+                         "limit": None if of_peer else row["limit_seconds"], "ratio_to_peer": row[name] if of_peer else None,
+                         "ratio_to_limit": None if of_peer else row[name], "target": target, "met": row[name] >= target, **common})
+        if key in MOST_SECONDS:
+            rows.append({"group": "state-speed", "metric": where, "unit": "s", "ours": row["seconds"], "peer": None, "peer_name": None,
+                         "limit": None, "ratio_to_peer": None, "ratio_to_limit": None, "target": MOST_SECONDS[key],
+                         "met": row["seconds"] <= MOST_SECONDS[key], **common})
+    return rows
+
+
+def add_to_summary(path, rows):
+    """New figures take the places of older ones of the same."""
+    kept = []
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            kept = json.load(file)
+    new = {(row["group"], row["metric"]) for row in rows}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump([row for row in kept if (row["group"], row["metric"]) not in new] + rows, file, indent=1)
+        file.write("\n")
+
+
 def show(row):
     head = f"{row['place']:12} {row['model']:6} {row['case']:46}"
     if "error" in row:
@@ -189,6 +242,7 @@ def main():
     parser.add_argument("--budget", type=float, default=2, help="with cuda: seconds after which a case is not run again")
     parser.add_argument("--limit", type=float, help="seconds for everything")
     parser.add_argument("--out", help="file for the JSON")
+    parser.add_argument("--summary", help="with cuda: file with a list of figures and their targets")
     options = parser.parse_intermixed_args()
     cuda = options.device == "cuda"
     cards = gpus() if cuda else []
@@ -219,24 +273,26 @@ def main():
                 name = " by ".join(one[key] for key in ("case", "variant") if key in one)
                 said = f"{one['seconds']:9.4f} s" if "seconds" in one else one.get("error") or "left out: " + one.get("skipped", "")
                 print(f"{place:12} {one['model']:6} PyTorch: {name}: {said}")
+    result = {
+        "suite": "bench/files.py",
+        "date": datetime.date.today().isoformat(),
+        "commit": os.environ.get("SHARDMESH_COMMIT") or first_line(["git", "-C", HERE, "rev-parse", "HEAD"]),
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "kernel": platform.release(),
+                    "load": round(os.getloadavg()[0], 2)},
+        "versions": versions(options),
+        "ranks": options.ranks,
+        "runs": options.runs,
+        "rows": rows,
+    }
+    if cuda:
+        result["machine"].update(gpus=[name for name, _ in cards], driver=cards[0][1] if cards else "unknown")
+        result.update(engine=options.engine, seconds=round(time.monotonic() - began), problems=problems, peers=peers)
     if options.out:
-        result = {
-            "suite": "bench/files.py",
-            "date": datetime.date.today().isoformat(),
-            "commit": os.environ.get("SHARDMESH_COMMIT") or first_line(["git", "-C", HERE, "rev-parse", "HEAD"]),
-            "machine": {"processor": processor(), "cores": os.cpu_count(), "kernel": platform.release(),
-                        "load": round(os.getloadavg()[0], 2)},
-            "versions": versions(options),
-            "ranks": options.ranks,
-            "runs": options.runs,
-            "rows": rows,
-        }
-        if cuda:
-            result["machine"].update(gpus=[name for name, _ in cards], driver=cards[0][1] if cards else "unknown")
-            result.update(engine=options.engine, seconds=round(time.monotonic() - began), problems=problems, peers=peers)
         with open(options.out, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=1)
             file.write("\n")
+    if options.summary and cuda:
+        add_to_summary(options.summary, summary_rows(result))
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     # PyTorch's failures are in its lines; they do not make ours wrong.
