@@ -112,7 +112,7 @@ def versions(options):
         found["torch"] = first_line([options.peer, "-c", "import torch; print(torch.__version__)"])
         names = ["safetensors"]
         if options.device == "cuda":
-            names += ["instanttensor", "fastsafetensors", "runai-model-streamer"]
+            names += ["instanttensor", "fastsafetensors"]
             found["nccl of torch"] = first_line([options.peer, "-c", "import torch; print(*torch.cuda.nccl.version(), sep='.')"])
             found["nvcc"] = subprocess.run("nvcc --version | sed -n 's/.*release //p'", shell=True, text=True,
                                            capture_output=True, check=False).stdout.strip() or "unknown"
