@@ -1,21 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 // A save in the background that fails is told to somebody, whether anybody waits for it or not.
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <system_error>
+#include <vector>
 
 #include <doctest/doctest.h>
 #include <shardmesh/checkpoint/async_saver.hpp>
 #include <shardmesh/checkpoint/checkpoint_manager.hpp>
 #include <shardmesh/checkpoint/load.hpp>
+#include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/comm/environment.hpp>
+#include <shardmesh/comm/spawn.hpp>
 #include <shardmesh/comm/threads.hpp>
 
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
+#include "../support/sanitizers.hpp"
 
 namespace failed_background_test {
 
@@ -64,6 +72,28 @@ std::string error_stream(std::string const& file, Part part) {
   std::fclose(to);
   return test::slurp(file);
 }
+
+/// The stack of threads that are started.
+class StackSize {
+ public:
+  StackSize() {
+    ::pthread_getattr_default_np(&attributes_);
+    ::pthread_attr_getstacksize(&attributes_, &before_);
+  }
+  StackSize(StackSize const&) = delete;
+  StackSize& operator=(StackSize const&) = delete;
+  ~StackSize() { ::pthread_attr_destroy(&attributes_); }
+  void set(std::size_t bytes) const {
+    pthread_attr_t changed = attributes_;
+    ::pthread_attr_setstacksize(&changed, bytes);
+    ::pthread_setattr_default_np(&changed);
+  }
+  void restore() const { set(before_); }
+
+ private:
+  pthread_attr_t attributes_{};
+  std::size_t before_ = 0;
+};
 
 /// Waits until a save has ended, without asking how.
 void until_finished(sm::Saving const& saving) {
@@ -215,6 +245,42 @@ TEST_CASE("managers tell of a save in the background that has failed") {
     manager.save(5, state_of(5));  // nothing is told twice
     CHECK(manager.latest()->step == 5);
   });
+}
+
+TEST_CASE(
+    "a rank that can start no thread is named by all, nothing is saved, and the next save works" *
+    doctest::skip(!SHARDMESH_TEST_MAY_FORK || test::sanitized)) {
+  test::Scratch const scratch;
+  std::string const path = scratch / "run";
+  CHECK(sm::spawn_processes(3, [&path] {
+          std::string problem = "no launch";
+          sm::launch(sm::environment{}, [&](auto& world) {
+            sm::AsyncSaver saver(world);
+            sm::save(world, path, state_of(1));
+            StackSize const stack;
+            if (world.rank() == 1) {
+              stack.set(std::size_t{1} << 46);  // of a thread: nobody has so many addresses
+            }
+            std::string words;
+            if (world.rank() == 1) {
+              words = test::error_of<std::system_error>(
+                  [&] { static_cast<void>(saver.save(path, state_of(2))); });
+            } else {
+              words = test::error_of<sm::RankFailed>(
+                  [&] { static_cast<void>(saver.save(path, state_of(2))); });
+            }
+            stack.restore();
+            problem = words == "no error" ? "nothing was said; " : "";
+            if (world.rank() != 1 && words.find("rank 1 failed: ") == std::string::npos) {
+              problem += words;
+            }
+            problem += held(world, path) == 1 ? "" : "something was saved; ";
+            saver.save(path, state_of(3)).wait();
+            problem += held(world, path) == 3 ? "" : "the next save did not work; ";
+          });
+          std::fputs(problem.c_str(), stderr);
+          return problem.empty() ? 0 : 1;
+        }) == std::vector<int>(3, 0));
 }
 
 TEST_SUITE_END();

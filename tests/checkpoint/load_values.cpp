@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 // Plain values, numbers that are tensors, containers in parts, and tensors with several names.
+#include <shardmesh/checkpoint/async_saver.hpp>
+#include <shardmesh/checkpoint/checkpoint_manager.hpp>
 #include <shardmesh/checkpoint/dcp_catalog.hpp>
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/checkpoint/save_options.hpp>
 #include <shardmesh/checkpoint/stream.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
@@ -355,6 +358,63 @@ TEST_CASE("two names of one tensor with different values are refused, and nothin
       CHECK(sm::difference(sm::AnyTensor(tied), sm::AnyTensor(make(9))) == "");
       CHECK(dict.at("c").plain() == sm::Value(7));
     }
+  });
+}
+
+TEST_CASE("whole containers: one value each where no tensor is in them, as PyTorch has done until "
+          "2.3; a load finds "
+          "their elements") {
+  test::Scratch const scratch;
+  auto const state = [](double rate) {
+    sm::StateDict dict;
+    Path const group{"optim", "param_groups", sm::index_t{0}};
+    auto const in_group = [&group](char const* name) {
+      Path path = group;
+      path.emplace_back(name);
+      return path;
+    };
+    dict.insert(in_group("lr"), sm::Value(rate));
+    dict.insert({"optim", "state", "w", "step"}, scalar(7.0F));
+    dict.insert(in_group("params"), sm::Value(sm::Value::List{sm::Value("w")}));
+    dict.insert({"optim", "state", "w", "note"}, sm::Value("beside a tensor"));
+    dict.insert("extra", sm::Value(sm::Value::Dict{{"epoch", sm::Value(3)}}));
+    dict.insert("epochs", sm::Value(sm::Value::List{sm::Value(1), sm::Value(2)}));
+    return dict;
+  };
+  on_two([&](World& world) {
+    sm::SaveOptions const whole{.containers = sm::Containers::whole};
+    sm::CheckpointManager manager(world, scratch / "kept", {});
+    sm::AsyncSaver saver(world, {.save = whole});
+    sm::save(world, scratch / "whole", state(0.5), whole);
+    manager.save(1, state(0.5), {}, whole);
+    saver.save(scratch / "background", state(0.5)).wait();
+    for (std::string const& path :
+         {scratch / "whole", scratch / "kept/step-1", scratch / "background"}) {
+      sm::DcpCatalog<> catalog(path);
+      CHECK(catalog.keys() == std::vector<std::string>{"optim.param_groups", "optim.state.w.step",
+                                                       "optim.state.w.note", "extra", "epochs"});
+      CHECK(sm::to_string(catalog.value("optim.param_groups")) ==
+            R"([{"lr": 0.5, "params": ["w"]}])");
+      sm::StateDict dict = state(0);
+      sm::load(world, path, dict);
+      CHECK(dict.at("optim.param_groups.0.lr").plain() == sm::Value(0.5));
+      CHECK(dict.at("extra").plain() == state(0).at("extra").plain());
+    }
+    world.barrier();
+
+    CHECK(test::error_of<sm::MismatchError>([&] {
+            sm::save(world, scratch / "whole", state(1),
+                     {.containers =
+                          world.rank() == 0 ? sm::Containers::whole : sm::Containers::elements});
+          }).find("containers") != std::string::npos);
+    sm::StateDict twice = state(1);
+    twice.insert("optim.param_groups", sm::Value(1));
+    CHECK(test::error_of<sm::KeyError>([&] {
+            sm::save(world, scratch / "whole", twice, whole);
+          }).find("optim.param_groups") != std::string::npos);
+    sm::StateDict dict = state(0);
+    sm::load(world, scratch / "whole", dict);
+    CHECK(dict.at("optim.param_groups.0.lr").plain() == sm::Value(0.5));
   });
 }
 

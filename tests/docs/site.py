@@ -19,7 +19,7 @@ INNER = set("""
 DcpDescription FloatFormat GroupSharding ItemDigest LiveLink LiveLoad LivePlace LivePlan LoadPlan MeshSharding
 ModelFile ModelPart ModelPlan NumberElement RankPlan ReadValue Reflected SafetensorsFiles SgdUpdate
 TensorParallelSharding
-check_ceiling check_reducible convert_contiguous digest_fault find_safetensors_files flat_key has_numbers is_manifest_of make_rank_plan
+check_ceiling check_reducible digest_fault find_safetensors_files flat_key has_numbers is_manifest_of make_rank_plan
 CallHistory CallWatch Family Handle OperationLog SideStream Watchdog reducible_type
 Deleter DeviceType Managed Mdspan TypeCode dtype_from PinnedPages is_no_device keep_freed_memory
 missing_kernels open_to_peer spacing_of pin_host_pool

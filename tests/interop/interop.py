@@ -36,6 +36,7 @@ try:
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 except ImportError:  # before 2.8
     HuggingFaceStorageReader = None
+BEFORE_2_4 = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4)  # it finds a container only as one value
 KNOWN_TO_HF = (torch.float16, torch.float32, torch.float64, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 warnings.filterwarnings("ignore")
 LOAD = inspect.signature(dcp.load).parameters
@@ -80,6 +81,17 @@ def same(a, b, where: str = "state") -> str:
             return f"{where}: {len(a)} items against {len(b)}"
         return next((d for i in range(len(a)) if (d := same(a[i], b[i], f"{where}[{i}]"))), "")
     return "" if a == b or a != a else f"{where}: {a!r} against {b!r}"
+
+
+def emptied(value):
+    """A state of the same names and shapes, without what it holds."""
+    if isinstance(value, torch.Tensor):
+        return torch.zeros_like(value)
+    if isinstance(value, dict):
+        return {key: emptied(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [emptied(one) for one in value]
+    return type(value)() if isinstance(value, (bool, int, float)) else value
 
 
 def references(fixture: str) -> dict:
@@ -160,12 +172,21 @@ def check_fixture(resave: str, tool: str, fixture: str, scratch: pathlib.Path) -
         original = read_or_none(source)  # an older PyTorch cannot read what a newer one wrote
     for ranks in (1, 3, 4):
         target = scratch / f"{fixture}-{ranks}"
-        run_tool(resave, str(source), str(target), str(ranks))
+        run_tool(resave, str(source), str(target), str(ranks), *(["whole"] if BEFORE_2_4 else []))
         if original is not None:
             problems.append(same(original, read_in_full(target), f"{fixture} saved by {ranks} ranks"))
         tensors = {k: torch.zeros_like(v) for k, v in references(fixture).items()}
         dcp.load(tensors, storage_reader=dcp.FileSystemReader(target), **({"no_dist": True} if "no_dist" in LOAD else {}))
         problems.append(same(references(fixture), tensors, f"{fixture} saved by {ranks} ranks, tensors"))
+    if original is not None and fixture.endswith("hsdp"):
+        target = scratch / f"{fixture}-whole"
+        run_tool(resave, str(source), str(target), "2", "whole")
+        problems.append(same(original, read_in_full(target), f"{fixture} with whole containers"))
+        states = []
+        for path in (source, target):  # 2.3 leaves values in lists as they are, whatever the file
+            states.append(emptied(original))
+            dcp.load(states[-1], storage_reader=dcp.FileSystemReader(path), **({"no_dist": True} if "no_dist" in LOAD else {}))
+        problems.append(same(*states, f"{fixture} with whole containers, into a nested state"))
     problems += check_safetensors(resave, source, fixture, scratch)
     converted = scratch / f"{fixture}.safetensors"
     run_tool(tool, "convert", str(source), str(converted))

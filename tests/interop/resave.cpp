@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 // resave SOURCE TARGET RANKS [FORM]: loads a whole checkpoint onto RANKS ranks, the tensors sharded in
-// turn in every way, and saves it, plain values included. FORM is dcp (the default), async (the same in
-// the background), or, all ranks writing at once: safetensors (one file), hub (files and an index) or
+// turn in every way, and saves it, plain values included. FORM is dcp (the default), whole (the same with the keys of
+// PyTorch 2.3), async (dcp in the background), or, all ranks writing at once: safetensors (one file), hub (files and an index) or
 // shards (a file a rank); these leave out what safetensors cannot hold.
 #include <cstdio>
 #include <cstdlib>
@@ -60,8 +60,9 @@ void resave(World const& world,
     ++turn;
   }
   sm::load_any(world, source, dict);
-  if (form == "dcp") {
-    sm::save(world, target, dict);
+  if (form == "dcp" || form == "whole") {
+    sm::save(world, target, dict,
+             {.containers = form == "whole" ? sm::Containers::whole : sm::Containers::elements});
     return;
   }
   if (form == "async") {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -46,6 +47,7 @@ struct AsyncOptions {
   /// `Saving::wait` throws. Must not call the saver. Ranks may give different ones; a save that it has
   /// heard of is not told again by the next one.
   std::function<void(std::string const& directory, std::exception_ptr error)> on_failure = {};
+  SaveOptions save = {};
 };
 
 /// How far a save has come on one rank.
@@ -164,7 +166,8 @@ class AsyncSaver {
   /// rank, and leaves an older checkpoint untouched.
   /// @throws InvalidArgument on every rank, with WhenBusy::refuse, if any rank still writes; MismatchError
   ///         on every rank for directories that differ; Error on every rank, with the first error nested in it, if
-  ///         the save before has failed and any rank has not been told: once, nothing is saved then.
+  ///         the save before has failed and any rank has not been told: once, nothing is saved then; what the system says of
+  ///         a rank that can start no thread, RankFailed then on the others.
   /// @collective over `comm`.
   [[nodiscard]] Saving save(std::string directory, StateDict const& dict) {
     detail::refuse_other_arguments(
@@ -179,22 +182,39 @@ class AsyncSaver {
     state->directory = directory;
     std::vector<DeviceBinding> devices;
     std::exception_ptr const problem = detail::caught([&] { devices = take_snapshot(dict); });
-    state_ = state;
-    writer_ = std::thread(
-        [this, state, devices = std::move(devices), problem, where = std::move(directory)] {
-          std::exception_ptr const error = detail::caught([&] {
-            for (DeviceBinding const& device : devices) {
-              device.bind();
+    // A rank that cannot have a thread must not leave the others waiting for its part.
+    std::promise<bool> all_can;
+    std::exception_ptr const no_thread = detail::caught([&] {
+      writer_ =
+          std::thread([this, state, devices = std::move(devices), problem,
+                       where = std::move(directory), begins = all_can.get_future()]() mutable {
+            if (!begins.get()) {
+              return;
             }
-            detail::run_save(detail::AnyRanks(group_), where, snapshot_, state->counters, problem);
+            std::exception_ptr const error = detail::caught([&] {
+              for (DeviceBinding const& device : devices) {
+                device.bind();
+              }
+              detail::run_save(detail::AnyRanks(group_), where, snapshot_, options_.save,
+                               state->counters, problem);
+            });
+            bool const told = error && tell(where, error);
+            std::lock_guard const lock(state->mutex);
+            state->heard = told;
+            state->error = error;
+            state->finished = true;
+            state->changed.notify_all();
           });
-          bool const told = error && tell(where, error);
-          std::lock_guard const lock(state->mutex);
-          state->heard = told;
-          state->error = error;
-          state->finished = true;
-          state->changed.notify_all();
-        });
+    });
+    try {
+      detail::agree_on_failure(comm_, operation, no_thread);
+    } catch (...) {
+      all_can.set_value(false);
+      join();
+      throw;
+    }
+    state_ = state;
+    all_can.set_value(true);
     return Saving(state);
   }
 

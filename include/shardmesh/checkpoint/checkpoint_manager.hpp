@@ -139,7 +139,10 @@ class CheckpointManager {
   /// @throws as `save`; MismatchError on all ranks for steps that differ; InvalidArgument for an older step, RankFailed then on the other ranks, before
   ///         anything is written. If only a removal fails, the new checkpoint is complete all the same.
   /// @collective over the manager's ranks.
-  void save(std::int64_t step, StateDict const& dict, std::optional<double> metric = {}) {
+  void save(std::int64_t step,
+            StateDict const& dict,
+            std::optional<double> metric = {},
+            SaveOptions const& options = {}) {
     refuse_other_steps("shardmesh::CheckpointManager::save", step);
     std::string const path = path_of(step);
     wait_for_pending();
@@ -149,7 +152,7 @@ class CheckpointManager {
       note = detail::note_of_metric(*metric);
     }
     detail::SaveCounters counters;
-    detail::run_save(detail::AnyRanks(comm_), path, dict, counters, nullptr, note);
+    detail::run_save(detail::AnyRanks(comm_), path, dict, options, counters, nullptr, note);
     tidy();
   }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <shardmesh/checkpoint/detail/any_ranks.hpp>
+#include <shardmesh/checkpoint/save_options.hpp>
 #include <shardmesh/comm/communicator.hpp>
 #include <shardmesh/core/config.hpp>
 #include <shardmesh/state/state_dict.hpp>
@@ -39,6 +40,7 @@ template <Communicator Comm>
 void run_save(Comm const& comm,
               std::string directory,
               StateDict const& dict,
+              SaveOptions const& options,
               SaveCounters& counters,
               std::exception_ptr const& problem = nullptr,
               std::optional<Note> const& note = std::nullopt);
@@ -72,15 +74,19 @@ void run_save(Comm const& comm,
 ///
 /// @param directory  the same on all ranks, on a file system that all see; parents are made, but not those of what a link
 ///                   leads to.
+/// @param options    the same on all ranks. With `Containers::whole` groups of an optimizer must be the same, too.
 /// @throws InvalidArgument (a partial tensor, a directory that is no checkpoint, "." or ".."), ShapeError (ranks
-///         hold different things under one name), MismatchError (different values or directories),
+///         hold different things under one name), MismatchError (different values, directories or options),
 ///         UnsupportedError (elements that PyTorch has not), IoError (EBUSY: another save is going on); RankFailed on ranks that had no
 ///         problem.
 /// @collective over `comm`.
 template <Communicator Comm>
-void save(Comm const& comm, std::string directory, StateDict const& dict) {
+void save(Comm const& comm,
+          std::string directory,
+          StateDict const& dict,
+          SaveOptions const& options = {}) {
   detail::SaveCounters counters;
-  detail::run_save(detail::AnyRanks(comm), std::move(directory), dict, counters);
+  detail::run_save(detail::AnyRanks(comm), std::move(directory), dict, options, counters);
 }
 
 }  // namespace v0

@@ -26,6 +26,7 @@ inline namespace v0 {
 SHARDMESH_INSTANTIATE void detail::run_save(detail::AnyRanks const&,
                                             std::string,
                                             StateDict const&,
+                                            SaveOptions const&,
                                             detail::SaveCounters&,
                                             std::exception_ptr const&,
                                             std::optional<detail::Note> const&);
@@ -38,7 +39,10 @@ SHARDMESH_INSTANTIATE CheckpointReport detail::load_until_whole(detail::AnyRanks
                                                                 detail::OpenCatalog const&,
                                                                 StateDict&,
                                                                 LoadOptions const&);
-SHARDMESH_INSTANTIATE void save(ThreadsCommunicator const&, std::string, StateDict const&);
+SHARDMESH_INSTANTIATE void save(ThreadsCommunicator const&,
+                                std::string,
+                                StateDict const&,
+                                SaveOptions const&);
 SHARDMESH_INSTANTIATE CheckpointReport load(ThreadsCommunicator const&,
                                             std::string const&,
                                             StateDict&,

@@ -232,18 +232,22 @@ template <Communicator Comm>
 void run_save(Comm const& comm,
               std::string directory,
               StateDict const& dict,
+              SaveOptions const& options,
               SaveCounters& counters,
               std::exception_ptr const& problem,
               std::optional<Note> const& note) {
   Range const range("save");
   auto const all_do = [&comm](auto&& part) { together(comm, "shardmesh::save", part); };
-  refuse_other_arguments(comm, "shardmesh::save",
-                         Arguments().path("directory", without_trailing_slashes(directory)));
+  refuse_other_arguments(
+      comm, "shardmesh::save",
+      Arguments()
+          .path("directory", without_trailing_slashes(directory))
+          .add("containers", options.containers == Containers::whole ? "whole" : "elements"));
   SaveOffer offer;
   std::string temporary;
   agree_on_failure(comm, "shardmesh::save", problem ? problem : caught([&] {
                      refuse_foreign_dtypes(dict);
-                     offer = make_offer(dict);
+                     offer = make_offer(dict, options.containers);
                    }));
   std::vector<std::vector<SaveItem>> offers;
   for (std::string const& text : all_gather_text(comm, pack_items(offer.items), "save")) {

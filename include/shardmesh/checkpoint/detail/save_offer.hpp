@@ -10,10 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include <shardmesh/checkpoint/detail/whole_containers.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/dtype_names.hpp>
 #include <shardmesh/checkpoint/format/pickle_names.hpp>
 #include <shardmesh/checkpoint/format/tensor_item.hpp>
+#include <shardmesh/checkpoint/save_options.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/core/error.hpp>
 #include <shardmesh/core/key_map.hpp>
@@ -156,35 +158,39 @@ void for_each_part(std::vector<PathElement> const& path, Value const& value, F c
 /// @throws KeyError if an element would get the key of another value.
 inline void offer_value(StateDict const& dict,
                         StateEntry const& entry,
+                        Containers containers,
                         KeyList& elements,
                         SaveOffer& offer) {
-  for_each_part(entry.path, entry.plain(),
-                [&](std::vector<PathElement> const& path, Value const& value) {
-                  std::string key = path.size() == entry.path.size() ? entry.key : flat_key(path);
-                  if (key != entry.key && (dict.contains(key) || !elements.add(key))) {
-                    throw KeyError("shardmesh::save: an element of \"" + entry.key +
-                                   "\" has the key of another value, \"" + key +
-                                   "\"; names must differ after joining with dots");
-                  }
-                  format::refuse_harmful(value, key);
-                  format::Bytes archive = format::write_bytes_item(value);
-                  offer.items.push_back({std::move(key),
-                                         path,
-                                         std::nullopt,
-                                         {},
-                                         {},
-                                         archive.size(),
-                                         0,
-                                         group_names(path, value)});
-                  offer.sources.push_back({nullptr, {}, std::move(archive)});
-                });
+  auto const offer_part = [&](std::vector<PathElement> const& path, Value const& value) {
+    std::string key = path.size() == entry.path.size() ? entry.key : flat_key(path);
+    if (key != entry.key && (dict.contains(key) || !elements.add(key))) {
+      throw KeyError("shardmesh::save: an element of \"" + entry.key +
+                     "\" has the key of another value, \"" + key +
+                     "\"; names must differ after joining with dots");
+    }
+    format::refuse_harmful(value, key);
+    format::Bytes archive = format::write_bytes_item(value);
+    offer.items.push_back(
+        {std::move(key), path, std::nullopt, {}, {}, archive.size(), 0, group_names(path, value)});
+    offer.sources.push_back({nullptr, {}, std::move(archive)});
+  };
+  if (containers == Containers::whole) {
+    offer_part(entry.path, entry.plain());
+  } else {
+    for_each_part(entry.path, entry.plain(), offer_part);
+  }
 }
 
 /// @param dict  must outlive the offer.
-[[nodiscard]] inline SaveOffer make_offer(StateDict const& dict) {
+[[nodiscard]] inline SaveOffer make_offer(StateDict const& dict,
+                                          Containers containers = Containers::elements) {
   SaveOffer offer;
   if (auto current = up_to_date(dict)) {
     offer.dict = std::make_shared<StateDict const>(std::move(*current));
+  }
+  if (containers == Containers::whole) {
+    offer.dict = std::make_shared<StateDict const>(
+        with_whole_containers(offer.dict != nullptr ? *offer.dict : dict));
   }
   StateDict const& all = offer.dict != nullptr ? *offer.dict : dict;
   KeyList elements;
@@ -193,7 +199,7 @@ inline void offer_value(StateDict const& dict,
     if (entry.is_tensor()) {
       offer_tensor(entry, frames, offer);
     } else {
-      offer_value(all, entry, elements, offer);
+      offer_value(all, entry, containers, elements, offer);
     }
   }
   return offer;
