@@ -67,8 +67,8 @@ mpi=disabled
 command -v mpirun >/dev/null && command -v mpicxx >/dev/null && mpi=enabled
 
 build_all() {
-  local targets=(tests/{test-gpu,test-multigpu,kill-job-nccl,test-gather-memory,resave}
-    examples/{hsdp_resume,engine_adoption_nccl,shrink_nccl,shardmesh} bench/collectives)
+  local targets=(tests/{test-gpu,test-gpu-doors,test-multigpu,kill-job-nccl,test-gather-memory,resave}
+    examples/{hsdp_resume,engine_adoption_nccl,shrink_nccl,shardmesh} bench/{collectives,kernels})
   if [[ $mpi == enabled ]]; then
     targets+=(tests/mpi/test-mpi tests/mpi/test-nccl-mpi)
   fi
@@ -96,6 +96,7 @@ if [[ ${rows[0]} == *FAILED* || ${2:-} == build ]]; then
   exit $status
 fi
 row gpu timeout 300 "$build/tests/test-gpu"
+row gpu-doors timeout 100 "$build/tests/test-gpu-doors"
 row multigpu-processes timeout 300 "$build/tests/test-multigpu" processes
 row multigpu-disagreements timeout 400 "$build/tests/test-multigpu" disagreements
 row multigpu-threads timeout 400 "$build/tests/test-multigpu" threads
@@ -162,6 +163,7 @@ if command -v compute-sanitizer >/dev/null && ((gpus > 0)); then
   row synccheck "${sanitizer[@]}" --tool synccheck "$build/tests/test-gpu" --test-case='B*'
   row initcheck "${sanitizer[@]}" --tool initcheck "$build/tests/test-gpu" --test-case='B*'
 fi
+row bench-kernels timeout 120 "$build/bench/kernels" "$logs/kernels.json"
 row bench-collectives timeout 120 "$build/bench/collectives" "$work/collectives.json"
 if python3 -c 'import torch' 2>/dev/null; then
   row bench-torch-collectives timeout 120 python3 bench/torch_collectives.py "$work/torch_collectives.json"
