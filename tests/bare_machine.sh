@@ -13,7 +13,8 @@
 #   COMMAND      what to run, each in the clone, one after the other (default: "bash examples/run.sh")
 #
 # A command has done the whole work if it exits with 0, and says so: examples/run.sh that every state is bit-equal,
-# tests/run.sh that nothing failed, with all rooms that it promises and as many tests each time. What the machine needs to reach its packages
+# tests/run.sh that nothing failed, with all rooms that it promises and as many tests each time, and that PyTorch has read what was
+# saved, or cannot be installed and has left nothing. What the machine needs to reach its packages
 # (apt's sources, proxies, certificates, pip's settings) comes along. All mounts are in a namespace of this script.
 set -euo pipefail
 top=$(realpath "$(dirname "$0")/..")
@@ -158,6 +159,16 @@ mount_all() {
   mount -t tmpfs -o mode=1777 shm "$tree/dev/shm"
 }
 
+# Has the suite interop passed, says the output in $1, or been skipped because PyTorch cannot be had here, with none of it left?
+interop_is_told() {
+  local left
+  ! grep -qE '/ interop +OK ' "$1" || return 0
+  grep -qE '^  .*g\+\+ interop[,:].* cannot be installed here' "$1" || { echo "no result of the suite interop" && return 1; }
+  left=$(compgen -G "$tree$home/.cache/shardmesh/torch-*/") || return 0
+  echo "PyTorch cannot be installed, and leaves ${left//$'\n'/, }"
+  return 1
+}
+
 # Has a command that exited with 0 done the whole work? Its output is in $1.
 complete() {
   local last g rooms
@@ -173,6 +184,7 @@ complete() {
       [[ $2 == *--quick* ]] || rooms+=("$top/tests/checkpoint")
       ((g >= $(grep -rhE '^TEST_CASE' "${rooms[@]}" --include='*.cpp' --exclude='gpu_*' | wc -l))) ||
         { echo "g++: $g tests passed, fewer than the rooms have" && return 1; }
+      [[ $2 == *--quick* ]] || interop_is_told "$1"
       ;;
   esac
 }

@@ -7,17 +7,24 @@
 #include <shardmesh/checkpoint/load_any.hpp>
 #include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/checkpoint/stream.hpp>
 #include <shardmesh/comm/threads.hpp>
+#include <shardmesh/core/log.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/optim/adam.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
+#include <shardmesh/state/load_state_dict.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <mutex>
 #include <set>
+#include <sstream>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -122,6 +129,32 @@ std::set<std::string> keys_of(std::string const& directory) {
   return {keys.begin(), keys.end()};
 }
 
+/// What the library warns of meanwhile.
+class Warnings : public sm::LogSink {
+ public:
+  void write(sm::LogLevel level, std::string_view line) override {
+    std::lock_guard const lock(mutex_);
+    if (level == sm::LogLevel::warning) {
+      lines_.emplace_back(line);
+    }
+  }
+  /// The lines that name a key.
+  [[nodiscard]] std::vector<std::string> of(std::string const& key) const {
+    std::lock_guard const lock(mutex_);
+    std::vector<std::string> found;
+    for (std::string const& line : lines_) {
+      if (line.find("\"" + key + "\"") != std::string::npos) {
+        found.push_back(line);
+      }
+    }
+    return found;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> lines_;
+};
+
 nlohmann::json expected_steps() {
   std::ifstream json(file("expected.json"));
   return nlohmann::json::parse(json);
@@ -179,6 +212,7 @@ TEST_CASE("the options of the files are those that were saved") {
     CHECK(loaded("lr_tensor").options().lr == static_cast<double>(0.02F));
     CHECK(loaded("lr_numpy").options().lr == 0.5 * 0.01 * (1 + std::cos(0.3 * std::acos(-1.0))));
     CHECK(loaded("betas_list").options().betas == std::array<double, 2>{0.9, 0.95});
+    CHECK(loaded("betas_list_of_tensors").options().betas == std::array<double, 2>{0.5, 0.75});
     CHECK(loaded("empty_group").options(0).lr == 0.001);
     CHECK(loaded("empty_group").options(0).weight_decay == 0.01);
     CHECK(loaded("empty_group").options(1).lr == 0.01);
@@ -296,6 +330,85 @@ TEST_CASE("safetensors have no plain values, but numbers as 0-d tensors") {
       CHECK(adam.options().weight_decay == 2.0);
       CHECK(adam.carried_options() == sm::Value::Dict{{"initial_lr", 0.25}});
     }
+  });
+}
+
+TEST_CASE("a pair of tensors in a tuple is refused with its key, before anything is overwritten") {
+  sm::launch(sm::threads{2}, [](World& world) {
+    Net const net(world);
+    AdamW adam(net.parameters, other);
+    sm::StateDict state{{"model", net.state()}, {"optim", adam.state_dict()}};
+    sm::StateDict const before = sm::offloaded(state);
+    for (sm::KeyPolicy const policy : {sm::KeyPolicy::error, sm::KeyPolicy::ignore}) {
+      auto const text = test::error_of<sm::Error>(
+          [&] { sm::load(world, file("betas_tuple_of_tensors"), state, {.missing = policy}); });
+      CHECK_MESSAGE(text.find("\"optim.param_groups.0.betas\"") != std::string::npos, text);
+      CHECK(sm::difference(sm::offloaded(state), before) == "");
+    }
+  });
+}
+
+TEST_CASE("a tensor among the options that nobody can carry is never lost in silence") {
+  test::Scratch const scratch;
+  using Policy = sm::KeyPolicy;
+  std::string const key = "optim.param_groups.0.mask";
+  Warnings warnings;
+  sm::UseLogSink const use(warnings);
+  sm::launch(sm::threads{2}, [&](World& world) {
+    Net const net(world);
+    // Only the second rank trains what the group is of.
+    std::size_t const first = world.rank() == 1 ? 0 : 4;
+    std::vector<sm::NamedParameter<Parameter>> const own(
+        net.parameters.begin() + static_cast<std::ptrdiff_t>(first), net.parameters.end());
+    AdamW adam(own, other);
+    sm::StateDict state{{"optim", adam.state_dict()}};
+    auto const text = test::error_of<sm::KeyError>(
+        [&] { sm::load(world, file("mask"), state, {.unexpected = Policy::error}); });
+    CHECK_MESSAGE(text.find("keys that no state dict has") != std::string::npos, text);
+    if (first == 0) {
+      CHECK(adam.options().lr == 7.0);
+    }
+    auto const unexpected =
+        sm::load(world, file("mask"), state, {.unexpected = Policy::collect}).unexpected;
+    CHECK(std::count(unexpected.begin(), unexpected.end(), key) == 1);
+    world.barrier();
+    CHECK(warnings.of(key).empty());
+    world.barrier();
+    sm::load(world, file("mask"), state);
+    world.barrier();
+    std::vector<std::string> const said = warnings.of(key);
+    REQUIRE(said.size() == 1);  // by one rank
+    CHECK(said[0].starts_with("shardmesh::load: "));
+    CHECK(said[0].find("will be missing in the next save") != std::string::npos);
+    if (first == 0) {
+      CHECK(adam.carried_options() == sm::Value::Dict{{"initial_lr", 0.02}});
+    }
+    // As part of the state itself it is loaded, and nothing has to be said.
+    Host const mask = Host::zeros({3});
+    state.insert({"optim", "param_groups", sm::index_t{0}, "mask"}, mask);
+    sm::load(world, file("mask"), state);
+    CHECK(mask.span()[2] == 1.0F);
+    world.barrier();
+    CHECK(warnings.of(key).size() == 1);
+  });
+  // The same of a stream, and of a state in memory.
+  sm::launch(sm::threads{1}, [&](World& world) {
+    Host const weight = Host::zeros({2});
+    sm::AdamW<Host> adam({{"a.w", weight}}, other);
+    sm::StateDict saved = sm::offloaded({{"optim", adam.state_dict()}});
+    saved.insert({"optim", "param_groups", sm::index_t{0}, "mask"}, Host::zeros({3}));
+    sm::StateDict state{{"optim", adam.state_dict()}};
+    std::stringstream stream;
+    sm::save_stream(stream, saved);
+    sm::load_stream(stream, state);
+    CHECK(warnings.of(key).size() == 2);
+    auto const text =
+        test::error_of<sm::KeyError>([&] { sm::load_state_dict(world, state, saved); });
+    CHECK_MESSAGE(text.find(key) != std::string::npos, text);
+    CHECK(warnings.of(key).size() == 2);
+    sm::load_state_dict(world, state, saved, {.unexpected = Policy::ignore});
+    CHECK(warnings.of(key).size() == 3);
+    CHECK(warnings.of(key).back().starts_with("shardmesh::load_state_dict: "));
   });
 }
 

@@ -12,6 +12,7 @@
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/state/load_state_dict.hpp>
 
+#include "../comm/ranks.hpp"
 #include "../support/checkpoints.hpp"
 #include "../support/late_model.hpp"
 
@@ -73,7 +74,7 @@ TEST_CASE("a background save has what was there at its call, and its writer leav
       std::atomic<bool> saved = false;
       std::atomic<bool> held_up = false;
       here.get().get().push([&] {  // a long kernel of the training
-        auto const end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        auto const end = std::chrono::steady_clock::now() + test::patience;
         while (!saved && !held_up) {
           held_up = std::chrono::steady_clock::now() > end;
           std::this_thread::yield();

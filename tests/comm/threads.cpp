@@ -199,7 +199,7 @@ TEST_CASE("threads: a rank that breaks off an exchange waits for those that copy
 
 TEST_CASE("threads: a rank that breaks off before the others know its memory waits for nobody") {
   // Else it would wait for those that wait for it, until they give up and fail first.
-  CHECK_THROWS_WITH_AS(sm::launch(sm::threads{3, milliseconds(2000)},
+  CHECK_THROWS_WITH_AS(sm::launch(sm::threads{3, test::patience},
                                   [](World& world) {
                                     auto phase = world.copy_phase(sm::HostStream{});
                                     if (world.rank() == 1) {

@@ -84,9 +84,9 @@ def foreign(net, optimizer):
     group["fused"] = False
 
 
-def set_lr(value):
+def set_option(**options):
     def change(net, optimizer):
-        optimizer.param_groups[0]["lr"] = value
+        optimizer.param_groups[0].update(options)
     return change
 
 
@@ -95,9 +95,14 @@ shutil.rmtree(here + "/plain", ignore_errors=True)
 case("plain")
 case("groups", lambda net: [{"params": weights_and_biases(net)[1], "weight_decay": 0.0},
                             {"params": weights_and_biases(net)[0][::-1], "weight_decay": 0.1}])
-case("lr_tensor", change=set_lr(torch.tensor(0.02)))
-case("lr_numpy", change=set_lr(numpy.float64(0.5 * 0.01 * (1 + math.cos(0.3 * math.pi)))))
+case("lr_tensor", change=set_option(lr=torch.tensor(0.02)))
+case("lr_numpy", change=set_option(lr=numpy.float64(0.5 * 0.01 * (1 + math.cos(0.3 * math.pi)))))
 case("betas_list", betas=[0.9, 0.95])
+# These three were written by PyTorch 2.15.
+pair = [torch.tensor(0.5), torch.tensor(0.75)]
+case("betas_list_of_tensors", change=set_option(betas=pair), goes_on=False)
+case("betas_tuple_of_tensors", change=set_option(betas=tuple(pair)), goes_on=False)
+case("mask", change=set_option(mask=torch.tensor([1.0, 0.0, 1.0]), initial_lr=0.02), goes_on=False)
 case("int_step", change=int_step, goes_on=False)
 case("initial_lr", change=schedule)
 case("foreign", change=foreign)

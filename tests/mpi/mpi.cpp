@@ -20,13 +20,15 @@
 #include <thread>
 #include <vector>
 
+#include "../comm/ranks.hpp"
+
 namespace engine {
 
 using Space = shardmesh::HostMemory;
 
 template <class Body>
 void on_ranks(Body const& body) {
-  body(shardmesh::MpiCommunicator::from_native_handle(MPI_COMM_WORLD, std::chrono::seconds(20)));
+  body(shardmesh::MpiCommunicator::from_native_handle(MPI_COMM_WORLD, test::patience));
 }
 
 template <class Body>
@@ -42,7 +44,6 @@ void on_even_ranks(Body const& body) {
 
 }  // namespace engine
 
-#include "../comm/ranks.hpp"
 #include "../support/behaviour_cases.hpp"
 #include "../support/checkpoint_disagreements.hpp"
 #include "../support/disagreements.hpp"

@@ -20,7 +20,9 @@ struct LoadOptions {
   DTypePolicy dtype = DTypePolicy::error;
   /// Keys of the state dict that the checkpoint has not; what is not an error is left as it is.
   KeyPolicy missing = KeyPolicy::error;
-  /// Keys of the checkpoint that no rank's state dict has.
+  /// Keys of the checkpoint that no rank's state dict has. What an optimizer does not know is not among
+  /// them, since it is carried along, but a tensor of several elements is: if that is ignored, it is said in
+  /// the log all the same (`LogLevel::warning`), since the next save lacks it.
   KeyPolicy unexpected = KeyPolicy::ignore;
   /// Bytes that a rank may hold at once of what it reads, sends and receives, besides the local parts
   /// to be replaced. An item that is larger is read and sent alone.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/log.hpp>
 #include <shardmesh/core/text.hpp>
 #include <shardmesh/core/value_tree.hpp>
 #include <shardmesh/state/live_sections.hpp>
@@ -31,6 +32,19 @@ struct ValuePlace {
   How how = How::itself;
   std::vector<std::string> keys;  ///< none: nowhere
 };
+
+/// Says of what stands among the options of an optimizer, and was left out of a load that ignores what it does not
+/// know, that it is lost with the next save: other options that are unknown are carried along.
+inline void warn_of_left_out(std::string_view call, std::vector<std::string> const& keys) noexcept {
+  for (std::string const& key : keys) {
+    say(LogLevel::warning, [&] {
+      return concat(call, ": \"", escaped(key),
+                    "\" is a tensor of several elements among the options of an optimizer, which "
+                    "only carries plain values along: it is not loaded, and will be missing in the "
+                    "next save; keep it in a state of its own");
+    });
+  }
+}
 
 /// Finds plain values of a state dict among stored keys, whether containers were stored whole or
 /// element by element.
@@ -94,18 +108,22 @@ class ValueFinder {
   }
 
   /// The keys under which values of an object may be stored.
-  [[nodiscard]] std::vector<std::string> keys_of(LiveSection const& section) {
-    std::vector<std::string> keys = containers(section.path, 0);
+  struct ObjectKeys {
+    std::vector<std::string> values;
+    std::vector<std::string> tensors;  ///< of several elements: no value, so nothing takes them
+  };
+  [[nodiscard]] ObjectKeys keys_of(LiveSection const& section) {
+    if (section.wanted.keys().empty()) {
+      return {};
+    }
+    ObjectKeys keys{containers(section.path, 0), {}};
     std::string const root = section.prefix + section.owner->root();
     if (source_.contains(root)) {
-      keys.push_back(root);
+      (is_number(root) ? keys.values : keys.tensors).push_back(root);
     }
     for (std::string& key : below(root + ".")) {
-      keys.push_back(std::move(key));
+      (is_number(key) ? keys.values : keys.tensors).push_back(std::move(key));
     }
-    keys.erase(std::remove_if(keys.begin(), keys.end(),
-                              [this](std::string const& key) { return !is_number(key); }),
-               keys.end());
     return keys;
   }
 

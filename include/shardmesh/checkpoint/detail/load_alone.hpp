@@ -15,6 +15,7 @@
 #include <shardmesh/checkpoint/stored.hpp>
 #include <shardmesh/core/key_map.hpp>
 #include <shardmesh/state/state_dict.hpp>
+#include <shardmesh/state/value_finder.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -84,7 +85,9 @@ void load_alone(C& catalog, StateDict& dict) {
       dict, [&read](std::string const& key) -> Value const& { return read.at(key); },
       DTypePolicy::error, report, staged, refuse);
   check_tied(dict, staged, catalog.describe());
+  std::vector<std::string> const left_out = values.left_out();
   ReadyLoad(std::move(staged), std::move(values), dict).apply();
+  warn_of_left_out("shardmesh::load", left_out);
 }
 
 }  // namespace detail

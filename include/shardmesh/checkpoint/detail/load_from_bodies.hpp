@@ -34,6 +34,7 @@
 #include <shardmesh/core/log.hpp>
 #include <shardmesh/core/text.hpp>
 #include <shardmesh/state/state_dict.hpp>
+#include <shardmesh/state/value_finder.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -173,12 +174,14 @@ CheckpointReport load_once(AnyRanks const& comm,
   load_tensors(comm, *job);
   report.bytes_read = catalog->bytes_read();
   report.rounds = job->plan().rounds.size();
+  std::vector<std::string> const left_out = job->take_left_out();
   std::optional<ReadyLoad<C>> ready;
   together(comm, "shardmesh::load", [&] { ready.emplace(std::move(*job).ready(dict)); });
   comm.barrier("load");  // whoever comes through has nothing left to do that can fail
   ready->apply();
   if (comm.rank() == 0) {
     log_keys(options, report);
+    warn_of_left_out("shardmesh::load", left_out);
     say(LogLevel::info, [&report] {
       return concat("shardmesh::load: ", std::to_string(report.bytes_read),
                     " bytes read by rank 0 in ", std::to_string(report.rounds), " rounds");

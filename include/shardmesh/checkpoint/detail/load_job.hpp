@@ -23,6 +23,7 @@
 #include <shardmesh/checkpoint/detail/stage.hpp>
 #include <shardmesh/checkpoint/detail/tied.hpp>
 #include <shardmesh/checkpoint/detail/unit_reader.hpp>
+#include <shardmesh/checkpoint/detail/unused_keys.hpp>
 #include <shardmesh/checkpoint/format/bytes_item.hpp>
 #include <shardmesh/checkpoint/format/crc32.hpp>
 #include <shardmesh/checkpoint/load_options.hpp>
@@ -155,39 +156,36 @@ class LoadJob {
         [this](std::string const& key, std::string const& why) { miss(key, why); });
   }
 
-  /// Finds what was read for optimizers of which none, on any rank, knows what to do with it.
-  /// @collective over `comm`, if unexpected keys are not ignored.
+  /// Finds what was read for optimizers of which none, on any rank, knows what to do with it, and what of
+  /// their groups cannot be loaded.
+  /// @collective over `comm`, unless unexpected keys are ignored and all that is stored is wanted.
   template <Communicator Comm>
   void find_unused(Comm const& comm) {
-    if (options_.unexpected == KeyPolicy::ignore) {
+    bool const ignores = options_.unexpected == KeyPolicy::ignore;
+    if (ignores && !may_leave_out(stored_, all_)) {
       return;
     }
-    std::vector<char> used(keys_.size(), 0);
+    std::vector<KeyUse> mine(keys_.size(), KeyUse::unseen);
     for (std::size_t const key : wishes_.values) {
-      used[key] = 1;
+      mine[key] = KeyUse::used;
     }
     for (std::string const& key : plain_.unused()) {
-      used[numbers_.at(key)] = 0;
+      mine[numbers_.at(key)] = KeyUse::unused;
     }
-    Packer mine;
-    for (std::size_t const key : wishes_.values) {
-      mine.number(2 * key + static_cast<std::size_t>(used[key]));
+    for (std::string const& key : plain_.left_out()) {
+      mine[numbers_.at(key)] = KeyUse::left_out;
     }
-    std::vector<char> wanted(keys_.size(), 0);
-    for (std::string const& text : all_gather_text(comm, std::move(mine).finish(), "load")) {
-      for (Unpacker in(text); !in.at_end();) {
-        std::uint64_t const one = in.number();
-        char& known = wanted[static_cast<std::size_t>(one / 2)];
-        known = one % 2 == 1 ? char{2} : std::max(known, char{1});
-      }
-    }
+    std::vector<KeyUse> const any = use_on_any_rank(comm, mine);
     for (std::size_t key = 0; key < keys_.size(); ++key) {
-      if (wanted[key] == 1) {
-        report_.unexpected.push_back(keys_[key]);
+      if (any[key] == (ignores ? KeyUse::left_out : KeyUse::unused)) {
+        (ignores ? left_out_ : report_.unexpected).push_back(keys_[key]);
       }
     }
     refuse_unexpected();
   }
+
+  /// Keys that are ignored, but will be missing in the next save: the same on every rank.
+  [[nodiscard]] std::vector<std::string> take_left_out() noexcept { return std::move(left_out_); }
 
   /// Compares what has been read under several names of one tensor.
   void compare_tied() const { check_tied(dict_, staged_, catalog_.describe()); }
@@ -436,6 +434,7 @@ class LoadJob {
   std::vector<std::size_t> positions_;  ///< in the state dict, by key; or `nowhere`
   LoadValues<C> plain_;
   KeyMap<Value> values_;
+  std::vector<std::string> left_out_;
   LoadWishes wishes_;
   Source source_;
   std::vector<LoadWishes> all_;  ///< by rank

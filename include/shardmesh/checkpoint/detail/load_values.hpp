@@ -2,7 +2,9 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -85,10 +87,9 @@ class LoadValues {
   LoadValues(C const& catalog, StateDict const& dict)
       : catalog_(&catalog), finder_(CatalogSource<C>{&catalog}, "shardmesh::load") {
     for (LiveSection& section : live_sections(dict)) {
-      std::vector<std::string> keys =
-          section.wanted.keys().empty() ? std::vector<std::string>{} : finder_.keys_of(section);
-      note(keys);
-      sections_.push_back({std::move(section), std::move(keys)});
+      auto keys = finder_.keys_of(section);
+      note(keys.values);
+      sections_.push_back({std::move(section), std::move(keys.values), std::move(keys.tensors)});
     }
   }
 
@@ -159,11 +160,17 @@ class LoadValues {
           unused_.push_back(key);
         }
       }
+      std::copy_if(
+          one.tensors.begin(), one.tensors.end(), std::back_inserter(left_out_),
+          [&](std::string const& key) { return load.asks_for(key) && !dict.contains(key); });
     }
   }
 
   /// Of what was read for optimizers, the keys that none of them has asked for.
   [[nodiscard]] std::vector<std::string> const& unused() const noexcept { return unused_; }
+
+  /// Tensors of several elements in the groups that optimizers have asked for: nobody can take them.
+  [[nodiscard]] std::vector<std::string> const& left_out() const noexcept { return left_out_; }
 
   /// The dict with what the optimizers will have by then; nothing if it has that already.
   [[nodiscard]] std::optional<StateDict> dict_after(StateDict const& dict) const {
@@ -193,6 +200,7 @@ class LoadValues {
   struct Section {
     LiveSection section;
     std::vector<std::string> keys;
+    std::vector<std::string> tensors;
   };
 
   void note(std::vector<std::string> const& keys) {
@@ -222,6 +230,7 @@ class LoadValues {
   std::vector<Section> sections_;
   KeyList keys_;
   std::vector<std::string> unused_;
+  std::vector<std::string> left_out_;
   std::vector<std::unique_ptr<LivePlan>> plans_;
   HostBuckets memory_;  // of numbers in tensors
 };

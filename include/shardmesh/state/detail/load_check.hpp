@@ -90,9 +90,11 @@ class LoadCheck {
     mine.texts(missing_);
     mine.texts(unexpected_);
     mine.texts(cast_);
+    mine.texts(plain_.left_out(into_));
     KeyList missing;
     KeyList unexpected;
     KeyList cast;
+    KeyList left_out;
     std::string missing_at;
     std::string unexpected_at;
     std::vector<int> const world = comm_.world_ranks();
@@ -119,6 +121,9 @@ class LoadCheck {
       for (std::string const& key : reader.texts()) {
         cast.add(key);
       }
+      for (std::string const& key : reader.texts()) {
+        left_out.add(key);
+      }
     }
     StateLoadReport report{missing.keys(), unexpected.keys(), cast.keys(), {}};
     settle(options_.missing, "missing", "are in the state to load into, but not in the source",
@@ -126,6 +131,9 @@ class LoadCheck {
     settle(options_.unexpected, "unexpected",
            "are in the source, but not in the state to load into", unexpected_at, comm_.rank() == 0,
            report.unexpected);
+    if (options_.unexpected == KeyPolicy::ignore && comm_.rank() == 0) {
+      warn_of_left_out("shardmesh::load_state_dict", left_out.keys());
+    }
     if (options_.dtype != DTypePolicy::warn) {
       report.cast.clear();
     }

@@ -2,7 +2,9 @@
 // SPDX-FileCopyrightText: the shardmesh authors
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,8 +57,8 @@ class LoadPlain {
     LiveLoad load;
     load.prefix = section.prefix;
     load.wanted = section.wanted;
-    std::vector<std::string> const keys =
-        section.wanted.keys().empty() ? std::vector<std::string>{} : finder_.keys_of(section);
+    auto const all = finder_.keys_of(section);
+    std::vector<std::string> const& keys = all.values;
     read(keys);
     load.found = finder_.found(section, keys, ValueOf{read_});
     for (auto const& [key, link] : section.tensors) {
@@ -70,7 +72,17 @@ class LoadPlain {
         used_.add(key);
       }
     }
+    std::copy_if(all.tensors.begin(), all.tensors.end(), std::back_inserter(left_out_),
+                 [&load](std::string const& key) { return load.asks_for(key); });
     return std::move(load.missing);
+  }
+
+  /// Tensors of several elements in the groups that optimizers have asked for: nobody can take them.
+  [[nodiscard]] std::vector<std::string> left_out(StateDict const& into) const {
+    std::vector<std::string> keys;
+    std::copy_if(left_out_.begin(), left_out_.end(), std::back_inserter(keys),
+                 [&into](std::string const& key) { return !into.contains(key); });
+    return keys;
   }
 
   /// Is it the source of a value with another key?
@@ -128,6 +140,7 @@ class LoadPlain {
   ValueFinder<SourceKeys> finder_;
   KeyMap<Value> read_;
   KeyList used_;
+  std::vector<std::string> left_out_;
   std::vector<std::pair<std::string, Value>> values_;
   std::vector<Prepared> plans_;
 };
