@@ -6,6 +6,7 @@
 #include <shardmesh/checkpoint/safetensors.hpp>
 #include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
+#include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/state/full_state_dict.hpp>
 
@@ -17,6 +18,7 @@
 #include <doctest/doctest.h>
 
 #include "../support/checkpoints.hpp"
+#include "../support/hostile_inputs.hpp"
 
 namespace bad_input_test {
 
@@ -363,6 +365,71 @@ TEST_CASE("data of another checkpoint, as long as its own, is told of where no m
                          doctest::Contains("do the files belong to one checkpoint?"),
                          sm::CorruptError);
   });
+}
+
+TEST_CASE("a huge tensor in a tiny file, and items that went through a transform: refused, at no "
+          "memory") {
+  namespace hostile = test::hostile;
+  constexpr std::int64_t huge = std::int64_t{1} << 40;
+  std::string const six(24, 'd');
+  auto const item = [&](std::int64_t extent, std::int64_t stride) {
+    return hostile::tensor_of(hostile::rebuild(6, 0, {extent}, {stride}), six, "little");
+  };
+  struct Case {
+    std::string chunk;
+    std::string item;
+    std::string transform;
+    std::string read;    ///< that reading the item says; empty: it is read
+    std::string verify;  ///< that `verify` says
+  };
+  std::string const zstd =
+      hostile::text("transform_descriptors") + "](" + hostile::text("stream.zstd/1") + "e";
+  std::string const all = hostile::chunk({0}, {huge});
+  for (Case const& one :
+       {Case{all, item(6, 1), "", "holds float32 (6), .metadata says float32 (1099511627776)",
+             "holds float32 (6), .metadata says"},
+        Case{all, item(huge, 1), "", "larger than its stored elements",
+             "larger than its stored elements"},
+        Case{all, "no archive", "", "does not end as one", "does not end as one"},
+        Case{hostile::chunk({0}, {6}), item(6, 1), "", "",
+             "the items hold 6 of the 1099511627776 elements"},
+        Case{all, item(huge, 0), "", "", ""},  // one element, which is meant so often
+        Case{all, item(6, 1), zstd, "went through stream.zstd/1 when it was saved, which is not",
+             "went through stream.zstd/1"}}) {
+    CAPTURE(one.read);
+    CAPTURE(one.verify);
+    test::Scratch const scratch;
+    std::vector<std::string> members{hostile::text("relative_path"),
+                                     hostile::text("f"),
+                                     hostile::text("offset"),
+                                     hostile::number(0),
+                                     hostile::text("length"),
+                                     hostile::number(static_cast<std::int64_t>(one.item.size())),
+                                     one.transform};
+    test::spit(scratch / ".metadata",
+               hostile::whole(hostile::text("w") + hostile::tensor_entry({huge}, one.chunk),
+                              hostile::place("w", {0}) +
+                                  hostile::object("_StorageInfo", hostile::dict(members))));
+    test::spit(scratch / "f", one.item);
+    sm::DcpCatalog<> catalog(scratch / "");
+    std::string said;
+    try {
+      sm::StoredBox const box = catalog.read_box("w", 0);
+      CHECK(box.bytes.size() < 4096);
+    } catch (sm::Error const& error) {
+      said = error.what();
+    }
+    CAPTURE(said);
+    CHECK(said.empty() == one.read.empty());
+    CHECK(said.find(one.read) != said.npos);
+    sm::VerifyReport const report = sm::verify(catalog);
+    REQUIRE(report.damage.size() == (one.verify.empty() ? 0 : 1));
+    if (!one.verify.empty()) {
+      CHECK(report.damage[0].key == "w");
+      CHECK(report.damage[0].what.find(one.verify) != std::string::npos);
+    }
+    CHECK(report.bytes < 4096);
+  }
 }
 
 TEST_SUITE_END();

@@ -9,7 +9,11 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <numeric>
+#include <span>
+#include <utility>
 
 #include <doctest/doctest.h>
 #include <shardmesh/checkpoint/load_any.hpp>
@@ -299,6 +303,132 @@ TEST_CASE("a rank whose storage fails stops all, and the older file stays") {
   CHECK(sm::PosixStorage::list(scratch / "").size() == 1);
 }
 #endif
+
+namespace {
+
+/// Ranks whose first one meets, between its calls, somebody who takes the files of the save for leftovers.
+struct Meddled : sm::ThreadsCommunicator {
+  std::function<void()> meddle;
+
+  Meddled() = default;
+  Meddled(sm::ThreadsCommunicator const& comm, std::function<void()> what)
+      : sm::ThreadsCommunicator(comm), meddle(std::move(what)) {}
+
+  [[nodiscard]] std::vector<std::vector<std::byte>> all_gather(
+      std::span<std::byte const> mine, sm::Call const& call = "all_gather") const {
+    if (rank() == 0) {
+      meddle();
+    }
+    return sm::ThreadsCommunicator::all_gather(mine, call);
+  }
+  [[nodiscard]] Meddled split(int color, int key, sm::Call const& call = "split") const {
+    return {sm::ThreadsCommunicator::split(color, key, call), meddle};
+  }
+};
+
+/// Files below `place`, other than `target`, into which elements have been written: `change` once.
+void change_written(std::string const& place,
+                    std::string const& target,
+                    bool& done,
+                    std::function<void(std::string const&)> const& change) {
+  for (auto const& entry : test::fs::recursive_directory_iterator(place)) {
+    std::string const path = entry.path();
+    if (done || !entry.is_regular_file() || path.starts_with(target + "/") || path == target) {
+      continue;
+    }
+    std::string const bytes = test::slurp(path);
+    if (bytes.size() > 100 && bytes.back() != 0) {  // the header comes after all elements
+      change(path);
+      done = true;
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("files that somebody has cut off or lengthened in the meantime get no name") {
+  for (std::string const& form : std::vector<std::string>{"one file", "hub", "a file a rank"}) {
+    for (int const bytes : {-5, 5}) {
+      CAPTURE(form);
+      CAPTURE(bytes);
+      test::Scratch const scratch;
+      std::string const target = scratch / (form == "one file" ? "model.safetensors" : "model");
+      auto const save = [&](auto const& mesh, auto const& world, float first) {
+        sm::Tensor<float> whole({40});
+        std::fill(whole.span().begin(), whole.span().end(), first);
+        sm::StateDict dict;
+        for (char const* const name : {"a", "b"}) {
+          dict.insert(name, sm::distribute(whole, mesh, sm::PlacementList{sm::Shard{0}},
+                                           sm::DataSource::own));
+        }
+        if (form == "one file") {
+          sm::save_safetensors(world, target, dict);
+        } else if (form == "hub") {
+          sm::save_safetensors_sharded(world, target, dict, 160, sm::Existing::replace);
+        } else {
+          sm::save_safetensors_by_rank(world, target, dict);
+        }
+      };
+      bool const replaces = form != "a file a rank";
+      bool done = false;
+      sm::launch(sm::threads{2}, [&](auto& world) {
+        auto const mesh = sm::device_mesh<1>(world, {2});
+        if (replaces) {
+          save(mesh, world, 1.1F);
+        }
+        Meddled const meddled(world, [&] {
+          change_written(scratch / "", target, done, [&](std::string const& path) {
+            auto const size = static_cast<int>(test::fs::file_size(path));
+            test::fs::resize_file(path, static_cast<std::uintmax_t>(size + bytes));
+          });
+        });
+        std::string said;
+        try {
+          save(mesh, meddled, 2.1F);
+        } catch (sm::Error const& error) {
+          said = error.what();
+        }
+        CAPTURE(said);
+        CHECK(said.find("bytes, ") != said.npos);
+        CHECK(said.find("does another job save to the same place?") != said.npos);
+      });
+      CHECK(done);
+      CHECK(sm::PosixStorage::list(scratch / "").size() == (replaces ? 1 : 0));
+      if (replaces) {  // what was there is there
+        sm::with_catalog(target, [](auto& catalog) {
+          CHECK(sm::verify(catalog).damage.empty());
+          float first = 0;
+          std::memcpy(&first,
+                      catalog.read_box("a", 0).bytes.data() + catalog.read_box("a", 0).first,
+                      sizeof(first));
+          CHECK(first == 1.1F);
+        });
+      }
+    }
+  }
+}
+
+TEST_CASE("ranks that wait for one that writes a model see it get on, byte for byte") {
+  test::Scratch const scratch;
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    auto const mesh = sm::device_mesh<1>(world, {2});
+    sm::StateDict dict;
+    dict.insert("rows", sm::distribute(sm::Tensor<float>({600, 500}), mesh,
+                                       sm::PlacementList{sm::Shard{0}}, sm::DataSource::own));
+    dict.insert("columns", sm::distribute(sm::Tensor<float>({600, 500}), mesh,
+                                          sm::PlacementList{sm::Shard{1}}, sm::DataSource::own));
+    std::uint64_t const own = 2 * 600 * 500 / 2 * sizeof(float);
+    auto const grown = [&](auto save) {
+      std::uint64_t const before = world.activity()->state().progress;
+      save();
+      return world.activity()->state().progress - before;
+    };
+    CHECK(grown([&] { sm::save_safetensors(world, scratch / "m.safetensors", dict); }) >= own);
+    CHECK(grown([&] { sm::save_safetensors_sharded(world, scratch / "hub", dict, 1'300'000); }) >=
+          own);
+    CHECK(grown([&] { sm::save_safetensors_by_rank(world, scratch / "ranks", dict); }) >= own);
+  });
+}
 
 TEST_SUITE_END();
 

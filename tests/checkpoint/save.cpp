@@ -4,10 +4,13 @@
 #include <shardmesh/checkpoint/async_saver.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
 #include <shardmesh/checkpoint/detail/replicas.hpp>
+#include <shardmesh/checkpoint/format/zip_writer.hpp>
 #include <shardmesh/checkpoint/load.hpp>
 #include <shardmesh/checkpoint/safetensors_save.hpp>
 #include <shardmesh/checkpoint/save.hpp>
 #include <shardmesh/checkpoint/save_plan.hpp>
+#include <shardmesh/checkpoint/stream.hpp>
+#include <shardmesh/checkpoint/verify.hpp>
 #include <shardmesh/comm/threads.hpp>
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/optim/adam.hpp>
@@ -17,6 +20,7 @@
 #include <cstdint>
 #include <numeric>
 #include <optional>
+#include <sstream>
 
 #include <doctest/doctest.h>
 
@@ -436,6 +440,66 @@ TEST_CASE("a rank outside the mesh does not train, and its counts of steps are n
     CHECK_NOTHROW(sm::save(world, scratch / "here", adam.state_dict()));
     sm::StateDict state = adam.state_dict();
     CHECK_NOTHROW(sm::load(world, scratch / "here", state));
+  });
+}
+
+TEST_CASE("a value that would run code is noted by verify, and by no kind of save handed on") {
+  test::Scratch const scratch;
+  sm::format::ZipWriter zip;
+  zip.add("archive/data.pkl", sm::format::as_bytes("\x80\x02"
+                                                   "cos\nsystem\nX\x01" +
+                                                   std::string(3, '\0') + "x\x85R."));
+  sm::Value::Opaque const evil{std::move(zip).finish(), true};
+  sm::launch(sm::threads{2}, [&](auto& world) {
+    // Somebody's checkpoint: here it is one that was written by order.
+    sm::StateDict theirs;
+    theirs.insert("config", sm::Value(evil));
+    theirs.insert("step", sm::Value(1));
+    sm::save(world, scratch / "theirs", theirs);
+    sm::StateDict dict;
+    dict.insert("config", sm::Value());
+    dict.insert("step", sm::Value());
+    sm::load(world, scratch / "theirs", dict);  // as bytes, which nobody runs
+    sm::Value const config = dict.at("config").plain();
+    auto const* const loaded = config.get<sm::Value::Opaque>();
+    REQUIRE(loaded != nullptr);
+    CHECK(loaded->archive == evil.archive);
+    CHECK_FALSE(loaded->trusted);
+    if (world.rank() == 0) {
+      sm::DcpCatalog<> catalog(scratch / "theirs");
+      sm::VerifyReport const report = sm::verify(catalog);
+      CHECK(report.damage.empty());
+      REQUIRE(report.notes.size() == 1);
+      CHECK(report.notes[0].find("the value \"config\" is a pickle that imports \"os.system\"") !=
+            std::string::npos);
+    }
+    // One rank alone has it in the second round: then all are told.
+    for (bool const all : {true, false}) {
+      sm::StateDict own;
+      own.insert("step", sm::Value(2));
+      if (all || world.rank() == 1) {
+        own.insert("config", config);
+      }
+      auto const refused = [&](auto save) {
+        std::string const said = test::error_of<sm::Error>(save);
+        CAPTURE(said);
+        CHECK(said.find("\"config\" is a pickle that imports \"os.system\"") != said.npos);
+      };
+      refused([&] { sm::save(world, scratch / "ours", own); });
+      refused([&] { sm::AsyncSaver(world).save(scratch / "ours", own).wait(); });
+      refused([&] { sm::save(world, scratch / "theirs", own); });
+      if (own.contains("config")) {
+        std::ostringstream out;
+        refused([&] { sm::save_stream(out, own); });
+        CHECK(out.str().empty());
+      }
+    }
+    world.barrier();
+    CHECK(sm::PosixStorage::list(scratch / "") == std::vector<std::string>{"theirs"});
+    sm::StateDict again;
+    again.insert("step", sm::Value());
+    sm::load(world, scratch / "theirs", again);
+    CHECK(again.at("step").plain() == sm::Value(1));  // not replaced
   });
 }
 

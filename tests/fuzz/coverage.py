@@ -3,7 +3,8 @@
 # SPDX-FileCopyrightText: the shardmesh authors
 """coverage.py BUILD_DIRECTORY: which lines of the readers are run by the fuzz targets (their seeds, what earlier runs of run.py left in
 BUILD_DIRECTORY/fuzz/corpus, --runs executions more of each) and by the tests of readers. Prints a line for each header, every line that is
-not reached, and ends with 1 if fewer than --least percent are, or if unreached.txt, beside this file, does not explain a line.
+not reached, and ends with 1 if fewer than --least percent are, or if unreached.txt, beside this file, does not explain a line or
+explains one that is reached.
 
 Needs clang++-19, llvm-profdata-19 and llvm-cov-19 (packages clang-19, libclang-rt-19-dev, llvm-19), doctest and nlohmann-json."""
 import argparse
@@ -21,20 +22,24 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 INCLUDE = TOP / "include/shardmesh"
 # Whatever takes bytes that somebody else may have written. What only writes, or only plans, is left out.
 READERS = [
-    "checkpoint/format/budget.hpp", "checkpoint/format/byte_source.hpp", "checkpoint/format/bytes.hpp", "checkpoint/format/bytes_item.hpp",
+    "checkpoint/format/budget.hpp", "checkpoint/format/byte_source.hpp", "checkpoint/format/bytes.hpp",
+    "checkpoint/format/bytes_item.hpp", "checkpoint/format/detail/bytes_item_bodies.hpp",
     "checkpoint/format/chunk_check.hpp", "checkpoint/format/dcp_metadata.hpp", "checkpoint/format/dcp_metadata_reader.hpp",
     "checkpoint/format/dtype_names.hpp", "checkpoint/format/file_name.hpp", "checkpoint/format/lazy_view.hpp",
     "checkpoint/format/numpy_number.hpp", "checkpoint/format/pickle_[!w]*.hpp", "checkpoint/format/tensor_item.hpp",
     "checkpoint/format/tensor_pickle.hpp", "checkpoint/format/zip_reader.hpp", "checkpoint/dcp_catalog.hpp", "checkpoint/dcp_index.hpp",
-    "checkpoint/manifest.hpp", "checkpoint/detail/metric_note.hpp", "checkpoint/detail/stored_run.hpp", "checkpoint/safetensors.hpp",
+    "checkpoint/detail/dcp_catalog_bodies.hpp", "checkpoint/detail/dcp_index_bodies.hpp", "checkpoint/detail/manifest_bodies.hpp",
+    "checkpoint/manifest.hpp", "checkpoint/detail/metric_note.hpp", "checkpoint/detail/stored_item.hpp", "checkpoint/detail/stored_run.hpp",
+    "checkpoint/storage/checked_run.hpp", "checkpoint/verify.hpp", "checkpoint/safetensors.hpp",
     "checkpoint/safetensors_blob.hpp", "checkpoint/safetensors_checks.hpp", "checkpoint/safetensors_dtypes.hpp",
     "checkpoint/safetensors_files.hpp", "checkpoint/safetensors_header.hpp", "checkpoint/safetensors_index.hpp",
     "checkpoint/safetensors_json.hpp", "checkpoint/safetensors_notes.hpp", "checkpoint/stream.hpp", "comm/detail/slurm.hpp",
+    "comm/detail/greeting.hpp", "comm/detail/link.hpp", "comm/detail/offers.hpp",
 ]
 TESTS = ["checkpoint/format_items.cpp", "checkpoint/format_metadata.cpp", "checkpoint/format_pickle.cpp", "checkpoint/format_zip.cpp",
          "checkpoint/hostile.cpp", "checkpoint/safetensors_header.cpp", "checkpoint/safetensors_files.cpp", "checkpoint/safetensors_checks.cpp",
          "checkpoint/stream.cpp", "checkpoint/bad_input.cpp", "checkpoint/verify.cpp", "checkpoint/dcp_files.cpp", "checkpoint/runs.cpp",
-         "checkpoint/one_checkpoint.cpp"]
+         "checkpoint/one_checkpoint.cpp", "checkpoint/save.cpp", "comm/sockets.cpp", "comm/strangers.cpp"]
 COUNTED = ["-std=c++20", "-O0", "-fprofile-instr-generate", "-fcoverage-mapping", f"-I{TOP}/include"]
 
 
@@ -106,7 +111,7 @@ def lines_of(programs: list[pathlib.Path], merged: pathlib.Path) -> dict[str, di
 
 
 def explained() -> list[tuple[str, str, str]]:
-    """Header, what stands in the first of some lines, and why no input gets there."""
+    """Header, what stands in the first of some lines, and why no input gets there; "by chance: " where some runs do."""
     rows = []
     for line in (TOP / "tests/fuzz/unreached.txt").read_text().splitlines():
         if line and not line.startswith("#"):
@@ -148,13 +153,13 @@ def main() -> int:
             lines += 1
             missing.append(f"    {number}: {text}")
     print("\n".join(["", *missing, ""]))
-    stale = [row for row in reasons if row not in used]
+    stale = [row for row in reasons if row not in used and not row[2].startswith("by chance: ")]
     for row in stale:
         print(f"unreached.txt explains a line that is reached, or not there: {row[0]} | {row[1]}")
     percent = 100 * reached / total
-    good = percent >= asked.least and unexplained == 0
+    good = percent >= asked.least and unexplained == 0 and not stale
     print(f"{reached} of {total} lines of readers are reached: {percent:.2f} %, at least {asked.least:g} wanted; {lines} are not, {unexplained} of them without a "
-          f"reason: {'ok' if good else 'NOT ENOUGH'}")
+          f"reason; {len(stale)} reasons without a line: {'ok' if good else 'NOT ENOUGH'}")
     return 0 if good else 1
 
 

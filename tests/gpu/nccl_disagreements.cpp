@@ -49,7 +49,8 @@ template <class Comm>
 auto device_actions() {
   auto actions = moving_actions<sm::CudaMemory, Comm>();
   for (auto& one : talking_actions<Comm>()) {
-    if (one.name == "barrier" || one.name == "group 0" || one.name == "split") {
+    if (one.name == "barrier" || one.name == "group 0" || one.name == "group 1" ||
+        one.name == "split") {
       actions.push_back(std::move(one));
     }
   }

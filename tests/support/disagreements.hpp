@@ -114,6 +114,36 @@ std::vector<DisagreementAction<Comm>> moving_actions() {
   states("full state of another shape", "w", {12, 48}, rows, float{});
   states("full state of a larger tensor", "w", {480, 24}, rows, float{});
   states("full state of another placement", "w", {24, 24}, columns, float{});
+  for (bool const swapped : {false, true}) {
+    actions.push_back({swapped ? "full state of two keys, swapped" : "full state of two keys",
+                       [=](World const& world) {
+                         sm::StateDict dict;
+                         for (char const* const key : {swapped ? "b" : "a", swapped ? "a" : "b"}) {
+                           dict.insert(key, part_of<Space>(world, {24, 24}, rows));
+                         }
+                         static_cast<void>(sm::full_state_dict(dict));
+                       }});
+  }
+  return actions;
+}
+
+/// Full states in the form that is given the ranks, to which it tells the roots.
+template <class Space, class Comm>
+std::vector<DisagreementAction<Comm>> states_with_communicator() {
+  using World = DisagreementWorld<Comm>;
+  std::vector<DisagreementAction<Comm>> actions;
+  auto const states = [&actions]<class T>(std::string const& name, sm::Shape const& shape,
+                                          sm::GatherOptions const& options, T) {
+    actions.push_back({"full state with " + name, [=](World const& world) {
+                         sm::StateDict dict;
+                         dict.insert("w", part_of<Space, Comm, T>(world, shape, sm::Shard<0>{}));
+                         static_cast<void>(sm::full_state_dict(world.comm, dict, options));
+                       }});
+  };
+  states("a communicator", {24, 24}, {}, float{});
+  states("a communicator of another shape", {12, 48}, {}, float{});
+  states("a communicator of another type", {24, 24}, {}, std::int32_t{});
+  states("another root", {24, 24}, {{1}}, float{});
   return actions;
 }
 
@@ -137,22 +167,14 @@ std::vector<DisagreementAction<Comm>> talking_actions() {
        }},
       {"group 0", [](World const& world) { static_cast<void>(world.grid.group(0)); }},
       {"group 1", [](World const& world) { static_cast<void>(world.grid.group(1)); }},
-      {"full state with a communicator",
-       [](World const& world) {
-         static_cast<void>(sm::full_state_dict(world.comm, sm::StateDict{}));
-       }},
-      {"full state with another root",
-       [](World const& world) {
-         static_cast<void>(sm::full_state_dict(world.comm, sm::StateDict{}, {{1}}));
-       }},
   };
 }
 
 template <class Comm>
 std::vector<DisagreementAction<Comm>> all_actions() {
   auto actions = moving_actions<sm::HostMemory, Comm>();
-  for (auto& one : talking_actions<Comm>()) {
-    actions.push_back(std::move(one));
+  for (auto& more : {states_with_communicator<sm::HostMemory, Comm>(), talking_actions<Comm>()}) {
+    actions.insert(actions.end(), more.begin(), more.end());
   }
   return actions;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -18,6 +19,7 @@
 #include <shardmesh/checkpoint/detail/box_bytes.hpp>
 #include <shardmesh/checkpoint/detail/commit.hpp>
 #include <shardmesh/checkpoint/detail/item_text.hpp>
+#include <shardmesh/checkpoint/detail/part_writer.hpp>
 #include <shardmesh/checkpoint/detail/replicas.hpp>
 #include <shardmesh/checkpoint/detail/save_offer.hpp>
 #include <shardmesh/checkpoint/safetensors_checks.hpp>
@@ -27,9 +29,10 @@
 #include <shardmesh/checkpoint/save_plan.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/storage/save_lock.hpp>
-#include <shardmesh/checkpoint/storage/slot_writer.hpp>
 #include <shardmesh/comm/communicator.hpp>
+#include <shardmesh/comm/working.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/text.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
 namespace shardmesh {
@@ -43,95 +46,21 @@ enum class Existing : std::uint8_t {
 
 namespace detail {
 
-/// A file of a model that this rank writes parts of, and the sums of what it has written there.
-class PartWriter {
- public:
-  /// @param file  open to be written.
-  /// @param data  byte of the file where the data starts.
-  /// @param sums  take the checksums; must outlive the writer.
-  PartWriter(File file, std::uint64_t data, format::SafetensorsSums& sums)
-      : file_(std::move(file)), slots_(file_), data_(data), end_(data), sums_(&sums) {}
-
-  /// Writes the next `bytes` of the elements at `place`.
-  void run(std::uint64_t place, std::uint64_t bytes, BoxBytes& elements) {
-    constexpr std::uint64_t least = std::uint64_t{1} << 18;
-    bool const goes_on = place == end_;
-    end_ = place + bytes;
-    if (bytes < least && !goes_on) {  // a slot of its own would cost more
-      line_.resize(static_cast<std::size_t>(bytes));
-      elements.take(line_);
-      lines().write_at(place, line_);
-      sums_->add(place - data_, line_);
-      return;
-    }
-    while (place < end_) {
-      auto const room = slots_.room(
-          place, static_cast<std::size_t>(std::min<std::uint64_t>(elements.step(), end_ - place)));
-      elements.take(room);
-      sums_->add(place - data_, room);
-      slots_.filled(room.size());
-      place += room.size();
-    }
-  }
-
-  /// Writes a box of a row-major tensor that starts at byte `base` of the file. Dimensions that the box takes whole, from
-  /// the last one on, are written as one run.
-  void box(std::uint64_t base,
-           Shape const& shape,
-           Box const& box,
-           std::size_t element_bytes,
-           BoxBytes& elements) {
-    std::size_t outer = shape.size();
-    index_t run_elements = 1;
-    bool whole = true;
-    while (outer > 0 && whole) {
-      --outer;
-      run_elements *= box.extent[outer];
-      whole = box.extent[outer] == shape[outer];
-    }
-    Shape const strides = row_major_strides(shape);
-    Shape const counts(box.extent.begin(), box.extent.begin() + outer);
-    std::uint64_t const bytes = static_cast<std::uint64_t>(run_elements) * element_bytes;
-    for (index_t i = 0; i < volume(counts) && bytes > 0; ++i) {
-      Shape const at = unravel(i, counts);
-      index_t element = 0;
-      for (std::size_t d = 0; d < shape.size(); ++d) {
-        element += (box.offset[d] + (d < outer ? at[d] : 0)) * strides[d];
-      }
-      run(base + static_cast<std::uint64_t>(element) * element_bytes, bytes, elements);
-    }
-  }
-
-  /// What was written lies in the file, though not on the disk.
-  [[nodiscard]] File& flushed() {
-    slots_.flush();
-    return file_;
-  }
-
- private:
-  /// The file once more: slots may be on their way past the page cache, where lines cannot go.
-  [[nodiscard]] File const& lines() {
-    if (!lines_) {
-      lines_.emplace(File::open_to_write(file_.path()));
-    }
-    return *lines_;
-  }
-
-  File file_;
-  SlotWriter slots_;
-  std::optional<File> lines_;
-  std::uint64_t data_;
-  std::uint64_t end_;  // of what was written last
-  format::SafetensorsSums* sums_;
-  std::vector<std::byte> line_;
-};
-
 /// Rank 0's part before elements are written: files of their full size.
 inline void make_model_files(ModelPlan const& model, std::vector<std::string> const& paths) {
   for (std::size_t i = 0; i < paths.size(); ++i) {
     File file = File::create(paths[i]);
     file.resize(model.files[i].size());
     file.finish();
+  }
+}
+
+/// Throws unless the files of a model have the sizes that they were made with.
+inline void refuse_incomplete_model(ModelPlan const& model,
+                                    std::vector<std::string> const& paths,
+                                    char const* operation) {
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    refuse_other_size(paths[i], model.files[i].size(), operation);
   }
 }
 
@@ -186,12 +115,14 @@ inline void write_model_heads(ModelPlan const& model,
 /// Writes this rank's parts into the files, one file after the other, and brings those to the disk.
 /// @param sharded  tensors of the files are the boxes themselves.
 /// @param sums     take the checksums of what is written.
+/// @param done     counts the bytes of elements.
 inline void write_model_parts(ModelPlan const& model,
                               std::vector<std::string> const& paths,
                               int rank,
                               SaveOffer const& offer,
                               bool sharded,
-                              std::vector<format::SafetensorsSums>& sums) {
+                              std::vector<format::SafetensorsSums>& sums,
+                              std::atomic<std::uint64_t>& done) {
   std::vector<ModelPart const*> parts;
   for (ModelPart const& part : model.parts) {
     if (part.item->rank == rank && !part.item->item.box.empty()) {
@@ -208,7 +139,7 @@ inline void write_model_parts(ModelPlan const& model,
     SaveItem const& item = part.item->item;
     if (!file) {
       file.emplace(File::open_to_write(paths[part.file]), model.files[part.file].head.size(),
-                   sums[part.file]);
+                   sums[part.file], &done);
     }
     SaveSource const& source = offer.sources[part.item->number];
     BoxBytes elements(*source.tensor, source.local, item.box.extent);
@@ -313,7 +244,9 @@ void run_save_model(Comm const& comm,
     std::string found;
     together(comm, operation, [&] {
       std::vector<format::SafetensorsSums> sums = sums_of(model);
-      write_model_parts(model, paths(), comm.rank(), offer, form == ModelForm::shards, sums);
+      std::atomic<std::uint64_t> done{0};
+      Working const work(comm, concat("writes its part of ", target), &done);
+      write_model_parts(model, paths(), comm.rank(), offer, form == ModelForm::shards, sums, done);
       found = pack_sums(sums);
     });
     std::vector<std::string> const packed = all_gather_text(comm, found);
@@ -323,8 +256,11 @@ void run_save_model(Comm const& comm,
       }
       write_model_heads(model, paths(), packed);
       if (!index.empty()) {
-        write_file(temporary + "/model.safetensors.index.json", index);
+        std::string const path = temporary + "/model.safetensors.index.json";
+        write_file(path, index);
+        refuse_other_size(path, index.size(), operation);
       }
+      refuse_incomplete_model(model, paths(), operation);
       if (form == ModelForm::one_file) {
         PosixStorage::rename(temporary, target);
         PosixStorage::sync_directory(PosixStorage::parent(target));
@@ -435,6 +371,9 @@ inline void save_safetensors(std::string const& path, StateDict const& dict) {
     sums.fill(head);
     file.write_at(0, head);
     file.finish();
+    detail::refuse_other_size(
+        temporary, head.size() + (header.tensors.empty() ? 0 : header.tensors.back().end),
+        "shardmesh::save_safetensors");
     PosixStorage::rename(temporary, target);
     PosixStorage::sync_directory(PosixStorage::parent(target));
   } catch (...) {

@@ -3,15 +3,18 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
 #include <shardmesh/checkpoint/detail/owned_files.hpp>
 #include <shardmesh/checkpoint/format/bytes.hpp>
+#include <shardmesh/checkpoint/storage/file.hpp>
 #include <shardmesh/checkpoint/storage/posix.hpp>
 #include <shardmesh/checkpoint/storage/save_lock.hpp>
 #include <shardmesh/checkpoint/storage/tree.hpp>
 #include <shardmesh/core/error.hpp>
+#include <shardmesh/core/text.hpp>
 
 namespace shardmesh {
 inline namespace v0 {
@@ -132,6 +135,20 @@ inline void remove_interrupted(std::string const& directory) {
 [[nodiscard]] inline SaveLock lock_target(std::string const& target, char const* operation) {
   PosixStorage::make_directories(PosixStorage::parent(target));
   return {target, operation};
+}
+
+/// Throws unless a file is there as it was written, before it gets its name: where the file system has no
+/// locks another job may have taken it for a leftover.
+inline void refuse_other_size(std::string const& path,
+                              std::uint64_t written,
+                              std::string_view operation) {
+  std::uint64_t const found = File::open(path).size();
+  if (found != written) {
+    throw IoError(path, EIO,
+                  concat(operation, ": ", path, " has ", std::to_string(found), " bytes, ",
+                         std::to_string(written),
+                         " were written; does another job save to the same place?"));
+  }
 }
 
 /// Gives `directory` its name in one step: an older one keeps its place until then.

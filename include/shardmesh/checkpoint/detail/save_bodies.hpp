@@ -177,17 +177,10 @@ inline void write_box(DigestedFile& file,
          });
 }
 
-/// Throws unless all files of a save are there as they were written: where the file system has no locks
-/// another job may have taken them for leftovers.
+/// Throws unless all files of a save are there as they were written.
 inline void refuse_incomplete(std::string const& temporary, std::vector<FileDigest> const& files) {
   for (FileDigest const& one : files) {
-    File const file = File::open(temporary + "/" + one.name);
-    if (file.size() != one.bytes) {
-      throw IoError(file.path(), EIO,
-                    "shardmesh::save: " + file.path() + " has " + std::to_string(file.size()) +
-                        " bytes, " + std::to_string(one.bytes) +
-                        " were written; does another job save to the same directory?");
-    }
+    refuse_other_size(temporary + "/" + one.name, one.bytes, "shardmesh::save");
   }
 }
 

@@ -33,6 +33,9 @@ struct TensorItem {
 
 namespace detail {
 
+/// Pickles of tensors, which say a dozen numbers, are refused above this size.
+inline constexpr std::uint64_t most_tensor_pickle_bytes = std::uint64_t{1} << 20;
+
 [[noreturn]] inline void fail_item(std::string const& path,
                                    std::uint64_t position,
                                    std::string const& what) {
@@ -100,18 +103,29 @@ template <ByteSource Source>
   std::uint64_t const position = item.position();
   ZipEntry const* const pickle = archive.find("data.pkl");
   ZipEntry const* const data = archive.find("data/0");
-  if (pickle == nullptr || data == nullptr || pickle->size > (1U << 20)) {
+  if (pickle == nullptr || data == nullptr) {
     detail::fail_item(path, position, "the archive holds no tensor");
+  }
+  if (pickle->size > detail::most_tensor_pickle_bytes) {
+    detail::fail_item(path, position,
+                      "the pickle of a tensor has " + std::to_string(pickle->size) +
+                          " bytes; at most 1 MiB are read");
   }
   for (ZipEntry const& entry : archive.entries) {
     if (&entry != data) {
       static_cast<void>(zip_record(item, entry));
     }
   }
-  if (ZipEntry const* const order = archive.find("byteorder");
-      order != nullptr && as_text(zip_record(item, *order)) != "little") {
-    throw UnsupportedError("shardmesh::read_tensor_item: " + path +
-                           " was written on a big-endian machine; convert it with PyTorch first");
+  if (ZipEntry const* const order = archive.find("byteorder"); order != nullptr) {
+    std::string const said(as_text(zip_record(item, *order)));
+    if (said == "big") {
+      throw UnsupportedError("shardmesh::read_tensor_item: " + path +
+                             " was written on a big-endian machine; convert it with PyTorch first");
+    }
+    if (said != "little") {
+      detail::fail_item(path, position,
+                        "the byte order of the elements is neither \"little\" nor \"big\"");
+    }
   }
   TensorFrame frame{read_tensor_pickle(zip_record(item, *pickle), path, position + pickle->offset),
                     *data};
