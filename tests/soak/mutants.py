@@ -51,7 +51,7 @@ MUTANTS = [
            "checkpoint/one_checkpoint.cpp", "load sees *"),
     Mutant("checksums of records are not compared", "checkpoint/format/zip_reader.hpp",
            "if (entry.crc != 0 && crc != entry.crc) {", "if (entry.crc != 0 && crc != entry.crc && entry.name.empty()) {",
-           "checkpoint/verify.cpp", "every flipped bit is seen, or changes nothing"),
+           "checkpoint/every_bit.cpp", "a directory of DCP*"),
     Mutant("a load asks for memory after the last agreement", "checkpoint/detail/load_from_bodies.hpp",
            '  ready->apply();', '  std::vector<std::byte> const late(1 + dict.size());\n  ready->apply();',
            "checkpoint/failing_memory.cpp", "*"),
