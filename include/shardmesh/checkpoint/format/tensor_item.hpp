@@ -124,7 +124,7 @@ template <ByteSource Source>
     }
     if (said != "little") {
       detail::fail_item(path, position,
-                        "the byte order of the elements is neither \"little\" nor \"big\"");
+                        R"(the byte order of the elements is neither "little" nor "big")");
     }
   }
   TensorFrame frame{read_tensor_pickle(zip_record(item, *pickle), path, position + pickle->offset),
