@@ -80,6 +80,11 @@ std::uint64_t train_on_three(Comm const& world, Case const& what, Kept* kept) {
 
 int main(int argc, char** argv) try {
   Case const what = shrink::read_case(argc, argv);
+  shrink::Scratch const scratch(what.folder);
+  if (shrink::lacks_gpu(what)) {
+    std::puts("SKIP: no usable GPU on this machine");
+    return 77;
+  }
   bool const good = shrink::run(
       what, [&](auto const& world, Kept* kept) { return train_on_three(world, what, kept); });
   std::printf(good ? "The survivors went on to the same bits.\n"

@@ -12,8 +12,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include <shardmesh/checkpoint.hpp>
 #include <shardmesh/processes.hpp>
@@ -36,6 +40,19 @@ struct Case {
   std::string engine = "processes";
   int ends = 3;  ///< the rank that does
   int step = 6;  ///< in which it does
+  std::string folder;
+};
+
+/// A folder that goes with this.
+struct Scratch {
+  explicit Scratch(std::string path) : folder(std::move(path)) {}
+  Scratch(Scratch const&) = delete;
+  Scratch& operator=(Scratch const&) = delete;
+  ~Scratch() {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+  }
+
   std::string folder;
 };
 
@@ -182,6 +199,17 @@ inline Case read_case(int argc, char** argv) {
   return what;
 }
 
+/// Asked by a process of its own: one that has looked at GPUs cannot be forked any more.
+inline bool lacks_gpu([[maybe_unused]] Case const& what) {
+#ifdef EXAMPLE_WITH_NCCL
+  return what.engine == "gpus" && sm::spawn_processes(1, [] {
+                                    return sm::cuda::device_count() > 0 ? 0 : 1;
+                                  }) != std::vector<int>{0};
+#else
+  return false;
+#endif
+}
+
 template <class GoOn>
 bool run_on_engine(Case const& what, GoOn go_on) {
   constexpr std::chrono::seconds timeout(20);
@@ -204,9 +232,7 @@ bool run_on_engine(Case const& what, GoOn go_on) {
 /// @returns whether both come to the same number.
 template <class GoOn>
 bool run(Case const& what, GoOn go_on) {
-  bool const good = run_on_engine(what, go_on);
-  sm::PosixStorage::remove_all(what.folder);
-  return good;
+  return run_on_engine(what, go_on);
 }
 
 }  // namespace shrink
