@@ -407,6 +407,16 @@ TEST_CASE("whole containers: one value each where no tensor is in them, as PyTor
                      {.containers =
                           world.rank() == 0 ? sm::Containers::whole : sm::Containers::elements});
           }).find("containers") != std::string::npos);
+    CHECK(test::error_of<sm::MismatchError>([&] {
+            sm::AsyncSaver<World>(world, {.save = world.rank() == 0 ? whole : sm::SaveOptions{}});
+          }).find("containers") != std::string::npos);
+    // Parameters of ranks are not put together in a group that is one value.
+    sm::StateDict own = state(1);
+    own.set("optim.param_groups.0.params",
+            sm::Value(sm::Value::List{sm::Value("w" + std::to_string(world.rank()))}));
+    CHECK(test::error_of<sm::MismatchError>([&] {
+            sm::save(world, scratch / "whole", own, whole);
+          }).find("optim.param_groups") != std::string::npos);
     sm::StateDict twice = state(1);
     twice.insert("optim.param_groups", sm::Value(1));
     CHECK(test::error_of<sm::KeyError>([&] {

@@ -71,7 +71,7 @@ MUTANTS = [
            "    join();\n    refuse_if_failed();", "    join();",
            "checkpoint/failed_background.cpp", "*"),
     Mutant("a rank without a thread for its background save leaves the others alone", "checkpoint/async_saver.hpp",
-           "      detail::agree_on_failure(comm_, operation, no_thread);", "      if (no_thread) {\n        std::rethrow_exception(no_thread);\n      }",
+           "      detail::agree_on_failure(comm_, operation, error);", "      if (error) {\n        std::rethrow_exception(error);\n      }",
            "checkpoint/failed_background.cpp", "a rank that can start no thread*"),
     Mutant("a rank that works is taken for one that hangs", "comm/detail/presence.hpp",
            "[[nodiscard]] bool is_working() const noexcept { return place_ == Place::working; }",

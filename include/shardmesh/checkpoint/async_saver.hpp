@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -47,7 +47,7 @@ struct AsyncOptions {
   /// `Saving::wait` throws. Must not call the saver. Ranks may give different ones; a save that it has
   /// heard of is not told again by the next one.
   std::function<void(std::string const& directory, std::exception_ptr error)> on_failure = {};
-  SaveOptions save = {};
+  SaveOptions save = {};  ///< of each save
 };
 
 /// How far a save has come on one rank.
@@ -68,7 +68,20 @@ struct SavingState {
   std::exception_ptr error;
   bool heard = false;     ///< has anybody been told of the error?
   std::string directory;  ///< that is saved to
+  std::optional<bool> goes_ahead;
 
+  /// Tells the thread whether all ranks have one.
+  void decide(bool value) {
+    std::lock_guard const lock(mutex);
+    goes_ahead = value;
+    changed.notify_all();
+  }
+  /// Waits for `decide`.
+  [[nodiscard]] bool may_write() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return goes_ahead.has_value(); });
+    return *goes_ahead;
+  }
   [[nodiscard]] bool is_unheard() {
     std::lock_guard const lock(mutex);
     return finished && error && !heard;
@@ -151,7 +164,8 @@ class AsyncSaver {
         comm, "shardmesh::AsyncSaver",
         detail::Arguments()
             .add("when_busy", options_.when_busy == WhenBusy::wait ? "wait" : "refuse")
-            .add("snapshot", options_.snapshot == SnapshotSpace::same ? "same" : "host"));
+            .add("snapshot", options_.snapshot == SnapshotSpace::same ? "same" : "host")
+            .add("containers", detail::name_of(options_.save.containers)));
     group_ = detail::background_group(comm);
   }
 
@@ -178,48 +192,52 @@ class AsyncSaver {
     }
     join();
     refuse_if_failed();
-    auto const state = std::make_shared<detail::SavingState>();
-    state->directory = directory;
-    std::vector<DeviceBinding> devices;
-    std::exception_ptr const problem = detail::caught([&] { devices = take_snapshot(dict); });
-    // A rank that cannot have a thread must not leave the others waiting for its part.
-    std::promise<bool> all_can;
-    std::exception_ptr const no_thread = detail::caught([&] {
-      writer_ =
-          std::thread([this, state, devices = std::move(devices), problem,
-                       where = std::move(directory), begins = all_can.get_future()]() mutable {
-            if (!begins.get()) {
-              return;
-            }
-            std::exception_ptr const error = detail::caught([&] {
-              for (DeviceBinding const& device : devices) {
-                device.bind();
-              }
-              detail::run_save(detail::AnyRanks(group_), where, snapshot_, options_.save,
-                               state->counters, problem);
-            });
-            bool const told = error && tell(where, error);
-            std::lock_guard const lock(state->mutex);
-            state->heard = told;
-            state->error = error;
-            state->finished = true;
-            state->changed.notify_all();
-          });
-    });
-    try {
-      detail::agree_on_failure(comm_, operation, no_thread);
+    std::shared_ptr<detail::SavingState> state;
+    std::exception_ptr const error = detail::caught([&] { state = start(directory, dict); });
+    try {  // a rank that cannot start must not leave the others waiting for its part
+      detail::agree_on_failure(comm_, operation, error);
     } catch (...) {
-      all_can.set_value(false);
+      if (state != nullptr) {
+        state->decide(false);
+      }
       join();
       throw;
     }
     state_ = state;
-    all_can.set_value(true);
+    state->decide(true);
     return Saving(state);
   }
 
  private:
   static constexpr char operation[] = "shardmesh::AsyncSaver::save";
+
+  /// Copies the state, and starts the thread that writes once it may.
+  [[nodiscard]] std::shared_ptr<detail::SavingState> start(std::string const& directory,
+                                                           StateDict const& dict) {
+    auto state = std::make_shared<detail::SavingState>();
+    state->directory = directory;
+    std::vector<DeviceBinding> devices;
+    std::exception_ptr const problem = detail::caught([&] { devices = take_snapshot(dict); });
+    writer_ = std::thread([this, state, devices = std::move(devices), problem] {
+      if (!state->may_write()) {
+        return;
+      }
+      std::exception_ptr const error = detail::caught([&] {
+        for (DeviceBinding const& device : devices) {
+          device.bind();
+        }
+        detail::run_save(detail::AnyRanks(group_), state->directory, snapshot_, options_.save,
+                         state->counters, problem);
+      });
+      bool const told = error && tell(state->directory, error);
+      std::lock_guard const lock(state->mutex);
+      state->heard = told;
+      state->error = error;
+      state->finished = true;
+      state->changed.notify_all();
+    });
+    return state;
+  }
 
   /// @returns whether anybody wants to hear of it.
   [[nodiscard]] bool tell(std::string const& directory,

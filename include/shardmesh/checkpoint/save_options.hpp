@@ -16,6 +16,14 @@ enum class Containers : std::uint8_t {
   whole,
 };
 
+namespace detail {
+
+[[nodiscard]] constexpr char const* name_of(Containers containers) noexcept {
+  return containers == Containers::whole ? "whole" : "elements";
+}
+
+}  // namespace detail
+
 /// How a checkpoint is saved. The same on all ranks.
 struct SaveOptions {
   Containers containers = Containers::elements;

@@ -231,11 +231,10 @@ void run_save(Comm const& comm,
               std::optional<Note> const& note) {
   Range const range("save");
   auto const all_do = [&comm](auto&& part) { together(comm, "shardmesh::save", part); };
-  refuse_other_arguments(
-      comm, "shardmesh::save",
-      Arguments()
-          .path("directory", without_trailing_slashes(directory))
-          .add("containers", options.containers == Containers::whole ? "whole" : "elements"));
+  refuse_other_arguments(comm, "shardmesh::save",
+                         Arguments()
+                             .path("directory", without_trailing_slashes(directory))
+                             .add("containers", name_of(options.containers)));
   SaveOffer offer;
   std::string temporary;
   agree_on_failure(comm, "shardmesh::save", problem ? problem : caught([&] {
