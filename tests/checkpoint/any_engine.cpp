@@ -27,6 +27,7 @@
 #include <shardmesh/mesh/device_mesh.hpp>
 #include <shardmesh/state/state_dict.hpp>
 
+#include "../support/alone.hpp"
 #include "../support/checkpoints.hpp"
 #include "../support/errors.hpp"
 #include "../support/sanitizers.hpp"
@@ -41,23 +42,7 @@ TEST_SUITE_BEGIN("checkpoint.any_engine");
 
 namespace {
 
-/// One rank, and no more than `Communicator` asks.
-struct Alone {
-  static constexpr bool shared_address_space = true;  // but it has no copy_phase
-  template <class Space>
-  static constexpr bool moves = false;
-  explicit operator bool() const { return true; }
-  int rank() const { return 0; }
-  int size() const { return 1; }
-  std::vector<int> world_ranks() const { return {0}; }
-  Alone split(int, int, sm::Call const& = "split") const { return {}; }
-  void barrier(sm::Call const& = "barrier") const {}
-  std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine,
-                                                 sm::Call const& = "all_gather") const {
-    return {{mine.begin(), mine.end()}};
-  }
-};
-static_assert(sm::Communicator<Alone> && !sm::detail::ExchangesHostMemory<Alone>);
+static_assert(sm::Communicator<test::Alone> && !sm::detail::ExchangesHostMemory<test::Alone>);
 static_assert(sm::Communicator<AnyRanks> &&
               sm::detail::ExchangesHostMemory<sm::SocketCommunicator> &&
               sm::detail::ExchangesHostMemory<sm::ThreadsCommunicator>);
@@ -168,14 +153,14 @@ TEST_CASE("AnyRanks: an empty handle is one, and its calls say so") {
 }
 
 TEST_CASE("AnyRanks: a communicator with no more than it must have can save") {
-  AnyRanks const ranks{Alone()};
+  AnyRanks const ranks{test::Alone()};
   CHECK(ranks.copy_phase() == nullptr);
   std::string const error =
       test::error_of<sm::UnsupportedError>([&ranks] { ranks.exchange({}, {}, "load"); });
   CHECK(error.find("give it an exchange<HostMemory>") != std::string::npos);
 
   test::Scratch const scratch;
-  sm::save(Alone(), scratch / "step", step(3));
+  sm::save(test::Alone(), scratch / "step", step(3));
   sm::launch(sm::threads{1}, [&](auto& world) {
     sm::StateDict loaded = step(0);
     sm::load(world, scratch / "step", loaded);

@@ -21,32 +21,24 @@
 #include <shardmesh/memory/cuda/kernels.cuh>
 #include <shardmesh/tensor/distribute.hpp>
 
+#include "../support/plain_checks.hpp"
+
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace sm = shardmesh;
 
 namespace {
 
+using test::check;
 using World = sm::ThreadsCommunicator;
 using Device = sm::Tensor<float, sm::CudaMemory>;
-
-int failed = 0;
-int checks = 0;
-
-/// One thread at a time calls this.
-void check(bool right, char const* what) {
-  ++checks;
-  if (!right) {
-    ++failed;
-    std::printf("FAILED: %s\n", what);
-  }
-}
 
 void good(cudaError_t status) {
   sm::cuda::check(status, "test-gpu-doors");
@@ -70,9 +62,13 @@ void vectors_of_thrust() {
   auto const vector = std::make_shared<thrust::device_vector<float>>(12);
   thrust::sequence(vector->begin(), vector->end());
   auto const x = sm::from_thrust(*vector, {3, 4}, vector);
+  static_assert(std::is_same_v<decltype(x), Device const>);
+  static_assert(std::is_same_v<decltype(sm::thrust_begin(x)), thrust::device_ptr<float>>);
   check(x.data() == thrust::raw_pointer_cast(vector->data()), "from a device_vector: no copy");
   check(vector.use_count() == 2, "the owner is kept");
   check(thrust::reduce(sm::thrust_begin(x), sm::thrust_end(x)) == 66.0F, "Thrust reads a tensor");
+  auto const row = sm::from_thrust(vector->data() + 4, {4});
+  check(row.data() == x.data() + 4, "from a device_ptr: no copy");
 
   // A state in memory of Thrust is saved from there and loaded into it.
   std::string folder = std::filesystem::temp_directory_path() / "shardmesh-doors-XXXXXX";
@@ -215,9 +211,7 @@ int main() {
     half_types();
     dlpack();
   } catch (std::exception const& error) {
-    ++failed;
-    std::printf("FAILED: %s\n", error.what());
+    check(false, error.what());
   }
-  std::printf("%d checks, %d failed\n", checks, failed);
-  return failed > 0 ? 1 : 0;
+  return test::status_of_checks();
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // SPDX-FileCopyrightText: the shardmesh authors
 //
-// The doors to CUDA's libraries, compiled by nvcc; what runs needs no GPU. What is for device memory is
-// compiled and has not to run here: tests of the suite "gpu" are for that.
+// The doors to CUDA's libraries with tensors in host memory, compiled by nvcc; needs no GPU. Those in device memory:
+// tests/gpu/doors.cu.
 #include <cuda/std/mdspan>
-#include <thrust/device_vector.h>
 #include <thrust/execution_policy.h>
 #include <thrust/host_vector.h>
 #include <thrust/reduce.h>
@@ -19,27 +18,17 @@
 #include <shardmesh/state/state_dict.hpp>
 #include <shardmesh/tensor/distribute.hpp>
 
+#include "../support/plain_checks.hpp"
+
 #include <array>
-#include <cstdio>
 #include <memory>
 
 namespace sm = shardmesh;
 
+using test::check;
 using World = sm::ThreadsCommunicator;
 
 namespace {
-
-int failed = 0;
-int checks = 0;
-
-/// doctest's macros are not for nvcc; one thread at a time calls this.
-void check(bool right, char const* what) {
-  ++checks;
-  if (!right) {
-    ++failed;
-    std::printf("FAILED: %s\n", what);
-  }
-}
 
 struct Net {
   sm::Tensor<__half> weight = sm::Tensor<__half>::zeros({4, 2});
@@ -128,26 +117,11 @@ void thrust_on_the_host() {
   check(refused, "a vector of another size is refused");
 }
 
-/// Compiled, not run: needs a GPU.
-float thrust_on_a_device(thrust::device_vector<float>& vector, thrust::device_ptr<double> pointer) {
-  auto const x = sm::from_thrust(vector, {3, 4});
-  static_assert(std::is_same_v<decltype(x), sm::Tensor<float, sm::CudaMemory> const>);
-  static_assert(std::is_same_v<decltype(sm::thrust_begin(x)), thrust::device_ptr<float>>);
-  auto const y = sm::from_thrust(pointer, {2, 2});
-  static_assert(std::is_same_v<decltype(y), sm::Tensor<double, sm::CudaMemory> const>);
-  return thrust::reduce(sm::thrust_begin(x), sm::thrust_end(x));
-}
-
 }  // namespace
 
 int main() {
   half_types();
   mdspans();
   thrust_on_the_host();
-  if (checks == 0) {  // never: it is compiled
-    thrust::device_vector<float> vector;
-    static_cast<void>(thrust_on_a_device(vector, {}));
-  }
-  std::printf("%d checks, %d failed\n", checks, failed);
-  return failed > 0 ? 1 : 0;
+  return test::status_of_checks();
 }
